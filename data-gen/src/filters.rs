@@ -1,0 +1,67 @@
+//! Verdicts on the paths of a trace. A filter names a fault; it deletes nothing.
+
+use protocol::grade::{Grade, grade};
+use protocol::{PathEnd, PathTrace, Problem, Trace};
+use serde::{Deserialize, Serialize};
+
+/// Why a path is not trained on.
+///
+/// `wrong` and `cut_summary` are the paper's rule: "answer right, and every summary under its
+/// limit" (section 4.1); the others refuse paths that a student should not imitate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nothing is wrong with it.
+    Kept,
+    /// The engine could not serve it.
+    Failed,
+    /// No answer was found in its own words.
+    NoAnswer,
+    /// Its answer is wrong.
+    Wrong,
+    /// One of its summaries was cut at the limit.
+    CutSummary,
+    /// Its answer was cut at its limit instead of ended by the path.
+    CutAnswer,
+    /// It is longer than training allows.
+    TooLong,
+}
+
+impl Verdict {
+    /// The name used in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Failed => "failed",
+            Self::NoAnswer => "no answer",
+            Self::Wrong => "wrong answer",
+            Self::CutSummary => "summary cut at its limit",
+            Self::CutAnswer => "answer cut at its limit",
+            Self::TooLong => "longer than `max_tokens`",
+        }
+    }
+}
+
+/// The first fault of each path, in path order. `max_tokens` is the longest path that is kept.
+pub fn verdicts(trace: &Trace, problem: &Problem, max_tokens: usize) -> Vec<Verdict> {
+    trace.paths.iter().map(|path| verdict(path, trace.think_open, problem, max_tokens)).collect()
+}
+
+fn verdict(path: &PathTrace, think_open: bool, problem: &Problem, max_tokens: usize) -> Verdict {
+    if matches!(path.end, PathEnd::Failed(_)) {
+        return Verdict::Failed;
+    }
+    let Some(text) = path.answer_text(think_open) else {
+        return Verdict::NoAnswer;
+    };
+    let graded = grade(problem.gold.as_str(), &text, problem.question.kind);
+    let length: usize = path.spans.iter().map(|span| span.ids.len()).sum();
+    match graded.grade {
+        Grade::NoAnswer => Verdict::NoAnswer,
+        Grade::Wrong => Verdict::Wrong,
+        Grade::Right if path.cut_summaries > 0 => Verdict::CutSummary,
+        Grade::Right if !path.answer_ended && path.end != PathEnd::Stopped => Verdict::CutAnswer,
+        Grade::Right if length > max_tokens => Verdict::TooLong,
+        Grade::Right => Verdict::Kept,
+    }
+}

@@ -1,0 +1,13 @@
+//! Problems, traces and samples: everything between a list of questions and a training set.
+//!
+//! ```text
+//! file | synthetic family -> Problem -> (infer: groups on an engine) -> Trace
+//!                                                Trace + Gold -> verdicts -> Sample
+//! ```
+//!
+//! This crate knows no tensors: whatever writes the traces is handed in as an engine.
+
+pub mod filters;
+pub mod problems;
+pub mod samples;
+pub mod synthetic;

@@ -1,0 +1,18 @@
+//! Asks a model: engines that continue paths, what drives groups of paths with them, and what
+//! their answers are worth.
+//!
+//! ```text
+//! Question -> Group <-> Engine (local | simulated | scripted) -> Trace -> Summary -> report
+//! ```
+//!
+//! This crate does not know where problems come from, and it never trains.
+
+pub mod engine;
+pub mod local;
+pub mod report;
+pub mod score;
+pub mod scripted;
+pub mod simulated;
+pub mod solve;
+pub mod vocab;
+pub mod waves;

@@ -1,0 +1,288 @@
+//! The local engine: continuous batching over the paths of many groups on one decoder.
+//!
+//! A path's keys and values stay in the cache between its requests, so a request feeds only what
+//! is new: nothing that is kept is fed twice. A group's prompt is fed once and forked to its
+//! paths. Every step feeds one token of each path that samples, and beside them a bounded number
+//! of prompt and appended ids. The ids of a path do not depend on what else is in the batch: the
+//! decoder's rows are independent to the bit, and each path has its own random stream.
+
+mod batch;
+pub mod sampler;
+mod settings;
+mod stop;
+mod texts;
+
+use std::collections::VecDeque;
+
+use model::config::ModelConfig;
+use model::decoder::Decoder;
+use model::kv_cache::KvCache;
+use protocol::{Completion, Finish, PathKey, Request, Vocab};
+use rayon::prelude::*;
+
+use self::batch::{Batch, Limits, Running};
+use self::sampler::{NotFinite, Sampler};
+pub use self::settings::{LocalSettings, LocalStats};
+pub(crate) use self::stop::StopScanner;
+use crate::engine::{Engine, EngineError};
+
+/// The engine. See the module text.
+pub struct LocalEngine<'v> {
+    decoder: Decoder,
+    vocab: &'v dyn Vocab,
+    batch: Batch,
+    done: VecDeque<Completion>,
+    memory: usize,
+    bytes_per_token: usize,
+    stats: LocalStats,
+}
+
+impl<'v> LocalEngine<'v> {
+    /// An engine on `decoder`, whose ids stand for the bytes that `vocab` says.
+    ///
+    /// # Errors
+    /// If a setting is out of range.
+    pub fn new(
+        decoder: Decoder,
+        vocab: &'v dyn Vocab,
+        settings: LocalSettings,
+    ) -> Result<Self, EngineError> {
+        settings.check()?;
+        let bytes_per_token = bytes_per_token(decoder.config());
+        let memory = settings.kv_mib.saturating_mul(1 << 20) / bytes_per_token;
+        let limits = Limits {
+            rows: settings.max_rows,
+            prefill: settings.prefill_tokens,
+            memory,
+        };
+        let batch = Batch::new(KvCache::new(decoder.config()), limits);
+        let stats = LocalStats::default();
+        Ok(Self {
+            decoder,
+            vocab,
+            batch,
+            done: VecDeque::new(),
+            memory,
+            bytes_per_token,
+            stats,
+        })
+    }
+
+    /// What the engine did since it was made.
+    pub fn stats(&self) -> LocalStats {
+        let texts = &self.batch.texts;
+        LocalStats {
+            prefilled: texts.prefilled,
+            refilled: texts.refilled,
+            ..self.stats
+        }
+    }
+
+    /// Bytes of keys and values in memory now.
+    pub fn kv_bytes(&self) -> usize {
+        self.batch.texts.cache.bytes()
+    }
+
+    /// Why this request cannot be served; `None` if it can.
+    fn refusal(&self, request: &Request) -> Option<String> {
+        let Request {
+            key,
+            keep,
+            append,
+            sampling,
+            stop,
+            max_tokens,
+            ..
+        } = request;
+        if self.batch.is_busy(*key) {
+            return Some("a request of this path is already in flight".into());
+        }
+        let has = self.batch.ids(*key).len();
+        if *keep > has {
+            return Some(format!("{keep} tokens cannot be kept of a path of {has}"));
+        }
+        let start = keep + append.len();
+        if start == 0 || *max_tokens == 0 {
+            return Some("at least one token must be there and one be asked for".into());
+        }
+        let vocabulary = self.decoder.config().vocab_size;
+        if let Some(id) = append.iter().find(|id| **id as usize >= vocabulary) {
+            return Some(format!("id {id} is outside the vocabulary of {vocabulary}"));
+        }
+        let positions = self.positions();
+        if start + max_tokens > positions {
+            return Some(format!(
+                "{start} tokens and {max_tokens} to sample are more than the model's {positions} \
+                 positions"
+            ));
+        }
+        let needed = texts::needed(request);
+        if needed > self.memory {
+            return Some(format!(
+                "{start} tokens and {max_tokens} to sample need {} MiB of keys and values, but \
+                 `kv_mib` is {}",
+                (needed * self.bytes_per_token).div_ceil(1 << 20),
+                (self.memory * self.bytes_per_token).div_ceil(1 << 20)
+            ));
+        }
+        let t = sampling.temperature;
+        let in_range = t.is_finite()
+            && t >= 0.0
+            && sampling.top_p > 0.0
+            && (0.0..=1.0).contains(&sampling.min_p);
+        if !in_range {
+            return Some(format!("no token can be drawn with {sampling:?}"));
+        }
+        let empty = stop.strings.iter().any(String::is_empty);
+        empty.then(|| "a stop string is empty".into())
+    }
+
+    /// Feeds what is to be fed, and samples one token of every path that is ready for one.
+    fn step(&mut self) -> Result<(), EngineError> {
+        self.batch.admit();
+        let feeds = self.batch.plan();
+        let vocabulary = self.decoder.config().vocab_size;
+        let mut data = None;
+        if !feeds.is_empty() {
+            let logits = self
+                .batch
+                .feed(&feeds, |rows, cache| self.decoder.step(rows, cache));
+            self.stats.forward_passes += 1;
+            self.stats.most_rows = self.stats.most_rows.max(feeds.len() as u64);
+            let step = self.stats.forward_passes;
+            let device = |reason: String| EngineError::Device { step, reason };
+            // The one read-back of a step.
+            let read = logits
+                .try_into_data()
+                .map_err(|error| device(error.to_string()))?;
+            data = Some(read.convert::<f32>());
+        }
+        let logits: &[f32] = match &data {
+            None => &[],
+            Some(data) => data
+                .as_slice::<f32>()
+                .map_err(|error| EngineError::Device {
+                    step: self.stats.forward_passes,
+                    reason: format!("{error:?}"),
+                })?,
+        };
+        let mut ready: Vec<(usize, &[f32])> = Vec::with_capacity(feeds.len());
+        for (feed, row) in feeds.iter().zip(logits.chunks_exact(vocabulary)) {
+            if feed.is_last {
+                ready.extend(self.batch.take_logits(feed, row).map(|place| (place, row)));
+            }
+        }
+        let forked = self.batch.fork_prompts();
+        ready.extend(forked.iter().map(|(place, logits)| (*place, &**logits)));
+        ready.sort_unstable_by_key(|(place, _)| *place);
+        let drawn = draw(&self.batch, &ready);
+        self.take(&drawn);
+        Ok(())
+    }
+
+    /// Adds one drawn token to each path, and ends the requests that are complete with it.
+    fn take(&mut self, drawn: &[(usize, Result<u32, NotFinite>)]) {
+        let mut ended = Vec::new();
+        for (place, result) in drawn {
+            let finish = match result {
+                Err(error) => Some(Finish::Failed(error.to_string())),
+                Ok(id) => {
+                    self.stats.sampled += 1;
+                    self.batch.push(*place, *id);
+                    finish(&mut self.batch.running[*place], *id, self.vocab)
+                }
+            };
+            if let Some(finish) = finish {
+                let running = &mut self.batch.running[*place];
+                let ids = std::mem::take(&mut running.ids);
+                self.done.push_back(Completion {
+                    key: running.request.key,
+                    ids,
+                    finish,
+                });
+                ended.push(*place);
+            }
+        }
+        self.batch.finish(&ended);
+    }
+}
+
+impl Engine for LocalEngine<'_> {
+    fn submit(&mut self, request: Request) {
+        match self.refusal(&request) {
+            None => self.batch.submit(request),
+            Some(reason) => {
+                let finish = Finish::Failed(reason);
+                self.done.push_back(Completion {
+                    key: request.key,
+                    ids: Vec::new(),
+                    finish,
+                });
+            }
+        }
+    }
+
+    fn close(&mut self, key: PathKey) {
+        if let Some(ids) = self.batch.close(key) {
+            self.done.push_back(Completion {
+                key,
+                ids,
+                finish: Finish::Cancelled,
+            });
+        }
+    }
+
+    fn wait(&mut self) -> Result<Option<Completion>, EngineError> {
+        loop {
+            if let Some(completion) = self.done.pop_front() {
+                return Ok(Some(completion));
+            }
+            if self.batch.is_idle() {
+                return Ok(None);
+            }
+            self.step()?;
+        }
+    }
+
+    fn positions(&self) -> usize {
+        self.decoder.config().max_position_embeddings
+    }
+}
+
+/// Draws a token for each place from its logits, on all threads; the order does not matter to the
+/// result.
+fn draw(batch: &Batch, ready: &[(usize, &[f32])]) -> Vec<(usize, Result<u32, NotFinite>)> {
+    // Rows that are too few or too short are not worth waking a thread.
+    const LOGITS_PER_TASK: usize = 1 << 13;
+    let width = ready.first().map_or(1, |(_, logits)| logits.len());
+    ready
+        .par_iter()
+        .with_min_len(LOGITS_PER_TASK.div_ceil(width))
+        .map_init(Sampler::default, |sampler, (place, logits)| {
+            let request = &batch.running[*place].request;
+            let position = batch.ids(request.key).len() as u64;
+            let uniform = || request.stream.uniform(position);
+            (*place, sampler.draw(logits, &request.sampling, uniform))
+        })
+        .collect()
+}
+
+/// Whether the request is complete with `id`, which was just added to it.
+fn finish(running: &mut Running, id: u32, vocab: &dyn Vocab) -> Option<Finish> {
+    let request = &running.request;
+    if request.stop.eos.contains(&id) {
+        return Some(Finish::Eos);
+    }
+    if running.stop.is_needed()
+        && let Some(index) = running.stop.push(&vocab.bytes(id))
+    {
+        return Some(Finish::Stop(index));
+    }
+    (running.ids.len() >= request.max_tokens).then_some(Finish::Length)
+}
+
+/// Bytes of a token's keys and values; heads are padded to whole vectors of 8.
+fn bytes_per_token(config: &ModelConfig) -> usize {
+    let head = config.head_dim.next_multiple_of(8);
+    2 * config.num_hidden_layers * config.num_key_value_heads * head * size_of::<f32>()
+}

@@ -1,0 +1,278 @@
+//! What an evaluation came to: the record behind every table and picture of a report.
+
+use std::collections::BTreeMap;
+
+use protocol::grade::{Found, Grade};
+use protocol::stats::Estimate;
+use protocol::{Method, PathEnd, Settings, SpanKind};
+use serde::{Deserialize, Serialize};
+
+/// One row of a report: reports/<row>/summary.json.
+///
+/// It follows from the groups and the problems alone: no clock, rate or file path is in it, and it
+/// is the same however the groups were ordered or split over files. All shares are fractions from
+/// 0 to 1, all token counts are whole numbers summed over every path of the row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Version of this format.
+    pub version: u32,
+    /// Short name of the row, as tables show it.
+    pub name: String,
+    /// What the row is, in words.
+    pub title: String,
+    /// How the paths of a group worked together.
+    pub method: Method,
+    /// Who wrote the groups: a checkpoint's hash, or the name of a simulated engine.
+    pub model: String,
+    /// Hash of the tokenizer.
+    pub tokenizer: String,
+    /// SHA-256 of the part of the recipe that decides the groups.
+    pub recipe: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Devices and dtypes the groups were computed with, sorted.
+    pub devices: Vec<String>,
+    /// The settings of the groups, where the caller knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Settings>,
+    /// Problems that have groups; the scores are over these (M).
+    pub problems: usize,
+    /// Ids of problems that have no group, in the order of the problems file.
+    pub missing: Vec<String>,
+    /// Ids of problems with fewer groups than the others, in the order of the problems file.
+    pub incomplete: Vec<String>,
+    /// Independent groups of a problem (G); the largest number, if problems differ.
+    pub groups: usize,
+    /// Paths in a group (N).
+    pub paths: usize,
+    /// How right the paths are.
+    pub scores: Scores,
+    /// What was sampled and what was put into the paths.
+    pub tokens: Tokens,
+    /// How the paths ended.
+    pub ends: Ends,
+    /// What the paths told each other.
+    pub exchange: Exchange,
+    /// The verdicts behind the scores, in the order of the problems file.
+    pub by_problem: Vec<ProblemScore>,
+}
+
+/// How right the paths of a row are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Share of right paths, each problem counting the same.
+    pub pass_at_1: Estimate,
+    /// Share of groups whose most frequent answer is right.
+    pub cons_at_n: Estimate,
+    /// The same vote among the shorter half of a group's answers.
+    pub shortest_majority: Estimate,
+    /// Share of problems that at least one of k paths solves, for k = 1, 2, 4, ... and N.
+    ///
+    /// The paths of a group that exchanges are not independent draws: for such rows this describes
+    /// the groups that were run and predicts nothing for other N.
+    pub pass_at_k: Vec<PassAtK>,
+    /// Share of paths no answer could be read from.
+    pub no_answer: f64,
+    /// How much the paths of a group fail together beyond the difficulty of their problem: 0 as
+    /// paths of different groups, 1 all or none. `None` unless a problem has two groups.
+    pub error_correlation: Option<f64>,
+    /// Different answers in a group, on average over groups; paths without an answer count nothing.
+    pub answers_per_group: f64,
+}
+
+/// Pass@k at one k.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PassAtK {
+    /// Paths drawn from a group.
+    pub k: usize,
+    /// Share of problems that at least one of them solves.
+    pub value: f64,
+}
+
+/// Tokens of all paths of a row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// Number of paths they are summed over.
+    pub paths: u64,
+    /// Tokens by what they are; a kind that never occurs has no entry.
+    pub by_kind: BTreeMap<SpanKind, u64>,
+}
+
+impl Tokens {
+    /// Tokens the models sampled and that stayed in their paths.
+    pub fn sampled(&self) -> u64 {
+        self.sum(SpanKind::is_sampled)
+    }
+
+    /// Tokens put into the paths after their prompts.
+    pub fn injected(&self) -> u64 {
+        self.sum(|kind| !kind.is_sampled() && kind != SpanKind::Prompt)
+    }
+
+    /// Tokens of the prompts, counted once for each path.
+    pub fn prompt(&self) -> u64 {
+        self.sum(|kind| kind == SpanKind::Prompt)
+    }
+
+    /// Tokens of one kind.
+    pub fn of(&self, kind: SpanKind) -> u64 {
+        self.by_kind.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// `tokens` as a mean over paths.
+    pub fn per_path(&self, tokens: u64) -> f64 {
+        if self.paths == 0 {
+            0.0
+        } else {
+            tokens as f64 / self.paths as f64
+        }
+    }
+
+    fn sum(&self, counts: impl Fn(SpanKind) -> bool) -> u64 {
+        self.by_kind
+            .iter()
+            .filter(|(kind, _)| counts(**kind))
+            .map(|(_, count)| count)
+            .sum()
+    }
+}
+
+/// How many paths ended in which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ends {
+    /// Closed their thought and wrote an answer.
+    pub answered: u64,
+    /// Ended their text by themselves.
+    pub stopped: u64,
+    /// Were forced to answer when their budget was used up.
+    pub forced: u64,
+    /// Were forced to answer when the model had no more positions.
+    pub outgrown: u64,
+    /// Could not be served.
+    pub failed: u64,
+    /// Answers of any of these that were cut at their limit.
+    pub cut_answers: u64,
+}
+
+/// How a path ended; as [`PathEnd`], without the words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// It closed its thought and wrote an answer.
+    Answered,
+    /// It ended its text by itself.
+    Stopped,
+    /// It was forced to answer when its budget was used up.
+    Forced,
+    /// It was forced to answer when the model had no more positions.
+    Outgrown,
+    /// It could not be served.
+    Failed,
+}
+
+impl From<&PathEnd> for End {
+    fn from(end: &PathEnd) -> Self {
+        match end {
+            PathEnd::Answered => Self::Answered,
+            PathEnd::Stopped => Self::Stopped,
+            PathEnd::Forced => Self::Forced,
+            PathEnd::Outgrown => Self::Outgrown,
+            PathEnd::Failed(_) => Self::Failed,
+        }
+    }
+}
+
+/// What the paths of a row told each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// Groups of the row.
+    pub groups: u64,
+    /// Blocks, summed over groups.
+    pub blocks: u64,
+    /// Times a path read its peers, summed over blocks.
+    pub readings: u64,
+    /// Readings in which nobody else was left to be heard.
+    pub without_peers: u64,
+    /// Summaries written.
+    pub summaries: u64,
+    /// Summaries that were cut at their limit.
+    pub cut_summaries: u64,
+}
+
+impl Exchange {
+    /// Blocks of a group, on average.
+    pub fn blocks_per_group(&self) -> f64 {
+        if self.groups == 0 {
+            0.0
+        } else {
+            self.blocks as f64 / self.groups as f64
+        }
+    }
+}
+
+/// The verdicts on one problem.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProblemScore {
+    /// Id of the problem.
+    pub id: String,
+    /// The right answer.
+    pub gold: String,
+    /// Its groups, by number.
+    pub groups: Vec<GroupScore>,
+}
+
+impl ProblemScore {
+    /// Right paths and all paths of the problem.
+    pub fn right(&self) -> (usize, usize) {
+        let paths = || self.groups.iter().flat_map(|group| &group.paths);
+        (
+            paths().filter(|path| path.grade == Grade::Right).count(),
+            paths().count(),
+        )
+    }
+
+    /// Share of right paths.
+    pub fn pass_at_1(&self) -> f64 {
+        let (right, paths) = self.right();
+        if paths == 0 {
+            0.0
+        } else {
+            right as f64 / paths as f64
+        }
+    }
+}
+
+/// The verdicts on one group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupScore {
+    /// Number of the group among those of its problem.
+    pub group: u32,
+    /// The answers most paths gave, in the order of the paths; more than one is a tie.
+    pub vote: Vec<String>,
+    /// What the vote is worth: 1 right, 0 wrong; between them in a tie.
+    pub vote_score: f64,
+    /// Its paths, in path order.
+    pub paths: Vec<PathScore>,
+}
+
+/// The verdict on one path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PathScore {
+    /// Right, wrong, or no answer.
+    pub grade: Grade,
+    /// The answer in canonical form.
+    pub answer: Option<String>,
+    /// Where the answer was found.
+    pub found: Found,
+    /// How the path ended.
+    pub end: End,
+    /// Tokens it sampled.
+    pub sampled: u64,
+    /// Tokens put into it after its prompt.
+    pub injected: u64,
+}
+
+impl Summary {
+    /// The version this build reads and writes.
+    pub const VERSION: u32 = 1;
+}

@@ -1,0 +1,337 @@
+//! The sampler: its filters, their order, ties, and faults in its input.
+//!
+//! The oracle at the end is vLLM V1's definition written down plainly: whole softmax, whole sort.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use infer::local::sampler::{NotFinite, Sampler};
+use proptest::prelude::*;
+use protocol::Sampling;
+
+const PLAIN: Sampling = Sampling {
+    temperature: 1.0,
+    top_k: 0,
+    top_p: 1.0,
+    min_p: 0.0,
+};
+
+fn logits(probabilities: &[f32]) -> Vec<f32> {
+    probabilities.iter().map(|p| p.ln()).collect()
+}
+
+fn draw(logits: &[f32], sampling: Sampling, u: f64) -> u32 {
+    Sampler::default()
+        .draw(logits, &sampling, || u)
+        .expect("finite logits")
+}
+
+/// Which tokens can be drawn at all, in order of falling probability.
+#[track_caller]
+fn check_kept(probabilities: &[f32], sampling: Sampling, expected: &[u32]) {
+    let row = logits(probabilities);
+    let mut kept: Vec<u32> = (0..4000)
+        .map(|i| draw(&row, sampling, f64::from(i) / 4000.0))
+        .collect();
+    kept.dedup();
+    assert_eq!(kept, expected, "{sampling:?}");
+}
+
+const FOUR: [f32; 4] = [0.4, 0.3, 0.2, 0.1];
+
+#[test]
+fn each_filter_alone() {
+    check_kept(&FOUR, PLAIN, &[0, 1, 2, 3]);
+    check_kept(&FOUR, Sampling { top_k: 2, ..PLAIN }, &[0, 1]);
+    check_kept(&FOUR, Sampling { top_k: 4, ..PLAIN }, &[0, 1, 2, 3]);
+    check_kept(&FOUR, Sampling { top_k: 9, ..PLAIN }, &[0, 1, 2, 3]);
+    check_kept(
+        &FOUR,
+        Sampling {
+            top_p: 0.65,
+            ..PLAIN
+        },
+        &[0, 1],
+    );
+    check_kept(
+        &FOUR,
+        Sampling {
+            top_p: 0.75,
+            ..PLAIN
+        },
+        &[0, 1, 2],
+    );
+    check_kept(
+        &FOUR,
+        Sampling {
+            top_p: 1e-6,
+            ..PLAIN
+        },
+        &[0],
+    );
+    check_kept(
+        &FOUR,
+        Sampling {
+            min_p: 0.45,
+            ..PLAIN
+        },
+        &[0, 1, 2],
+    );
+    check_kept(
+        &FOUR,
+        Sampling {
+            min_p: 0.55,
+            ..PLAIN
+        },
+        &[0, 1],
+    );
+    check_kept(
+        &FOUR,
+        Sampling {
+            min_p: 0.99,
+            ..PLAIN
+        },
+        &[0],
+    );
+}
+
+#[test]
+fn each_filter_sees_what_the_one_before_it_left() {
+    // Temperature first: at 0.5 the shares are 0.53, 0.3, 0.13, 0.03.
+    check_kept(
+        &FOUR,
+        Sampling {
+            temperature: 0.5,
+            min_p: 0.3,
+            ..PLAIN
+        },
+        &[0, 1],
+    );
+    // Min-p before top-p: 0.4 of 0.7 is 0.57, which alone reaches 0.55; 0.4 of 1 does not.
+    check_kept(
+        &FOUR,
+        Sampling {
+            min_p: 0.6,
+            top_p: 0.55,
+            ..PLAIN
+        },
+        &[0],
+    );
+    check_kept(
+        &FOUR,
+        Sampling {
+            top_p: 0.55,
+            ..PLAIN
+        },
+        &[0, 1],
+    );
+    // Top-k before top-p, likewise.
+    check_kept(
+        &FOUR,
+        Sampling {
+            top_k: 2,
+            top_p: 0.55,
+            ..PLAIN
+        },
+        &[0],
+    );
+}
+
+#[test]
+fn ties() {
+    // Tokens as likely as the last one of top-k stay, as in vLLM; top-p takes the lower ids.
+    check_kept(
+        &[0.3, 0.1, 0.3, 0.3],
+        Sampling { top_k: 2, ..PLAIN },
+        &[0, 2, 3],
+    );
+    check_kept(
+        &[0.25; 4],
+        Sampling {
+            top_p: 0.3,
+            ..PLAIN
+        },
+        &[0, 1],
+    );
+    check_kept(&[0.1, 0.4, 0.1, 0.4], PLAIN, &[1, 3, 0, 2]);
+}
+
+#[track_caller]
+fn check_draw(probabilities: &[f32], u: f64, expected: u32) {
+    assert_eq!(draw(&logits(probabilities), PLAIN, u), expected, "u = {u}");
+}
+
+#[test]
+fn one_number_picks_by_falling_probability() {
+    let unordered = [0.1, 0.4, 0.2, 0.3];
+    check_draw(&unordered, 0.0, 1);
+    check_draw(&unordered, 0.399, 1);
+    check_draw(&unordered, 0.401, 3);
+    check_draw(&unordered, 0.699, 3);
+    check_draw(&unordered, 0.701, 2);
+    check_draw(&unordered, 0.901, 0);
+    check_draw(&unordered, 1.0 - f64::EPSILON / 2.0, 0);
+}
+
+#[track_caller]
+fn check_greedy(logits: &[f32], expected: u32) {
+    let greedy = Sampling {
+        temperature: 0.0,
+        ..PLAIN
+    };
+    let drawn = Sampler::default().draw(logits, &greedy, || unreachable!("greedy draws nothing"));
+    assert_eq!(drawn, Ok(expected));
+}
+
+#[test]
+fn greedy_takes_the_lowest_of_the_best() {
+    check_greedy(&[1.0, 3.0, 2.0, 3.0], 1);
+    check_greedy(&[-0.0, 0.0], 0);
+    check_greedy(&[-5.0; 200], 0);
+    let mut far = vec![0.0; 1000];
+    far[777] = 1.0;
+    far[999] = 1.0;
+    check_greedy(&far, 777);
+}
+
+#[test]
+fn extreme_rows_have_a_result() {
+    let hot = Sampling {
+        temperature: 1e30,
+        ..PLAIN
+    };
+    let cold = Sampling {
+        temperature: 1e-38,
+        ..PLAIN
+    };
+    assert_eq!(draw(&[1e30, -1e30, 0.0], PLAIN, 0.999), 0);
+    assert_eq!(draw(&[f32::MAX, f32::MIN], PLAIN, 0.999), 0);
+    assert_eq!(draw(&[1.0, 2.0, 3.0], cold, 0.999), 2);
+    assert_eq!(draw(&[3.0, 2.0, 1.0], hot, 0.999), 2);
+    assert_eq!(draw(&[0.5], PLAIN, 0.5), 0);
+}
+
+#[track_caller]
+fn check_fault(fault: f32, id: usize) {
+    let mut row = vec![0.0; 500];
+    row[id] = fault;
+    for sampling in [
+        PLAIN,
+        Sampling {
+            temperature: 0.0,
+            ..PLAIN
+        },
+        Sampling { top_k: 3, ..PLAIN },
+    ] {
+        let drawn = Sampler::default().draw(&row, &sampling, || 0.5);
+        assert_eq!(drawn, Err(NotFinite { id }));
+    }
+}
+
+#[test]
+fn a_logit_that_is_not_finite_is_a_fault() {
+    check_fault(f32::NAN, 0);
+    check_fault(f32::NAN, 64);
+    check_fault(f32::INFINITY, 250);
+    check_fault(f32::NEG_INFINITY, 499);
+}
+
+/// vLLM V1: softmax of the scaled logits, min-p on it, top-k with ties, top-p on the softmax of
+/// what is left. Ids in order with their probabilities; `None` if a threshold is met so closely
+/// that f32 may decide either way.
+fn oracle(logits: &[f32], sampling: Sampling) -> Option<Vec<(u32, f64)>> {
+    let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let temperature = f64::from(sampling.temperature);
+    let mut kept: Vec<(u32, f64)> = logits
+        .iter()
+        .enumerate()
+        .map(|(id, logit)| {
+            (
+                id as u32,
+                ((f64::from(*logit) - f64::from(best)) / temperature).exp(),
+            )
+        })
+        .collect();
+    let near = |a: f64, b: f64| (a - b).abs() < 1e-5;
+    let min_p = f64::from(sampling.min_p);
+    if kept
+        .iter()
+        .any(|(_, weight)| min_p > 0.0 && near(*weight, min_p))
+    {
+        return None;
+    }
+    kept.retain(|(_, weight)| *weight >= min_p);
+    kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    if sampling.top_k > 0 && sampling.top_k < kept.len() {
+        let last = kept[sampling.top_k - 1].1;
+        kept.retain(|(_, weight)| *weight >= last);
+    }
+    if sampling.top_p < 1.0 {
+        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+        let mut before = 0.0;
+        let mut count = 0;
+        for (_, weight) in &kept {
+            if near(before / total, f64::from(sampling.top_p)) {
+                return None;
+            }
+            if before / total >= f64::from(sampling.top_p) {
+                break;
+            }
+            before += weight;
+            count += 1;
+        }
+        kept.truncate(count);
+    }
+    let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+    Some(
+        kept.into_iter()
+            .map(|(id, weight)| (id, weight / total))
+            .collect(),
+    )
+}
+
+fn settings() -> impl Strategy<Value = Sampling> {
+    let temperature = prop_oneof![Just(1.0_f32), 0.2_f32..3.0];
+    let top_k = prop_oneof![Just(0_usize), 1..60_usize];
+    let top_p = prop_oneof![Just(1.0_f32), 0.05_f32..0.999];
+    let min_p = prop_oneof![Just(0.0_f32), 0.001_f32..0.9];
+    (temperature, top_k, top_p, min_p).prop_map(|(temperature, top_k, top_p, min_p)| Sampling {
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+
+    #[test]
+    fn it_draws_what_vllm_defines(
+        row in prop::collection::vec(-12.0_f32..12.0, 1..700),
+        spread in 0.05_f32..3.0,
+        sampling in settings(),
+        u in 0.0_f64..1.0,
+    ) {
+        let row: Vec<f32> = row.iter().map(|logit| logit * spread).collect();
+        let Some(kept) = oracle(&row, sampling) else { return Ok(()) };
+        let drawn = draw(&row, sampling, u);
+        let place = kept.iter().position(|(id, _)| *id == drawn);
+        prop_assert!(place.is_some(), "{drawn} is not kept");
+        let place = place.unwrap();
+        let before: f64 = kept[..place].iter().map(|(_, p)| p).sum();
+        let slack = 1e-5;
+        prop_assert!(before - slack <= u && u <= before + kept[place].1 + slack, "{drawn} at {u}");
+    }
+
+    #[test]
+    fn scratch_memory_carries_nothing_over(
+        rows in prop::collection::vec(prop::collection::vec(-9.0_f32..9.0, 1..300), 1..5),
+        sampling in settings(),
+        u in 0.0_f64..1.0,
+    ) {
+        let mut sampler = Sampler::default();
+        for row in &rows {
+            prop_assert_eq!(sampler.draw(row, &sampling, || u), Ok(draw(row, sampling, u)));
+        }
+    }
+}

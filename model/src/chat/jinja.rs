@@ -1,0 +1,120 @@
+//! Jinja as transformers runs it.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Kwargs;
+use minijinja::{Environment, Error, ErrorKind};
+
+mod json;
+
+/// The name the template has in its environment.
+pub(super) const NAME: &str = "chat_template";
+
+/// Steps that one rendering can take. A long chat takes some thousands.
+const FUEL: u64 = 5_000_000;
+
+/// An environment that holds `source` and behaves like transformers' Jinja: `trim_blocks`,
+/// `lstrip_blocks`, Python's methods, `raise_exception`, `strftime_now`, `tojson` as `json.dumps`.
+pub(super) fn environment(source: &str) -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()?;
+    environment.set_syntax(syntax);
+    environment.set_fuel(Some(FUEL));
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", strftime_now);
+    environment.add_filter("tojson", json::tojson);
+    environment.add_filter("indent", indent);
+    environment.add_template_owned(NAME, without_generation_tags(source))?;
+    Ok(environment)
+}
+
+fn raise_exception(message: String) -> Result<String, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message))
+}
+
+/// Jinja's `indent`; minijinja's own drops a line break at the end.
+fn indent(
+    text: &str,
+    width: Option<usize>,
+    first: Option<bool>,
+    blank: Option<bool>,
+    arguments: Kwargs,
+) -> Result<String, Error> {
+    let width = width.or(arguments.get("width")?).unwrap_or(4);
+    let first = first.or(arguments.get("first")?).unwrap_or(false);
+    let blank = blank.or(arguments.get("blank")?).unwrap_or(false);
+    arguments.assert_all_used()?;
+    let lines = text.split('\n').enumerate().map(|(index, line)| {
+        let indented = if index == 0 {
+            first
+        } else {
+            blank || !line.is_empty()
+        };
+        if indented {
+            format!("{:width$}{line}", "")
+        } else {
+            line.to_owned()
+        }
+    });
+    Ok(lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// Templates that put a date into a prompt get this one, the day that Llama 3's own template falls
+/// back to: a prompt must not depend on the clock.
+fn strftime_now(format: &str) -> Result<String, Error> {
+    let mut text = String::new();
+    let mut rest = format.chars();
+    while let Some(c) = rest.next() {
+        if c != '%' {
+            text.push(c);
+            continue;
+        }
+        text.push_str(match rest.next() {
+            Some('d') => "26",
+            Some('m') => "07",
+            Some('b') => "Jul",
+            Some('B') => "July",
+            Some('y') => "24",
+            Some('Y') => "2024",
+            Some('a') => "Fri",
+            Some('A') => "Friday",
+            Some('H' | 'M' | 'S') => "00",
+            Some('F') => "2024-07-26",
+            Some('%') => "%",
+            other => {
+                let problem = format!("strftime_now knows no `%{}`", other.unwrap_or(' '));
+                return Err(Error::new(ErrorKind::InvalidOperation, problem));
+            }
+        });
+    }
+    Ok(text)
+}
+
+/// `{% generation %}` marks the assistant's words for training masks and writes nothing. It becomes
+/// a block that always runs, so that white space is cut the same way.
+fn without_generation_tags(source: &str) -> String {
+    let mut text = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start);
+        text.push_str(before);
+        let Some(length) = tag.find("%}") else {
+            rest = tag;
+            break;
+        };
+        let (inside, behind) = (&tag[2..length], &tag[length..]);
+        let word = inside.trim_matches(['-', '+']).trim();
+        text.push_str("{%");
+        match word {
+            "generation" => text.push_str(&inside.replace(word, " if true ")),
+            "endgeneration" => text.push_str(&inside.replace(word, " endif ")),
+            _ => text.push_str(inside),
+        }
+        rest = behind;
+    }
+    text.push_str(rest);
+    text
+}

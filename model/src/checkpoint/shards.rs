@@ -1,0 +1,123 @@
+//! Weights as safetensors files, one tensor in memory at a time.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+use safetensors::tensor::{Metadata, TensorInfo as HeaderEntry};
+use sha2::{Digest, Sha256};
+
+use super::{CheckpointError, TensorInfo, TensorType, identity, io};
+use crate::parameters::Parameter;
+
+/// Divides the tensors, in their order, into files of at most `limit` bytes.
+pub(super) fn shards(
+    parameters: &[Parameter],
+    stored: TensorType,
+    limit: u64,
+) -> Vec<Vec<&Parameter>> {
+    let mut shards = vec![Vec::new()];
+    let mut room = limit;
+    for parameter in parameters {
+        let bytes = stored_bytes(stored, &parameter.shape());
+        if bytes > room && shards.last().is_some_and(|shard| !shard.is_empty()) {
+            shards.push(Vec::new());
+            room = limit;
+        }
+        room = room.saturating_sub(bytes);
+        shards
+            .last_mut()
+            .expect("there is one from the start")
+            .push(parameter);
+    }
+    shards
+}
+
+/// Writes one safetensors file, holding one tensor at a time; returns the bytes of its tensors.
+pub(super) fn write_shard(
+    path: &Path,
+    shard: &[&Parameter],
+    stored: TensorType,
+    lines: &mut Vec<String>,
+) -> Result<u64, CheckpointError> {
+    let mut entries = Vec::new();
+    let mut end = 0;
+    for parameter in shard {
+        let (shape, start) = (parameter.shape(), end);
+        end += stored_bytes(stored, &shape) as usize;
+        let dtype = match stored {
+            TensorType::F32 => safetensors::Dtype::F32,
+            TensorType::F16 => safetensors::Dtype::F16,
+            TensorType::Bf16 => safetensors::Dtype::BF16,
+        };
+        let entry = HeaderEntry {
+            dtype,
+            shape,
+            data_offsets: (start, end),
+        };
+        entries.push((parameter.name.clone(), entry));
+    }
+    let format = [("format".to_owned(), "pt".to_owned())];
+    let header = Metadata::new(Some(format.into()), entries)
+        .expect("offsets were laid out one after the other");
+    let mut header = serde_json::to_vec(&header).expect("a header has a JSON form");
+    // Readers may rely on tensors that begin at a multiple of 8 bytes.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io(path))?);
+    file.write_all(&(header.len() as u64).to_le_bytes())
+        .map_err(io(path))?;
+    file.write_all(&header).map_err(io(path))?;
+    for parameter in shard {
+        let bytes = bytes(parameter, stored)?;
+        let info = TensorInfo {
+            stored,
+            shape: parameter.shape(),
+        };
+        let sha256 = identity::hex(Sha256::new_with_prefix(&bytes));
+        lines.push(identity::line(&parameter.name, &info, &sha256));
+        file.write_all(&bytes).map_err(io(path))?;
+    }
+    let file = file
+        .into_inner()
+        .map_err(|error| io(path)(error.into_error()))?;
+    file.sync_all().map_err(io(path))?;
+    Ok(end as u64)
+}
+
+/// The bytes of a weight as they are stored.
+fn bytes(parameter: &Parameter, stored: TensorType) -> Result<Vec<u8>, CheckpointError> {
+    let values = parameter.data().convert::<f32>().into_vec::<f32>();
+    let values = values.expect("the data was converted to f32");
+    // Rounding to fewer bits can make an infinity of a large value.
+    let rounded = |value: f32| match stored {
+        TensorType::F32 => value,
+        TensorType::F16 => f16::from_f32(value).to_f32(),
+        TensorType::Bf16 => bf16::from_f32(value).to_f32(),
+    };
+    let broken = values
+        .par_iter()
+        .position_first(|value| !rounded(*value).is_finite());
+    if let Some(element) = broken {
+        let (name, value) = (parameter.name.clone(), rounded(values[element]));
+        return Err(CheckpointError::NotFinite {
+            name,
+            element,
+            value,
+        });
+    }
+    let mut bytes = Vec::with_capacity(values.len() * stored.bytes());
+    for value in values {
+        match stored {
+            TensorType::F32 => bytes.extend(value.to_le_bytes()),
+            TensorType::F16 => bytes.extend(f16::from_f32(value).to_le_bytes()),
+            TensorType::Bf16 => bytes.extend(bf16::from_f32(value).to_le_bytes()),
+        }
+    }
+    Ok(bytes)
+}
+
+fn stored_bytes(stored: TensorType, shape: &[usize]) -> u64 {
+    (shape.iter().product::<usize>() * stored.bytes()) as u64
+}

@@ -1,0 +1,316 @@
+//! The tensors of a folder, in one safetensors file or in several with an index.
+//!
+//! Files are mapped, not read: a tensor is mapped when it is asked for and given back after its use,
+//! so that memory holds one tensor of the file at a time.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::{Mmap, MmapOptions};
+use rayon::prelude::*;
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+
+use super::{CheckpointError, files, io};
+
+/// The file that holds all weights of a small model.
+pub(super) const SINGLE: &str = "model.safetensors";
+/// The file that says which file holds which tensor.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+
+/// Real headers have some hundred kilobytes; parsing takes several times their size.
+const HEADER_LIMIT: u64 = 16 << 20;
+
+/// How the numbers of a tensor are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TensorType {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats with 5 bits of exponent.
+    F16,
+    /// 16-bit floats with 8 bits of exponent.
+    Bf16,
+}
+
+impl TensorType {
+    /// The name in safetensors headers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+        }
+    }
+
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
+/// What is known of a tensor without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// How its numbers are stored.
+    pub stored: TensorType,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+/// The weights of a checkpoint folder. No tensor is held in memory.
+#[derive(Debug)]
+pub struct Weights {
+    files: Vec<(PathBuf, File)>,
+    tensors: BTreeMap<String, Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    info: TensorInfo,
+    file: usize,
+    offset: u64,
+    bytes: usize,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Weights {
+    /// Finds the tensors of a folder: those of `model.safetensors`, else those that
+    /// `model.safetensors.index.json` lists.
+    ///
+    /// # Errors
+    /// No weights, a broken or hostile file, numbers of another kind than f32, f16 and bf16, or an
+    /// index that disagrees with its files.
+    pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
+        files::check_folder(dir)?;
+        let mut weights = Self {
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+        };
+        if let Some(path) = files::inside(dir, SINGLE)? {
+            weights.add(path)?;
+            return Ok(weights);
+        }
+        let Some(text) = files::read(dir, INDEX)? else {
+            return Err(CheckpointError::NoWeights {
+                path: dir.to_owned(),
+            });
+        };
+        let index: Index =
+            serde_json::from_slice(&text).map_err(|problem| CheckpointError::Json {
+                path: dir.join(INDEX),
+                problem,
+            })?;
+        let mut shards: Vec<&String> = index.weight_map.values().collect();
+        shards.sort_unstable();
+        shards.dedup();
+        for name in shards {
+            let Some(path) = files::inside(dir, name)? else {
+                let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+                return Err(io(&dir.join(name))(missing));
+            };
+            weights.add(path)?;
+        }
+        weights.check_index(dir, &index)?;
+        Ok(weights)
+    }
+
+    /// Names and shapes, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
+        self.tensors
+            .iter()
+            .map(|(name, place)| (name.as_str(), &place.info))
+    }
+
+    /// What is known of a tensor.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(name).map(|place| &place.info)
+    }
+
+    /// The values of a tensor, in row-major order. Widening to f32 is exact. None if there is no
+    /// such tensor.
+    ///
+    /// # Errors
+    /// A file that cannot be mapped, or a value that is not finite.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<f32>>, CheckpointError> {
+        let Some(place) = self.tensors.get(name) else {
+            return Ok(None);
+        };
+        let bytes = self.map(place)?;
+        let values = widen(place.info.stored, &bytes);
+        match values.par_iter().position_first(|value| !value.is_finite()) {
+            None => Ok(Some(values)),
+            Some(element) => {
+                let (name, value) = (name.to_owned(), values[element]);
+                Err(CheckpointError::NotFinite {
+                    name,
+                    element,
+                    value,
+                })
+            }
+        }
+    }
+
+    /// Hands the stored bytes of a tensor to `reader`.
+    pub(super) fn with_bytes<T>(
+        &self,
+        name: &str,
+        reader: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, CheckpointError> {
+        let Some(place) = self.tensors.get(name) else {
+            return Ok(None);
+        };
+        Ok(Some(reader(&self.map(place)?)))
+    }
+
+    fn add(&mut self, path: PathBuf) -> Result<(), CheckpointError> {
+        let file = files::open(&path)?;
+        let header = header(&path, &file)?;
+        let index = self.files.len();
+        for (name, tensor) in header.tensors {
+            let place = Place {
+                info: TensorInfo {
+                    stored: stored(&name, tensor.dtype)?,
+                    shape: tensor.shape,
+                },
+                file: index,
+                offset: header.end + tensor.data_offsets.0 as u64,
+                bytes: tensor.data_offsets.1 - tensor.data_offsets.0,
+            };
+            if self.tensors.insert(name.clone(), place).is_some() {
+                return Err(CheckpointError::Index { path, name });
+            }
+        }
+        self.files.push((path, file));
+        Ok(())
+    }
+
+    /// A tensor must be where the index says, and a file must hold no tensor that it keeps quiet.
+    fn check_index(&self, dir: &Path, index: &Index) -> Result<(), CheckpointError> {
+        let disagree = |path: &Path, name: &str| CheckpointError::Index {
+            path: path.to_owned(),
+            name: name.to_owned(),
+        };
+        for (name, place) in &self.tensors {
+            let (path, _) = &self.files[place.file];
+            if index
+                .weight_map
+                .get(name)
+                .map(|file| dir.join(file))
+                .as_ref()
+                != Some(path)
+            {
+                return Err(disagree(path, name));
+            }
+        }
+        match index
+            .weight_map
+            .iter()
+            .find(|(name, _)| !self.tensors.contains_key(*name))
+        {
+            Some((name, file)) => Err(disagree(&dir.join(file), name)),
+            None => Ok(()),
+        }
+    }
+
+    fn map(&self, place: &Place) -> Result<Mmap, CheckpointError> {
+        let (path, file) = &self.files[place.file];
+        map(file, place.offset, place.bytes).map_err(io(path))
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "a map of a file is unsafe because another process may change or cut the file; \
+              checkpoints are written once under another name and renamed, and the map is only \
+              read and lives for one tensor"
+)]
+fn map(file: &File, offset: u64, bytes: usize) -> std::io::Result<Mmap> {
+    // SAFETY: see the reason above; the length was checked against the file when it was opened.
+    unsafe { MmapOptions::new().offset(offset).len(bytes).map(file) }
+}
+
+struct Header {
+    tensors: Vec<(String, safetensors::tensor::TensorInfo)>,
+    /// Where the first tensor begins.
+    end: u64,
+}
+
+fn header(path: &Path, file: &File) -> Result<Header, CheckpointError> {
+    let unsound = |problem| CheckpointError::Safetensors {
+        path: path.to_owned(),
+        problem,
+    };
+    let length = file.metadata().map_err(io(path))?.len();
+    let mut first = [0; 8];
+    let mut reader = file;
+    match reader.read_exact(&mut first) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            return Err(unsound(safetensors::SafeTensorError::HeaderTooSmall));
+        }
+        Err(error) => return Err(io(path)(error)),
+    }
+    let bytes = u64::from_le_bytes(first);
+    if bytes > HEADER_LIMIT {
+        let limit = HEADER_LIMIT;
+        return Err(CheckpointError::HeaderTooLarge {
+            path: path.to_owned(),
+            bytes,
+            limit,
+        });
+    }
+    let whole = usize::try_from(length).map_err(|_| {
+        io(path)(std::io::Error::other(
+            "larger than this machine's address space",
+        ))
+    })?;
+    let mapped = map(file, 0, whole).map_err(io(path))?;
+    let (_, metadata) = SafeTensors::read_metadata(&mapped).map_err(unsound)?;
+    let tensors = metadata
+        .tensors()
+        .into_iter()
+        .map(|(name, info)| (name, info.clone()));
+    Ok(Header {
+        tensors: tensors.collect(),
+        end: 8 + bytes,
+    })
+}
+
+fn stored(name: &str, dtype: Dtype) -> Result<TensorType, CheckpointError> {
+    match dtype {
+        Dtype::F32 => Ok(TensorType::F32),
+        Dtype::F16 => Ok(TensorType::F16),
+        Dtype::BF16 => Ok(TensorType::Bf16),
+        other => Err(CheckpointError::NumberType {
+            name: name.to_owned(),
+            found: format!("{other:?}"),
+        }),
+    }
+}
+
+fn widen(stored: TensorType, bytes: &[u8]) -> Vec<f32> {
+    match stored {
+        TensorType::F32 => each(bytes, |four: [u8; 4]| f32::from_le_bytes(four)),
+        TensorType::F16 => each(bytes, |two: [u8; 2]| f16::from_le_bytes(two).to_f32()),
+        TensorType::Bf16 => each(bytes, |two: [u8; 2]| bf16::from_le_bytes(two).to_f32()),
+    }
+}
+
+fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32 + Sync) -> Vec<f32> {
+    let (numbers, _) = bytes.as_chunks::<N>();
+    numbers
+        .par_iter()
+        .with_min_len(1 << 14)
+        .map(|number| value(*number))
+        .collect()
+}

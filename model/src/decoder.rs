@@ -1,0 +1,245 @@
+//! The decoder of Qwen2, Qwen3 and Llama models as a Burn module.
+//!
+//! The names of fields are the names of checkpoints (`model.layers.0.self_attn.q_proj.weight`),
+//! weights are `[out, in]` as there. Training and whole-text evaluation go through
+//! [`Decoder::hidden`]; writing text token by token is in `step`. It reads no file and knows no
+//! loss.
+//!
+//! Legend: T tokens of a packed batch, d width, V vocabulary, H query heads, K key-value heads,
+//! D head size.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use crate::config::ModelConfig;
+use crate::ops::{self, Heads};
+use crate::packed::Packed;
+use crate::rope::Rope;
+
+/// A decoder with its weights.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    pub(crate) model: Trunk,
+    /// The output projection; absent if it is the embedding.
+    pub(crate) lm_head: Option<Projection>,
+    #[module(skip)]
+    config: ModelConfig,
+    #[module(skip)]
+    rope: Rope,
+}
+
+/// Everything before the output projection.
+#[derive(Module, Debug)]
+pub(crate) struct Trunk {
+    pub(crate) embed_tokens: Embedding,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: Norm,
+}
+
+/// The rows of the vocabulary.
+#[derive(Module, Debug)]
+pub(crate) struct Embedding {
+    pub(crate) weight: Param<Tensor<2>>, // [V, d]
+}
+
+/// One layer: attention and MLP, each behind a norm and added to the residual stream.
+#[derive(Module, Debug)]
+pub(crate) struct Layer {
+    pub(crate) self_attn: SelfAttention,
+    pub(crate) mlp: Mlp,
+    pub(crate) input_layernorm: Norm,
+    pub(crate) post_attention_layernorm: Norm,
+}
+
+/// The projections of attention.
+#[derive(Module, Debug)]
+pub(crate) struct SelfAttention {
+    pub(crate) q_proj: Projection, // [H * D, d]
+    pub(crate) k_proj: Projection, // [K * D, d]
+    pub(crate) v_proj: Projection, // [K * D, d]
+    pub(crate) o_proj: Projection, // [d, H * D]
+    pub(crate) q_norm: Option<Norm>,
+    pub(crate) k_norm: Option<Norm>,
+}
+
+/// The gated MLP.
+#[derive(Module, Debug)]
+pub(crate) struct Mlp {
+    pub(crate) gate_proj: Projection,
+    pub(crate) up_proj: Projection,
+    pub(crate) down_proj: Projection,
+}
+
+/// A linear map.
+#[derive(Module, Debug)]
+pub(crate) struct Projection {
+    pub(crate) weight: Param<Tensor<2>>, // [out, in]
+    pub(crate) bias: Option<Param<Tensor<1>>>,
+}
+
+/// The weight of an RMS norm.
+#[derive(Module, Debug)]
+pub(crate) struct Norm {
+    pub(crate) weight: Param<Tensor<1>>,
+}
+
+impl Projection {
+    fn apply(&self, x: Tensor<2>) -> Tensor<2> {
+        ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+    }
+
+    /// `residual + x weightᵀ`; the projections into the residual stream have no bias.
+    fn add_to(&self, residual: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        ops::linear_residual(x, self.weight.val(), residual)
+    }
+}
+
+impl Norm {
+    fn apply(&self, x: Tensor<2>, eps: f64) -> Tensor<2> {
+        ops::rms_norm(x, self.weight.val(), eps)
+    }
+
+    /// Normalises each head of `x: [T, heads * D]`.
+    fn apply_to_heads(&self, x: Tensor<2>, eps: f64) -> Tensor<2> {
+        let [tokens, width] = x.dims();
+        let [dim] = self.weight.dims();
+        self.apply(x.reshape([tokens * width / dim, dim]), eps)
+            .reshape([tokens, width])
+    }
+}
+
+impl SelfAttention {
+    /// Attention's addition to the residual stream, added.
+    fn add_to(
+        &self,
+        residual: Tensor<2>,
+        x: Tensor<2>,
+        of: &Decoder,
+        lengths: &[usize],
+    ) -> Tensor<2> {
+        let eps = of.config.rms_norm_eps;
+        let normed = |norm: &Option<Norm>, x: Tensor<2>| match norm {
+            Some(norm) => norm.apply_to_heads(x, eps),
+            None => x,
+        };
+        let q = normed(&self.q_norm, self.q_proj.apply(x.clone())); // [T, H * D]
+        let k = normed(&self.k_norm, self.k_proj.apply(x.clone())); // [T, K * D]
+        let v = self.v_proj.apply(x);
+        let mixed = ops::attention(q, k, v, of.heads(), lengths, &of.rope);
+        self.o_proj.add_to(residual, mixed)
+    }
+}
+
+impl Mlp {
+    fn add_to(&self, residual: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        let gate = self.gate_proj.apply(x.clone());
+        let up = self.up_proj.apply(x);
+        self.down_proj.add_to(residual, ops::swiglu(gate, up))
+    }
+}
+
+impl Layer {
+    fn forward(&self, hidden: Tensor<2>, of: &Decoder, lengths: &[usize]) -> Tensor<2> {
+        let eps = of.config.rms_norm_eps;
+        let x = self.input_layernorm.apply(hidden.clone(), eps);
+        let hidden = self.self_attn.add_to(hidden, x, of, lengths);
+        let x = self.post_attention_layernorm.apply(hidden.clone(), eps);
+        self.mlp.add_to(hidden, x)
+    }
+}
+
+impl Decoder {
+    /// Puts a decoder together from the values that `source` gives for each parameter name and
+    /// shape, asked for in the order of [`Decoder::parameters`].
+    ///
+    /// # Errors
+    /// The first error of `source`.
+    ///
+    /// # Panics
+    /// If `source` gives a number of values that does not fit the shape.
+    pub fn from_source<E>(
+        config: &ModelConfig,
+        device: &Device,
+        source: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+    ) -> Result<Self, E> {
+        crate::parameters::build(config, device, source)
+    }
+
+    pub(crate) fn assemble(
+        model: Trunk,
+        lm_head: Option<Projection>,
+        config: &ModelConfig,
+    ) -> Self {
+        Self {
+            model,
+            lm_head,
+            config: config.clone(),
+            rope: Rope::new(config),
+        }
+    }
+
+    /// The shape of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The device of the weights; of an autodiff decoder the autodiff device.
+    pub fn device(&self) -> Device {
+        self.model.embed_tokens.weight.val().device()
+    }
+
+    /// The heads of each attention layer.
+    pub fn heads(&self) -> Heads {
+        Heads {
+            query: self.config.num_attention_heads,
+            key_value: self.config.num_key_value_heads,
+            dim: self.config.head_dim,
+        }
+    }
+
+    pub(crate) fn rope(&self) -> &Rope {
+        &self.rope
+    }
+
+    /// The hidden state of each token after the final norm, `[T, d]`.
+    ///
+    /// Attention is causal inside each document of the batch and positions restart there. On an
+    /// autodiff device the result carries gradients to the weights.
+    ///
+    /// # Panics
+    /// If the lengths do not sum to the number of ids, or an id is not in the vocabulary.
+    pub fn hidden(&self, batch: &Packed) -> Tensor<2> {
+        let total: usize = batch.lengths.iter().sum();
+        assert_eq!(
+            total,
+            batch.ids.len(),
+            "the lengths of a packed batch sum to its ids"
+        );
+        self.check_ids(&batch.ids);
+        let mut hidden = ops::embedding(self.model.embed_tokens.weight.val(), &batch.ids);
+        for layer in &self.model.layers {
+            hidden = layer.forward(hidden, self, &batch.lengths);
+        }
+        self.model.norm.apply(hidden, self.config.rms_norm_eps)
+    }
+
+    pub(crate) fn check_ids(&self, ids: &[u32]) {
+        let size = self.config.vocab_size;
+        if let Some(id) = ids.iter().find(|id| **id as usize >= size) {
+            panic!("id {id} is outside the vocabulary of {size}");
+        }
+    }
+
+    /// The output projection `[V, d]`; the embedding when the two are tied.
+    pub fn head_weight(&self) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => head.weight.val(),
+            None => self.model.embed_tokens.weight.val(),
+        }
+    }
+
+    /// Logits `[T, V]` of hidden states `[T, d]`.
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        ops::linear(hidden, self.head_weight(), None)
+    }
+}

@@ -1,0 +1,373 @@
+//! Matrix products on tiles, with the right operand packed into panels of 16 columns.
+//!
+//! The bits of an element depend on its row of the left operand and its column of the right one
+//! alone (see `tile`): neither on the number of rows or columns, nor on how the work was split.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::panels::{Matrix, Panels};
+use super::tile::{LANES, MAX_ROWS, Operands, PANEL, max_vectors, tile};
+
+/// Inner indices handled at once: a panel of the right operand (16 KB) stays in the first cache.
+const INNER_BLOCK: usize = 256;
+/// Rows handled at once: their part of the left operand stays in the second cache.
+const ROW_BLOCK: usize = 96;
+/// Multiply-adds below which splitting over threads costs more than it saves.
+const PARALLEL_WORK: usize = 1 << 18;
+
+/// What a product is added to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start<'a> {
+    /// Nothing: the result is the product.
+    Zero,
+    /// What the result holds already.
+    Current,
+    /// One row, added to every row.
+    Bias(&'a [f32]),
+    /// Rows laid out as those of the result.
+    Rows(&'a [f32]),
+}
+
+impl Start<'_> {
+    /// The start of the result's rows from `first` on.
+    fn from_row(self, first: usize, c_row: usize) -> Self {
+        match self {
+            Self::Rows(rows) => Self::Rows(&rows[first * c_row..]),
+            other => other,
+        }
+    }
+}
+
+/// `c = start + a b` on one thread; `c` has rows of `c_row` elements, of which the first
+/// `b.cols()` are written.
+pub(crate) fn product(a: Matrix<'_>, b: &Panels, c: &mut [f32], c_row: usize, start: Start<'_>) {
+    panel_range(a, b, 0..b.panels(), c, c_row, start);
+}
+
+/// As [`product`], on all threads of the pool.
+pub(crate) fn product_parallel(
+    a: Matrix<'_>,
+    b: &Panels,
+    c: &mut [f32],
+    c_row: usize,
+    start: Start<'_>,
+) {
+    let threads = rayon::current_num_threads();
+    if threads == 1 || a.rows * b.cols * b.inner < PARALLEL_WORK {
+        return product(a, b, c, c_row, start);
+    }
+    if a.rows >= 8 * MAX_ROWS {
+        let rows = a
+            .rows
+            .div_ceil(4 * threads)
+            .next_multiple_of(MAX_ROWS)
+            .min(ROW_BLOCK);
+        c.par_chunks_mut(rows * c_row)
+            .enumerate()
+            .for_each(|(chunk, c)| {
+                let first = chunk * rows;
+                if first < a.rows {
+                    let a = a.row_range(first, rows.min(a.rows - first));
+                    product(a, b, c, c_row, start.from_row(first, c_row));
+                }
+            });
+        return;
+    }
+    // Few rows: each thread takes a range of columns and the parts are put together afterwards.
+    let per_part = b.panels().div_ceil(2 * threads);
+    column_parts(b.cols, per_part, |col, width| {
+        let mut part = vec![0.0; a.rows * width];
+        for (r, part) in part.chunks_exact_mut(width).enumerate() {
+            match start {
+                Start::Zero => {}
+                Start::Current => part.copy_from_slice(&c[r * c_row + col..][..width]),
+                Start::Bias(bias) => part.copy_from_slice(&bias[col..][..width]),
+                Start::Rows(rows) => part.copy_from_slice(&rows[r * c_row + col..][..width]),
+            }
+        }
+        let first = col / PANEL;
+        let panels = first..first + width.div_ceil(PANEL);
+        panel_range(a, b, panels, &mut part, width, Start::Current);
+        part
+    })
+    .into_iter()
+    .for_each(|(col, width, part)| {
+        for (r, part) in part.chunks_exact(width).enumerate() {
+            c[r * c_row + col..][..width].copy_from_slice(part);
+        }
+    });
+}
+
+/// `c = aᵀ b` (or `+=` with [`Start::Current`]) for `a: [T, M]`, `b: [T, N]`, `c: [M, N]` dense,
+/// on all threads: the form of weight gradients.
+pub(crate) fn product_transposed_left(
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    c: &mut [f32],
+    start: Start<'_>,
+) {
+    assert_eq!(a.rows, b.rows, "both operands have one row per token");
+    let (rows, cols) = (a.cols, b.cols);
+    assert_eq!(
+        c.len(),
+        rows * cols,
+        "the result has one element per pair of columns"
+    );
+    let threads = match a.rows * rows * cols {
+        work if work < PARALLEL_WORK => 1,
+        _ => rayon::current_num_threads(),
+    };
+    if threads == 1 || rows >= 4 * cols {
+        let per_part = rows.div_ceil(2 * threads).next_multiple_of(MAX_ROWS);
+        c.par_chunks_mut(per_part * cols)
+            .enumerate()
+            .for_each(|(part, c)| {
+                let a = a.col_range(part * per_part, c.len() / cols);
+                over_inner_blocks(a, b, c, start);
+            });
+        return;
+    }
+    let per_part = (cols.div_ceil(PANEL) / (2 * threads)).max(1);
+    column_parts(cols, per_part, |col, width| {
+        let mut part = vec![0.0; rows * width];
+        if let Start::Current = start {
+            for (part, c) in part.chunks_exact_mut(width).zip(c.chunks_exact(cols)) {
+                part.copy_from_slice(&c[col..col + width]);
+            }
+        }
+        over_inner_blocks(a, b.col_range(col, width), &mut part, start);
+        part
+    })
+    .into_iter()
+    .for_each(|(col, width, part)| {
+        for (part, c) in part.chunks_exact(width).zip(c.chunks_exact_mut(cols)) {
+            c[col..col + width].copy_from_slice(part);
+        }
+    });
+}
+
+/// Computes parts of `per_part` panels of columns in parallel: first column, width and result.
+fn column_parts(
+    cols: usize,
+    per_part: usize,
+    part: impl Fn(usize, usize) -> Vec<f32> + Sync,
+) -> Vec<(usize, usize, Vec<f32>)> {
+    let step = per_part * PANEL;
+    (0..cols.div_ceil(step))
+        .into_par_iter()
+        .map(|index| {
+            let col = index * step;
+            let width = step.min(cols - col);
+            (col, width, part(col, width))
+        })
+        .collect()
+}
+
+/// `c = aᵀ b` on one thread, packing a block of `b` at a time.
+fn over_inner_blocks(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], start: Start<'_>) {
+    if a.rows == 0 && matches!(start, Start::Zero) {
+        c.fill(0.0);
+    }
+    let mut panels = Panels::default();
+    for first in (0..a.rows).step_by(INNER_BLOCK) {
+        let count = INNER_BLOCK.min(a.rows - first);
+        panels.repack(b.row_range(first, count));
+        let start = if first > 0 { Start::Current } else { start };
+        product(
+            a.row_range(first, count).transposed(),
+            &panels,
+            c,
+            b.cols,
+            start,
+        );
+    }
+}
+
+/// The product with a range of panels of `b`; the first of them is written to column 0 of `c`.
+fn panel_range(
+    a: Matrix<'_>,
+    b: &Panels,
+    range: Range<usize>,
+    c: &mut [f32],
+    c_row: usize,
+    start: Start<'_>,
+) {
+    assert_eq!(a.cols, b.inner, "inner dimensions must agree");
+    let cols = (range.end * PANEL).min(b.cols) - (range.start * PANEL).min(b.cols);
+    if a.rows == 0 || cols == 0 {
+        return;
+    }
+    assert!(
+        a.reach() <= a.data.len(),
+        "the left operand must lie inside its slice"
+    );
+    assert!(
+        cols <= c_row && (a.rows - 1) * c_row + cols <= c.len(),
+        "the result must have room"
+    );
+    match start {
+        Start::Zero | Start::Current => {}
+        Start::Bias(bias) => assert!(bias.len() >= cols, "one bias per column"),
+        Start::Rows(rows) => assert!(
+            rows.len() >= (a.rows - 1) * c_row + cols,
+            "rows to start from"
+        ),
+    }
+    // A few rows stay in the cache whole: their right operand is better read in one go.
+    let inner_block = if a.rows <= 2 * MAX_ROWS {
+        b.inner.max(1)
+    } else {
+        INNER_BLOCK
+    };
+    let mut copy = Vec::new();
+    for inner in (0..b.inner.max(1)).step_by(inner_block) {
+        let count = inner_block.min(b.inner - inner);
+        for row in (0..a.rows).step_by(ROW_BLOCK) {
+            let rows = ROW_BLOCK.min(a.rows - row);
+            let part = a.row_range(row, rows).col_range(inner, count);
+            let part = if part.row_stride == 1 && part.col_stride > 2 * ROW_BLOCK {
+                compact(part, &mut copy)
+            } else {
+                part
+            };
+            let start = if inner > 0 {
+                Start::Current
+            } else {
+                start.from_row(row, c_row)
+            };
+            block_product(
+                part,
+                b,
+                (range.clone(), inner),
+                &mut c[row * c_row..],
+                c_row,
+                start,
+            );
+        }
+    }
+}
+
+/// Copies a block of a transposed matrix: its columns lie so far apart that they would compete
+/// for few places in the first cache.
+fn compact<'a>(part: Matrix<'_>, copy: &'a mut Vec<f32>) -> Matrix<'a> {
+    copy.clear();
+    for k in 0..part.cols {
+        copy.extend_from_slice(&part.data[k * part.col_stride..][..part.rows]);
+    }
+    Matrix {
+        data: copy,
+        row_stride: 1,
+        col_stride: part.rows,
+        ..part
+    }
+}
+
+/// The product of a block of the left operand with inner indices `inner ..` of some panels.
+#[expect(
+    unsafe_code,
+    reason = "calls the vector tile on addresses checked by `panel_range`"
+)]
+fn block_product(
+    a: Matrix<'_>,
+    b: &Panels,
+    (range, inner): (Range<usize>, usize),
+    c: &mut [f32],
+    c_row: usize,
+    start: Start<'_>,
+) {
+    let wide = super::wide_vectors();
+    let tiles = a.rows.div_ceil(MAX_ROWS);
+    let (height, taller) = (a.rows / tiles, a.rows % tiles);
+    let group = max_vectors(height + usize::from(taller > 0)).div_ceil(2);
+    let b_panel = b.inner * PANEL;
+    let mut panel = range.start;
+    while panel < range.end {
+        let col = (panel - range.start) * PANEL;
+        let whole = (b.cols / PANEL).min(range.end).saturating_sub(panel);
+        // A group of 1, 2 or 4 whole panels, or the last, partly filled one.
+        let taken = [4, 2, 1]
+            .into_iter()
+            .find(|n| *n <= group && *n <= whole)
+            .unwrap_or(0);
+        let width = if taken == 0 {
+            b.cols - panel * PANEL
+        } else {
+            taken * PANEL
+        };
+        let mut row = 0;
+        for t in 0..tiles {
+            let rows = height + usize::from(t < taller);
+            let at = row * c_row + col;
+            let to = c[at..].as_mut_ptr();
+            let (from, start_row) = match start {
+                Start::Zero => (std::ptr::null(), 0),
+                Start::Current => (to.cast_const(), c_row),
+                Start::Bias(bias) => (bias[col..].as_ptr(), 0),
+                Start::Rows(rows) => (rows[at..].as_ptr(), c_row),
+            };
+            let x = Operands {
+                inner: a.cols,
+                a: a.data[row * a.row_stride..].as_ptr(),
+                a_row: a.row_stride,
+                a_inner: a.col_stride,
+                b: b.data[panel * b_panel + inner * PANEL..].as_ptr(),
+                b_inner: PANEL,
+                b_panel,
+                c: to,
+                c_row,
+                start: from,
+                start_row,
+            };
+            // SAFETY: `panel_range` checked that operands, result and start hold all rows and
+            // columns of this block; the panels are padded to 16 columns.
+            unsafe {
+                if width.is_multiple_of(LANES) {
+                    tile(rows, width / LANES, wide, &x);
+                } else {
+                    edge_tile(rows, width, wide, x);
+                }
+            }
+            row += rows;
+        }
+        panel += taken.max(1);
+    }
+}
+
+/// A tile whose columns do not fill its vectors: goes through a buffer that holds whole vectors.
+///
+/// # Safety
+/// As [`tile`], for `width` columns of result and start.
+#[expect(
+    unsafe_code,
+    reason = "reads and writes rows by address, like the tile"
+)]
+unsafe fn edge_tile(rows: usize, width: usize, wide: bool, x: Operands) {
+    let mut edge = [[0.0_f32; PANEL]; MAX_ROWS];
+    let (to, c_row) = (x.c, x.c_row);
+    // SAFETY: the caller vouches for `rows` rows of `width` columns; `edge` holds a whole tile.
+    unsafe {
+        if !x.start.is_null() {
+            for (r, edge) in edge.iter_mut().take(rows).enumerate() {
+                x.start
+                    .add(r * x.start_row)
+                    .copy_to_nonoverlapping(edge.as_mut_ptr(), width);
+            }
+        }
+        let edges = edge.as_mut_ptr().cast::<f32>();
+        let x = Operands {
+            c: edges,
+            c_row: PANEL,
+            start: edges,
+            start_row: PANEL,
+            ..x
+        };
+        tile(rows, width.div_ceil(LANES), wide, &x);
+        for r in 0..rows {
+            edges
+                .add(r * PANEL)
+                .copy_to_nonoverlapping(to.add(r * c_row), width);
+        }
+    }
+}

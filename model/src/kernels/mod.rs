@@ -1,0 +1,53 @@
+//! The arithmetic of the decoder on plain f32 slices, for the processor.
+//!
+//! Nothing here knows of Burn, tensors or the model: slices in, slices out. Every result is a
+//! function of its inputs alone: work is split over threads only where the pieces are disjoint, and
+//! sums run in an order that depends on no thread count and no batch size.
+
+pub(crate) mod attention;
+pub(crate) mod decode;
+mod disjoint;
+pub(crate) mod elementwise;
+pub(crate) mod exp;
+pub(crate) mod gemm;
+pub(crate) mod loss;
+pub(crate) mod panels;
+pub(crate) mod tile;
+
+/// Runs a kernel body compiled for AVX2 and FMA where the processor has them, and the portable
+/// build of the same body elsewhere. The body is generic over `const FMA: bool`.
+macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
+        $(#[$meta])*
+        #[inline]
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn wide($($arg: $ty),*) $(-> $ret)? {
+                    $body::<true>($($arg),*)
+                }
+                if $crate::kernels::wide_vectors() {
+                    #[expect(unsafe_code, reason = "the processor was just seen to have AVX2 and FMA")]
+                    // SAFETY: `wide_vectors` checked the features that `wide` is compiled with.
+                    return unsafe { wide($($arg),*) };
+                }
+            }
+            $body::<false>($($arg),*)
+        }
+    };
+}
+pub(crate) use multiversion;
+
+/// Whether the processor has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn wide_vectors() -> bool {
+    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+}
+
+/// `a * b + c`, fused when the surrounding body is compiled for FMA.
+#[inline(always)]
+pub(crate) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}

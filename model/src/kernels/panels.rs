@@ -1,0 +1,243 @@
+//! Operands of products: matrices inside slices, and right operands packed into panels of 16
+//! columns.
+
+use super::tile::{LANES, PANEL};
+
+/// A matrix inside a slice: element `(r, c)` lies at `r * row_stride + c * col_stride`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) col_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A dense row-major matrix.
+    pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self {
+            data,
+            rows,
+            cols,
+            row_stride: cols,
+            col_stride: 1,
+        }
+        .checked()
+    }
+
+    /// The same elements with rows and columns exchanged.
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            data: self.data,
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+        }
+    }
+
+    /// Rows `first .. first + count`.
+    pub(crate) fn row_range(self, first: usize, count: usize) -> Self {
+        debug_assert!(first + count <= self.rows);
+        let data = &self.data[(first * self.row_stride).min(self.data.len())..];
+        Self {
+            data,
+            rows: count,
+            ..self
+        }
+    }
+
+    /// Columns `first .. first + count`.
+    pub(crate) fn col_range(self, first: usize, count: usize) -> Self {
+        self.transposed().row_range(first, count).transposed()
+    }
+
+    fn checked(self) -> Self {
+        assert!(
+            self.reach() <= self.data.len(),
+            "a matrix must lie inside its slice"
+        );
+        self
+    }
+
+    /// One more than the largest index that the matrix touches.
+    pub(super) fn reach(&self) -> usize {
+        if self.rows == 0 || self.cols == 0 {
+            return 0;
+        }
+        (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride + 1
+    }
+}
+
+/// A right operand packed for [`product`]: `[ceil(cols / 16)][inner][16]`, zeros in the padding.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Panels {
+    pub(super) data: Vec<f32>,
+    pub(super) inner: usize,
+    pub(super) cols: usize,
+}
+
+impl Panels {
+    /// Packs `b` (`[inner, cols]`).
+    pub(crate) fn pack(b: Matrix<'_>) -> Self {
+        let mut panels = Self::default();
+        panels.repack(b);
+        panels
+    }
+
+    /// Packs `b` into the memory of an earlier packing.
+    pub(crate) fn repack(&mut self, b: Matrix<'_>) {
+        self.inner = b.rows;
+        self.cols = b.cols;
+        self.data
+            .resize(b.cols.div_ceil(PANEL) * b.rows * PANEL, 0.0);
+        if b.rows == 0 {
+            return;
+        }
+        for (p, panel) in self.data.chunks_exact_mut(b.rows * PANEL).enumerate() {
+            pack_panel(b, p * PANEL, panel);
+        }
+    }
+
+    /// Packs several operands of the same inner length side by side.
+    pub(crate) fn pack_side_by_side(parts: &[Matrix<'_>]) -> Self {
+        let inner = parts.first().map_or(0, |part| part.rows);
+        let cols: usize = parts.iter().map(|part| part.cols).sum();
+        let mut dense = vec![0.0; inner * cols];
+        let mut first = 0;
+        for part in parts {
+            for k in 0..inner {
+                for c in 0..part.cols {
+                    dense[k * cols + first + c] =
+                        part.data[k * part.row_stride + c * part.col_stride];
+                }
+            }
+            first += part.cols;
+        }
+        Self::pack(Matrix::new(&dense, inner, cols))
+    }
+
+    /// The packed elements and the inner length.
+    pub(crate) fn parts(&self) -> (&[f32], usize) {
+        (&self.data, self.inner)
+    }
+
+    /// Columns of the packed operand.
+    pub(crate) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Rows of the packed operand: the inner dimension of a product with it.
+    pub(crate) fn inner(&self) -> usize {
+        self.inner
+    }
+
+    pub(super) fn panels(&self) -> usize {
+        self.cols.div_ceil(PANEL)
+    }
+}
+
+/// Packs columns `first ..` of `b` into one panel `[inner][16]`.
+fn pack_panel(b: Matrix<'_>, first: usize, panel: &mut [f32]) {
+    let width = PANEL.min(b.cols - first);
+    if width < PANEL {
+        panel.fill(0.0);
+    }
+    if b.col_stride == 1 && width == PANEL {
+        for (k, row) in panel.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+            let from = &b.data[k * b.row_stride + first..];
+            *row = *from
+                .first_chunk()
+                .expect("a whole panel lies inside the matrix");
+        }
+        return;
+    }
+    if b.col_stride == 1 {
+        for (k, row) in panel.chunks_exact_mut(PANEL).enumerate() {
+            let from = k * b.row_stride + first;
+            row[..width].copy_from_slice(&b.data[from..from + width]);
+        }
+        return;
+    }
+    // Columns that lie densely are turned in squares of 8.
+    let (squares, halves) = match b.row_stride {
+        1 => (b.rows / LANES, width / LANES),
+        _ => (0, 0),
+    };
+    for half in 0..halves {
+        let from = &b.data[(first + half * LANES) * b.col_stride..];
+        for square in 0..squares {
+            let to = &mut panel[square * LANES * PANEL + half * LANES..];
+            transpose_square(&from[square * LANES..], b.col_stride, to, PANEL);
+        }
+    }
+    for c in 0..width {
+        let start = if c < halves * LANES {
+            squares * LANES
+        } else {
+            0
+        };
+        for k in start..b.rows {
+            panel[k * PANEL + c] = b.data[k * b.row_stride + (first + c) * b.col_stride];
+        }
+    }
+}
+
+/// `to[c][r] = from[r][c]` for 8 rows and columns, rows of `from_row` and `to_row` elements.
+#[inline]
+fn transpose_square(from: &[f32], from_row: usize, to: &mut [f32], to_row: usize) {
+    assert!(from.len() >= 7 * from_row + LANES && to.len() >= 7 * to_row + LANES);
+    #[cfg(target_arch = "x86_64")]
+    if super::wide_vectors() {
+        #[expect(
+            unsafe_code,
+            reason = "vector loads; the processor was just seen to have AVX2"
+        )]
+        // SAFETY: the assertion above covers all loads and stores.
+        return unsafe { avx2_square(from.as_ptr(), from_row, to.as_mut_ptr(), to_row) };
+    }
+    for r in 0..LANES {
+        for c in 0..LANES {
+            to[c * to_row + r] = from[r * from_row + c];
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "vector loads from strided rows")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2_square(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+    use std::arch::x86_64::{
+        _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    };
+    // SAFETY: the caller vouches for 8 rows of 8 elements on both sides.
+    unsafe {
+        let row = |r: usize| _mm256_loadu_ps(from.add(r * from_row));
+        let mut quads = [row(0); 8];
+        for pair in 0..4 {
+            let (a, b) = (row(2 * pair), row(2 * pair + 1));
+            quads[2 * pair] = _mm256_unpacklo_ps(a, b);
+            quads[2 * pair + 1] = _mm256_unpackhi_ps(a, b);
+        }
+        for half in 0..2 {
+            let [a, b, c, d] = [
+                quads[4 * half],
+                quads[4 * half + 1],
+                quads[4 * half + 2],
+                quads[4 * half + 3],
+            ];
+            quads[4 * half] = _mm256_shuffle_ps::<0b01_00_01_00>(a, c);
+            quads[4 * half + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(a, c);
+            quads[4 * half + 2] = _mm256_shuffle_ps::<0b01_00_01_00>(b, d);
+            quads[4 * half + 3] = _mm256_shuffle_ps::<0b11_10_11_10>(b, d);
+        }
+        for c in 0..4 {
+            let low = _mm256_permute2f128_ps::<0x20>(quads[c], quads[4 + c]);
+            let high = _mm256_permute2f128_ps::<0x31>(quads[c], quads[4 + c]);
+            _mm256_storeu_ps(to.add(c * to_row), low);
+            _mm256_storeu_ps(to.add((4 + c) * to_row), high);
+        }
+    }
+}

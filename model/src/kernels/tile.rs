@@ -1,0 +1,161 @@
+//! The innermost product: a tile of at most 6 rows and a few vectors of 8 columns.
+//!
+//! Each element of the result is one chain of (fused) multiply-adds over the inner dimension in
+//! ascending order. Hence its bits do not depend on how many rows or columns are computed together,
+//! which is what makes a row of a batch independent of the others.
+
+/// The most rows a tile has.
+pub(crate) const MAX_ROWS: usize = 6;
+/// Columns of one panel of the right operand: two vectors.
+pub(crate) const PANEL: usize = 16;
+/// Columns of one vector.
+pub(crate) const LANES: usize = 8;
+
+/// Where the operands of a tile lie; all strides count elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Operands {
+    /// Length of the inner dimension.
+    pub(crate) inner: usize,
+    /// First element of the left operand.
+    pub(crate) a: *const f32,
+    /// From one row of the left operand to the next.
+    pub(crate) a_row: usize,
+    /// From one inner index of the left operand to the next.
+    pub(crate) a_inner: usize,
+    /// First element of the right operand; vectors of one panel are adjacent.
+    pub(crate) b: *const f32,
+    /// From one inner index of the right operand to the next.
+    pub(crate) b_inner: usize,
+    /// From one panel of the right operand to the next.
+    pub(crate) b_panel: usize,
+    /// First element of the result; columns are adjacent.
+    pub(crate) c: *mut f32,
+    /// From one row of the result to the next.
+    pub(crate) c_row: usize,
+    /// First element of what the sums start from, or null for zeros. May be the result itself.
+    pub(crate) start: *const f32,
+    /// From one row of the start to the next; 0 repeats one row.
+    pub(crate) start_row: usize,
+}
+
+/// Computes a tile of `rows` rows (1 to 6) and `vectors` vectors of 8 columns.
+///
+/// # Safety
+/// The operands must be readable, and the result writable, at all addresses that the strides and
+/// counts reach: `a[r * a_row + k * a_inner]`, `b[(v / 2) * b_panel + k * b_inner + (v % 2) * 8 ..][..8]`,
+/// `c[r * c_row + v * 8 ..][..8]`, and `start` like `c` with its own row stride.
+#[expect(unsafe_code, reason = "vector loads from strided operands")]
+#[inline]
+pub(crate) unsafe fn tile(rows: usize, vectors: usize, wide: bool, x: &Operands) {
+    // SAFETY: passed on to the caller; `wide` comes from the check of the processor's features.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if wide {
+            return match (rows, vectors) {
+                (6, 2) => avx2::<6, 2>(x),
+                (5, 2) => avx2::<5, 2>(x),
+                (4, 2) => avx2::<4, 2>(x),
+                (3, 2) => avx2::<3, 2>(x),
+                (2, 2) => avx2::<2, 2>(x),
+                (1, 2) => avx2::<1, 2>(x),
+                (6, 1) => avx2::<6, 1>(x),
+                (5, 1) => avx2::<5, 1>(x),
+                (4, 1) => avx2::<4, 1>(x),
+                (3, 1) => avx2::<3, 1>(x),
+                (2, 1) => avx2::<2, 1>(x),
+                (1, 1) => avx2::<1, 1>(x),
+                (3, 4) => avx2::<3, 4>(x),
+                (2, 4) => avx2::<2, 4>(x),
+                (1, 4) => avx2::<1, 4>(x),
+                (1, 8) => avx2::<1, 8>(x),
+                _ => unreachable!("tile of {rows} rows and {vectors} vectors"),
+            };
+        }
+        let _ = wide;
+        portable(rows, vectors, x);
+    }
+}
+
+/// How many vectors a tile of this many rows takes at most, so that the accumulators fill the
+/// registers.
+#[inline]
+pub(crate) fn max_vectors(rows: usize) -> usize {
+    match rows {
+        1 => 8,
+        2 | 3 => 4,
+        _ => 2,
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "vector loads from strided operands")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2<const ROWS: usize, const VECTORS: usize>(x: &Operands) {
+    use std::arch::x86_64::{
+        _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+    };
+    // SAFETY: the caller vouches for every address formed here.
+    unsafe {
+        let mut sums = [[_mm256_setzero_ps(); VECTORS]; ROWS];
+        if !x.start.is_null() {
+            for (r, row) in sums.iter_mut().enumerate() {
+                for (v, sum) in row.iter_mut().enumerate() {
+                    *sum = _mm256_loadu_ps(x.start.add(r * x.start_row + v * LANES));
+                }
+            }
+        }
+        let mut a = x.a;
+        let mut b = x.b;
+        for _ in 0..x.inner {
+            let mut right = [_mm256_setzero_ps(); VECTORS];
+            for (v, lane) in right.iter_mut().enumerate() {
+                *lane = _mm256_loadu_ps(b.add((v / 2) * x.b_panel + (v % 2) * LANES));
+            }
+            for (r, row) in sums.iter_mut().enumerate() {
+                let left = _mm256_broadcast_ss(&*a.add(r * x.a_row));
+                for (sum, lane) in row.iter_mut().zip(right) {
+                    *sum = _mm256_fmadd_ps(left, lane, *sum);
+                }
+            }
+            a = a.add(x.a_inner);
+            b = b.add(x.b_inner);
+        }
+        for (r, row) in sums.iter().enumerate() {
+            for (v, sum) in row.iter().enumerate() {
+                _mm256_storeu_ps(x.c.add(r * x.c_row + v * LANES), *sum);
+            }
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "strided operands")]
+unsafe fn portable(rows: usize, vectors: usize, x: &Operands) {
+    for r in 0..rows {
+        for v in 0..vectors {
+            // SAFETY: the caller vouches for every address formed here.
+            unsafe {
+                let c = x.c.add(r * x.c_row + v * LANES);
+                let mut sums = [0.0_f32; LANES];
+                if !x.start.is_null() {
+                    let start = x.start.add(r * x.start_row + v * LANES);
+                    for (lane, sum) in sums.iter_mut().enumerate() {
+                        *sum = *start.add(lane);
+                    }
+                }
+                let mut a = x.a.add(r * x.a_row);
+                let mut b = x.b.add((v / 2) * x.b_panel + (v % 2) * LANES);
+                for _ in 0..x.inner {
+                    let left = *a;
+                    for (lane, sum) in sums.iter_mut().enumerate() {
+                        *sum += left * *b.add(lane);
+                    }
+                    a = a.add(x.a_inner);
+                    b = b.add(x.b_inner);
+                }
+                for (lane, sum) in sums.iter().enumerate() {
+                    *c.add(lane) = *sum;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The decoder's operations on tensors.
+//!
+//! Each operation has two forms with the same meaning: a fused one on the CPU backend, with a
+//! hand-written backward pass ([`backend`]), and a plain one made of Burn's own operations
+//! ([`reference`]), which runs on every other backend and is what the tests compare against.
+//! The caller never chooses: the device of the tensors does.
+//!
+//! Legend: T tokens of a packed batch, d width, V vocabulary, H query heads, K key-value heads,
+//! D head size.
+
+mod autodiff;
+mod backend;
+mod flex;
+mod host;
+mod pool;
+pub mod reference;
+
+use burn::tensor::{Device, Tensor};
+
+pub(crate) use self::host::HostTensor;
+use crate::rope::Rope;
+
+/// The heads of an attention layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads H.
+    pub query: usize,
+    /// Key-value heads K; divides H.
+    pub key_value: usize,
+    /// Head size D; even.
+    pub dim: usize,
+}
+
+/// Whether the fused form runs on this device.
+fn fused(device: &Device) -> bool {
+    use burn::backend::DispatchDevice;
+    matches!(
+        device.clone().inner().as_dispatch(),
+        DispatchDevice::Flex(_)
+    )
+}
+
+/// RMS norm of each row: `weight * x / sqrt(mean(x^2) + eps)`.
+///
+/// # Shapes
+/// `x: [N, D]`, `weight: [D]`, result `[N, D]`.
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
+    if fused(&x.device()) {
+        return backend::rms_norm(x, weight, eps);
+    }
+    reference::rms_norm(x, weight, eps)
+}
+
+/// `x weightᵀ + bias`, the layout of Hugging Face checkpoints.
+///
+/// # Shapes
+/// `x: [N, i]`, `weight: [o, i]`, `bias: [o]`, result `[N, o]`.
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    if fused(&x.device()) {
+        return match bias {
+            Some(bias) => backend::linear_plus(x, weight, bias),
+            None => backend::linear(x, weight),
+        };
+    }
+    reference::linear(x, weight, bias)
+}
+
+/// `residual + x weightᵀ`, in one pass.
+///
+/// # Shapes
+/// `x: [N, i]`, `weight: [o, i]`, `residual: [N, o]`, result `[N, o]`.
+pub fn linear_residual(x: Tensor<2>, weight: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+    if fused(&x.device()) {
+        return backend::linear_plus(x, weight, residual);
+    }
+    residual + reference::linear(x, weight, None)
+}
+
+/// `silu(gate) * up`.
+///
+/// # Shapes
+/// All `[N, m]`.
+pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    if fused(&gate.device()) {
+        return backend::swiglu(gate, up);
+    }
+    reference::swiglu(gate, up)
+}
+
+/// The rows `ids` of `weight`; repeated ids add up in the gradient, in the order of `ids`.
+///
+/// # Shapes
+/// `weight: [V, d]`, result `[ids.len(), d]`.
+pub fn embedding(weight: Tensor<2>, ids: &[u32]) -> Tensor<2> {
+    if fused(&weight.device()) {
+        return backend::embedding(weight, ids);
+    }
+    reference::embedding(weight, ids)
+}
+
+/// Rotary embedding and causal attention inside each document, with grouped queries.
+///
+/// Positions restart at 0 in each document. The fused form keeps q, k, v, the result and one
+/// number per row and head for the backward pass; scores exist for a block of rows at a time.
+///
+/// # Shapes
+/// `q: [T, H * D]`, `k, v: [T, K * D]` with `T` the sum of `lengths`, result `[T, H * D]`.
+pub fn attention(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    heads: Heads,
+    lengths: &[usize],
+    rope: &Rope,
+) -> Tensor<2> {
+    if fused(&q.device()) {
+        return backend::attention(q, k, v, heads, lengths, rope);
+    }
+    reference::attention(q, k, v, heads, lengths, rope)
+}
+
+/// Weighted sum of the negative log-likelihoods of `targets` under `softmax(hidden weightᵀ)`.
+///
+/// The logits exist for `chunk` tokens at a time. Tokens of weight 0 are skipped: they cost
+/// nothing and add nothing, to the loss or to a gradient; if all are 0, loss and gradients are 0.
+///
+/// # Shapes
+/// `hidden: [T, d]`, `weight: [V, d]`, `targets` and `weights` of length T, result `[1]`.
+pub fn cross_entropy(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    targets: &[u32],
+    weights: &[f32],
+    chunk: usize,
+) -> Tensor<1> {
+    let [tokens, _] = hidden.dims();
+    assert_eq!(targets.len(), tokens, "one target per token");
+    assert_eq!(weights.len(), tokens, "one weight per token");
+    let vocabulary = weight.dims()[0];
+    assert!(
+        targets.iter().all(|target| (*target as usize) < vocabulary),
+        "every target is a row of the vocabulary"
+    );
+    if fused(&hidden.device()) {
+        return backend::cross_entropy(hidden, weight, targets, weights, chunk.max(1));
+    }
+    reference::cross_entropy(hidden, weight, targets, weights, chunk.max(1))
+}

@@ -1,0 +1,139 @@
+//! The operations in Burn's own terms: the meaning of the fused ones, and what other backends run.
+//!
+//! Written to be read and differentiated automatically; speed is not its purpose.
+
+use burn::tensor::activation::{log_softmax, silu, softmax};
+use burn::tensor::{Int, Tensor, TensorData};
+
+use super::Heads;
+use crate::rope::Rope;
+
+/// See [`super::rms_norm`].
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
+    let mean_square = x.clone().square().mean_dim(1); // [N, 1]
+    let scale = (mean_square + eps).sqrt().recip();
+    (x * scale) * weight.unsqueeze::<2>()
+}
+
+/// See [`super::linear`].
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let y = x.matmul(weight.transpose());
+    match bias {
+        Some(bias) => y + bias.unsqueeze::<2>(),
+        None => y,
+    }
+}
+
+/// See [`super::swiglu`].
+pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    silu(gate) * up
+}
+
+/// See [`super::embedding`].
+pub fn embedding(weight: Tensor<2>, ids: &[u32]) -> Tensor<2> {
+    let device = weight.device();
+    weight.select(0, indices(ids, &device))
+}
+
+fn indices(ids: &[u32], device: &burn::tensor::Device) -> Tensor<1, Int> {
+    let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
+    let count = ids.len();
+    Tensor::from_data(TensorData::new(ids, [count]), device)
+}
+
+/// The rotary embedding of all heads of `x` at `positions` `first ..`.
+///
+/// # Shapes
+/// `x: [S, heads * D]`, result `[heads, S, D]`.
+pub fn rotate(x: Tensor<2>, dim: usize, first: usize, rope: &Rope) -> Tensor<3> {
+    let [length, width] = x.dims();
+    let device = x.device();
+    let half = dim / 2;
+    let table = rope.table(first + length);
+    let part = |values: &[f32]| {
+        let rows = values[first * half..(first + length) * half].to_vec();
+        let rows = Tensor::<2>::from_data(TensorData::new(rows, [length, half]), &device);
+        Tensor::cat(vec![rows.clone(), rows], 1).unsqueeze::<3>() // [1, S, D]
+    };
+    let x = x.reshape([length, width / dim, dim]).swap_dims(0, 1); // [heads, S, D]
+    let (a, b) = (
+        x.clone().narrow(2, 0, half),
+        x.clone().narrow(2, half, half),
+    );
+    let turned = Tensor::cat(vec![b.neg(), a], 2);
+    x * part(&table.cos) + turned * part(&table.sin)
+}
+
+/// See [`super::attention`].
+pub fn attention(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    heads: Heads,
+    lengths: &[usize],
+    rope: &Rope,
+) -> Tensor<2> {
+    let mut parts = Vec::with_capacity(lengths.len());
+    let mut first = 0;
+    for &length in lengths.iter().filter(|length| **length > 0) {
+        let rows = |x: &Tensor<2>| x.clone().narrow(0, first, length);
+        parts.push(document(rows(&q), rows(&k), rows(&v), heads, rope));
+        first += length;
+    }
+    Tensor::cat(parts, 0)
+}
+
+fn document(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, heads: Heads, rope: &Rope) -> Tensor<2> {
+    let [length, width] = q.dims();
+    let device = q.device();
+    let group = heads.query / heads.key_value;
+    let repeated = |x: Tensor<3>| {
+        let x = x.unsqueeze_dim::<4>(1).repeat_dim(1, group); // [K, G, S, D]
+        x.reshape([heads.query, length, heads.dim])
+    };
+    let v = v
+        .reshape([length, heads.key_value, heads.dim])
+        .swap_dims(0, 1);
+    let q = rotate(q, heads.dim, 0, rope); // [H, S, D]
+    let k = repeated(rotate(k, heads.dim, 0, rope));
+    let v = repeated(v);
+    let scores = q.matmul(k.swap_dims(1, 2)) / (heads.dim as f64).sqrt(); // [H, S, S]
+    let hidden = Tensor::<2, burn::tensor::Bool>::tril_mask([length, length], 0, &device);
+    let scores = scores.mask_fill(hidden.unsqueeze::<3>(), f32::NEG_INFINITY);
+    softmax(scores, 2)
+        .matmul(v)
+        .swap_dims(0, 1)
+        .reshape([length, width])
+}
+
+/// See [`super::cross_entropy`].
+pub fn cross_entropy(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    targets: &[u32],
+    weights: &[f32],
+    chunk: usize,
+) -> Tensor<1> {
+    let device = hidden.device();
+    let counted: Vec<u32> = (0..targets.len() as u32)
+        .filter(|t| weights[*t as usize] != 0.0)
+        .collect();
+    let mut loss = Tensor::<1>::zeros([1], &device);
+    for tokens in counted.chunks(chunk) {
+        let count = tokens.len();
+        let picked = tokens
+            .iter()
+            .map(|t| targets[*t as usize])
+            .collect::<Vec<_>>();
+        let shares = tokens
+            .iter()
+            .map(|t| weights[*t as usize])
+            .collect::<Vec<_>>();
+        let rows = hidden.clone().select(0, indices(tokens, &device));
+        let logs = log_softmax(linear(rows, weight.clone(), None), 1); // [chunk, V]
+        let picked = indices(&picked, &device).reshape([count, 1]);
+        let logs = logs.gather(1, picked).reshape([count]);
+        loss = loss - (logs * Tensor::from_data(TensorData::new(shares, [count]), &device)).sum();
+    }
+    loss
+}

@@ -1,0 +1,40 @@
+//! The rules of LeaP: what a path says, what it hears, and what counts as right.
+//!
+//! ```text
+//! Question -> Prompt -> Group -> Request  -> (engine)
+//!                         ^   <- Completion <-+
+//!                         v
+//!                       Trace -> Sample            Trace + Gold -> Grade -> statistics
+//! ```
+//!
+//! This crate has no tensors, files, network, clock or threads. It is the only place that knows
+//! what LeaP is; engines only continue ids, and the trainer only sees spans.
+
+pub mod cut;
+pub mod grade;
+mod group;
+pub mod jsonl;
+mod path;
+mod problem;
+mod prompt;
+mod request;
+mod route;
+mod sample;
+mod seed;
+mod settings;
+mod similarity;
+pub mod stats;
+mod trace;
+mod vocab;
+
+pub use group::{Group, Prompt, PromptTooLong, Step};
+pub use problem::{Gold, Problem, Question};
+pub use prompt::{PromptSet, SUMMARY_CLOSE, SUMMARY_OPEN, THINK_CLOSE, THINK_OPEN};
+pub use request::{Completion, Finish, PathKey, Request, Sampling, Stop};
+pub use route::{Route, Router};
+pub use sample::{Sample, SampleSpan, WrongTokenizer};
+pub use seed::Stream;
+pub use settings::{Method, Settings, SettingsError};
+pub use similarity::Similarity;
+pub use trace::{Block, Origin, PathEnd, PathTrace, Span, SpanKind, Trace};
+pub use vocab::{ByteVocab, Vocab};

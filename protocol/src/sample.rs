@@ -1,0 +1,104 @@
+//! What is trained on: one path of a trace, as spans of ids.
+
+use serde::{Deserialize, Serialize};
+
+use crate::trace::{SpanKind, Trace};
+
+/// One line of samples.jsonl.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Version of this format.
+    pub version: u32,
+    /// `problem#group.path`, unique in its file.
+    pub id: String,
+    /// Id of the problem.
+    pub problem: String,
+    /// Hash of the tokenizer that made the ids; training with another one is refused.
+    pub tokenizer: String,
+    /// The ids, by what they are; the kind decides whether a token carries loss.
+    pub spans: Vec<SampleSpan>,
+}
+
+/// Consecutive ids of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleSpan {
+    /// What these ids are.
+    pub kind: SpanKind,
+    /// The ids.
+    pub ids: Vec<u32>,
+}
+
+/// Why spans cannot be encoded again with another tokenizer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("sample `{id}` was made with tokenizer {found}, but this is the text of {expected}")]
+pub struct WrongTokenizer {
+    /// The sample.
+    pub id: String,
+    /// Hash in the sample.
+    pub found: String,
+    /// Hash of the tokenizer it should be decoded with.
+    pub expected: String,
+}
+
+impl Sample {
+    /// The version this build reads and writes.
+    pub const VERSION: u32 = 1;
+
+    /// Path `path` of `trace`.
+    ///
+    /// # Panics
+    /// If the trace has no such path: a bug of the caller.
+    pub fn of_path(trace: &Trace, path: usize) -> Self {
+        let spans = trace.paths[path].spans.iter();
+        Self {
+            version: Self::VERSION,
+            id: format!("{}#{}.{path}", trace.problem, trace.group),
+            problem: trace.problem.clone(),
+            tokenizer: trace.origin.tokenizer.clone(),
+            spans: spans.map(|span| SampleSpan { kind: span.kind, ids: span.ids.clone() }).collect(),
+        }
+    }
+
+    /// Tokens in all.
+    pub fn len(&self) -> usize {
+        self.spans.iter().map(|span| span.ids.len()).sum()
+    }
+
+    /// Whether there is no token at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tokens of the kinds that `counts` accepts.
+    pub fn tokens(&self, counts: impl Fn(SpanKind) -> bool) -> usize {
+        self.spans.iter().filter(|span| counts(span.kind)).map(|span| span.ids.len()).sum()
+    }
+
+    /// The same texts in the ids of another tokenizer, span by span, so that every span keeps its
+    /// kind and its loss. An explicit step: ids change, so this is not what was sampled any more.
+    ///
+    /// # Errors
+    /// If `from` is not the tokenizer that made the sample.
+    pub fn reencode(
+        &self,
+        from: &dyn crate::Vocab,
+        to: &dyn crate::Vocab,
+    ) -> Result<Self, WrongTokenizer> {
+        if from.hash() != self.tokenizer {
+            return Err(WrongTokenizer {
+                id: self.id.clone(),
+                found: self.tokenizer.clone(),
+                expected: from.hash().to_string(),
+            });
+        }
+        let spans = self.spans.iter().map(|span| {
+            let ended = span.ids.last().is_some_and(|id| from.eos().contains(id));
+            let kept = &span.ids[..span.ids.len() - usize::from(ended)];
+            let mut ids = to.encode(&from.text(kept));
+            ids.extend(to.eos().first().filter(|_| ended));
+            SampleSpan { kind: span.kind, ids }
+        });
+        let spans = spans.collect();
+        Ok(Self { tokenizer: to.hash().to_string(), spans, ..self.clone() })
+    }
+}

@@ -1,0 +1,163 @@
+//! Cuts, prompts, random streams and records.
+
+use std::io::Cursor;
+
+use proptest::prelude::*;
+use protocol::cut::{Cut, cut_at, end_of_first, end_of_last};
+use protocol::grade::AnswerKind;
+use protocol::{
+    ByteVocab, Method, Problem, PromptSet, Question, Sample, SampleSpan, SpanKind, Stream, Vocab,
+    jsonl,
+};
+
+/// Three letters a token.
+struct Triples;
+
+impl Vocab for Triples {
+    fn encode(&self, text: &str) -> Vec<u32> {
+        let pad = |chunk: &[u8]| chunk.iter().fold(0, |id, &byte| id << 8 | u32::from(byte));
+        text.as_bytes().chunks(3).map(pad).collect()
+    }
+
+    fn bytes(&self, id: u32) -> Vec<u8> {
+        id.to_be_bytes().into_iter().skip_while(|&byte| byte == 0).collect()
+    }
+
+    fn eos(&self) -> &[u32] {
+        &[0xff]
+    }
+
+    fn hash(&self) -> &str {
+        "triples"
+    }
+}
+
+#[track_caller]
+fn check_cut(text: &str, keep: usize, whole: usize, rest: &str) {
+    let cut = cut_at(&Triples, &Triples.encode(text), keep);
+    assert_eq!(cut, Cut { whole, rest: rest.into() });
+}
+
+#[test]
+fn a_cut_keeps_whole_tokens_and_gives_the_divided_ones_text_back() {
+    check_cut("abcdef", 6, 2, "");
+    check_cut("abcdef", 3, 1, "");
+    check_cut("abcdef", 4, 1, "d");
+    check_cut("abcdef", 0, 0, "");
+    check_cut("abcdef", 99, 2, "");
+    // Inside a character, what cannot be encoded is dropped.
+    check_cut("abé", 3, 1, "");
+    check_cut("abcdéf", 5, 1, "");
+}
+
+#[test]
+fn needles_are_found_across_token_borders() {
+    let ids = Triples.encode("a\n\nb\n\n\nc");
+    assert_eq!(end_of_first(&Triples, &ids, "\n\n"), Some(3));
+    assert_eq!(end_of_last(&Triples, &ids, "\n\n"), Some(7));
+    assert_eq!(end_of_last(&Triples, &ids, "</think>"), None);
+    assert_eq!(end_of_last(&Triples, &[], "\n\n"), None);
+}
+
+#[test]
+fn a_problem_reads_integer_and_text_answers_and_writes_text() {
+    let read = |line: &str| serde_json::from_str::<Problem>(line).expect("a problem");
+    let problem = read(r#"{"id":"a","problem":"1+1?","answer":2,"source":"x"}"#);
+    assert_eq!(problem.gold.as_str(), "2");
+    assert_eq!(problem.question.kind, AnswerKind::Integer);
+    let choice = r#"{"id":"b","problem":"Which?","kind":"choice","choices":["x","y"],"answer":"B"}"#;
+    assert_eq!(serde_json::to_string(&read(choice)).expect("json"), choice);
+}
+
+#[test]
+fn a_broken_line_is_named_by_its_number() {
+    let text = "{\"id\":\"a\",\"problem\":\"p\",\"answer\":1}\n\n{\"id\":\n";
+    let error = jsonl::read::<Problem>(Cursor::new(text)).expect_err("line 3 is broken");
+    assert!(error.to_string().starts_with("line 3 is not a valid record"), "{error}");
+}
+
+#[test]
+fn a_prompt_fills_its_template_once() {
+    let mut set = PromptSet::clean();
+    set.choice = "{problem}|{choices}|{unknown}".into();
+    let question = Question {
+        text: "Which {choices}?".into(),
+        kind: AnswerKind::Choice,
+        choices: vec!["x".into(), "{problem}".into()],
+    };
+    let user = set.user(&question, Method::Cot);
+    assert_eq!(user, "Which {choices}?|A) x\nB) {problem}|{unknown}");
+    assert!(set.user(&question, Method::Leap).starts_with(&user));
+    assert_eq!(set.user(&question, Method::LeapT), user);
+    assert_eq!(
+        set.comment(&["a \"quoted\" one", "{n}"]),
+        " <comment> Peer 1: \"a \"quoted\" one\"\nPeer 2: \"{n}\" </comment>\n\n"
+    );
+}
+
+#[test]
+fn the_clean_set_shows_no_benchmark_and_its_openers_open() {
+    let set = PromptSet::clean();
+    assert!(set.openers.iter().all(|opener| opener.contains("<summarize>")));
+    assert!(set.forced_math.ends_with("\\boxed{"));
+}
+
+#[test]
+fn streams_differ_by_every_part_of_their_name_and_repeat() {
+    let run = Stream::of_run(1);
+    let draws = [
+        run.bits(0),
+        run.bits(1),
+        Stream::of_run(2).bits(0),
+        run.named("a").bits(0),
+        run.named("b").bits(0),
+        run.indexed(0).bits(0),
+        run.indexed(1).bits(0),
+        run.named("a").indexed(0).bits(0),
+    ];
+    let distinct: std::collections::BTreeSet<u64> = draws.into_iter().collect();
+    assert_eq!(distinct.len(), draws.len());
+    assert_eq!(Stream::of_run(1).named("a").bits(5), run.named("a").bits(5));
+}
+
+#[test]
+fn draws_are_uniform() {
+    let stream = Stream::of_run(3);
+    let n = 20_000;
+    let mean = (0..n).map(|at| stream.uniform(at)).sum::<f64>() / n as f64;
+    // Four standard errors of a uniform mean.
+    assert!((mean - 0.5).abs() < 4.0 / (12.0 * n as f64).sqrt(), "{mean}");
+    let mut counts = [0; 7];
+    (0..7000).for_each(|at| counts[stream.below(at, 7)] += 1);
+    assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn reencoding_keeps_kinds_and_refuses_a_foreign_tokenizer() {
+    let span = |kind, text: &str| SampleSpan { kind, ids: ByteVocab.encode(text) };
+    let mut sample = Sample {
+        version: Sample::VERSION,
+        id: "p#0.0".into(),
+        problem: "p".into(),
+        tokenizer: "bytes".into(),
+        spans: vec![span(SpanKind::Prompt, "question"), span(SpanKind::Answer, "forty")],
+    };
+    sample.spans[1].ids.push(ByteVocab::EOS);
+    let again = sample.reencode(&ByteVocab, &Triples).expect("the same tokenizer");
+    assert_eq!(again.tokenizer, "triples");
+    assert_eq!(Triples.text(&again.spans[0].ids), "question");
+    assert_eq!(again.spans[1].ids.last(), Some(&0xff));
+    assert_eq!(again.spans[1].kind, SpanKind::Answer);
+    let refused = sample.reencode(&Triples, &ByteVocab).expect_err("made with bytes");
+    assert!(refused.to_string().contains("`p#0.0`"), "{refused}");
+}
+
+proptest! {
+    #[test]
+    fn a_cut_loses_at_most_a_part_of_a_character(text in "[a-z \\n]{0,40}", keep in 0usize..50) {
+        let ids = Triples.encode(&text);
+        let cut = cut_at(&Triples, &ids, keep);
+        let kept = Triples.text(&ids[..cut.whole]) + &cut.rest;
+        prop_assert_eq!(kept, &text[..keep.min(text.len())]);
+    }
+}

@@ -1,0 +1,46 @@
+//! One file per subcommand; each runs and says how it ended.
+
+mod completions;
+mod infer;
+mod recipe;
+mod run;
+mod runs;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::cli::Command;
+use crate::output::Output;
+
+/// How a command ended; an error is exit code 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExitStatus {
+    /// It did what was asked.
+    Done,
+    /// It ran, and the answer is no.
+    AnswerIsNo,
+    /// It was stopped, and has saved where it is.
+    Interrupted,
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        match status {
+            ExitStatus::Done => Self::SUCCESS,
+            ExitStatus::AnswerIsNo => Self::from(1),
+            ExitStatus::Interrupted => Self::from(130),
+        }
+    }
+}
+
+/// Runs a command.
+pub(crate) fn run(command: Command, output: &mut Output) -> Result<ExitStatus> {
+    match command {
+        Command::Run(args) => run::run(args, output),
+        Command::Infer(args) => infer::run(args, output),
+        Command::Recipe(command) => recipe::run(command, output),
+        Command::Runs(args) => runs::run(&args, output),
+        Command::Completions(args) => completions::run(&args, output),
+    }
+}

@@ -1,0 +1,63 @@
+//! `leap recipe`: the built-in recipes and what is wrong with one's own.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use super::ExitStatus;
+use crate::cli::RecipeCommand;
+use crate::fault::Fault;
+use crate::output::Output;
+use crate::recipe::RunRecipe;
+use crate::recipes::{self, BUILT_IN};
+
+pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitStatus> {
+    match command {
+        RecipeCommand::Ls => {
+            for (name, text) in BUILT_IN {
+                let about = text.lines().next().unwrap_or_default().trim_start_matches("# ");
+                output.data(&format!("{name:<10} {about}"));
+            }
+        }
+        RecipeCommand::Cat { recipe } => output.data(&recipes::find(&recipe)?.text),
+        RecipeCommand::Cp { recipe, to } => {
+            let source = recipes::find(&recipe)?;
+            if to.exists() {
+                return Err(Fault::new(
+                    format!("`{}` exists", to.display()),
+                    "nothing is overwritten: choose another name",
+                )
+                .into());
+            }
+            fs::write(&to, source.text).with_context(|| format!("cannot write `{}`", to.display()))?;
+            output.data(&to.display().to_string());
+        }
+        RecipeCommand::Check { recipes } => return Ok(check(&recipes, output)),
+        RecipeCommand::Keys { recipe, prefix } => {
+            let keys = recipes::keys(&recipes::find(&recipe)?.text);
+            for (key, value) in keys.iter().filter(|(key, _)| key.starts_with(&prefix)) {
+                output.data(&format!("{key} = {value}"));
+            }
+        }
+    }
+    Ok(ExitStatus::Done)
+}
+
+fn check(items: &[String], output: &mut Output) -> ExitStatus {
+    let (overrides, names): (Vec<String>, Vec<String>) =
+        items.iter().cloned().partition(|item| item.contains('='));
+    let mut status = ExitStatus::Done;
+    for name in &names {
+        let checked = recipes::find(name)
+            .and_then(|source| source.resolve::<RunRecipe>(&overrides))
+            .and_then(|recipe| recipe.check());
+        match checked {
+            Ok(()) => output.data(&format!("{name}: valid")),
+            Err(error) => {
+                output.error(&error);
+                status = ExitStatus::AnswerIsNo;
+            }
+        }
+    }
+    status
+}

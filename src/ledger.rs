@@ -1,0 +1,136 @@
+//! What a run has done: each stage's key, and the hashes of what it made.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::recipes::hex;
+
+/// Name of the ledger in a run's folder.
+pub(crate) const FILE: &str = "stages.json";
+
+/// The ledger of one output folder.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ledger {
+    /// Version of this format.
+    pub(crate) version: u32,
+    /// Hash of the resolved recipe.
+    pub(crate) recipe: String,
+    /// Device everything was computed on.
+    pub(crate) device: String,
+    /// Whether the last stage was done.
+    pub(crate) finished: bool,
+    /// The stages that are done.
+    pub(crate) stages: BTreeMap<String, Done>,
+}
+
+/// A stage that is done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Done {
+    /// Hash of its settings and of what it read.
+    pub(crate) key: String,
+    /// What it made: path below the run's folder, and hash.
+    pub(crate) made: BTreeMap<String, String>,
+}
+
+impl Ledger {
+    /// The version this build reads and writes.
+    pub(crate) const VERSION: u32 = 1;
+
+    /// The ledger of `folder`, if there is one.
+    pub(crate) fn read(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+        };
+        let ledger = serde_json::from_str(&text).with_context(|| {
+            format!("`{}` is damaged; `--overwrite` starts anew", path.display())
+        })?;
+        Ok(Some(ledger))
+    }
+
+    /// Writes the ledger so that it is whole at any moment.
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        write_whole(&folder.join(FILE), text.as_bytes())
+    }
+
+    /// Hashes of what `stage` made, if it is done with this key and all of it is still there
+    /// unchanged.
+    pub(crate) fn valid(&self, folder: &Path, stage: &str, key: &str) -> Option<&BTreeMap<String, String>> {
+        let done = self.stages.get(stage).filter(|done| done.key == key)?;
+        let unchanged = |(path, hash): (&String, &String)| {
+            hash_of(&folder.join(path)).is_ok_and(|found| found == *hash)
+        };
+        done.made.iter().all(unchanged).then_some(&done.made)
+    }
+}
+
+/// The key of a stage: its name, its settings, and the hashes of what it reads.
+pub(crate) fn key<T: Serialize>(stage: &str, settings: &T, reads: &[&str]) -> Result<String> {
+    let text = serde_json::to_vec(&(stage, env!("CARGO_PKG_VERSION"), settings, reads))?;
+    Ok(hex(&Sha256::digest(text)))
+}
+
+/// SHA-256 of a file, or of a folder's file names and contents.
+pub(crate) fn hash_of(path: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    if path.is_dir() {
+        for (name, file) in files_below(path)? {
+            hash.update(name.as_bytes());
+            hash.update([0]);
+            hash.update(hash_of(&file)?);
+        }
+        return Ok(hex(&hash.finalize()));
+    }
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(&hash.finalize())),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
+
+fn files_below(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            let inner = files_below(&path)?;
+            found.extend(inner.into_iter().map(|(file, path)| (format!("{name}/{file}"), path)));
+        } else {
+            found.push((name, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Writes a file under a temporary name, syncs it and renames it.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = path.with_file_name(format!(".{name}.tmp"));
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        fs::rename(&temporary, path)
+    };
+    write().with_context(|| format!("cannot write `{}`", path.display()))
+}

@@ -1,0 +1,146 @@
+//! The only place that prints: data to stdout, everything for people to stderr.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this module is the printer")]
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::fault::Fault;
+
+/// Between two plain progress lines where there is no terminal.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Where messages go, and how many of them.
+pub(crate) struct Output {
+    quiet: bool,
+    redraw: bool,
+}
+
+impl Output {
+    pub(crate) fn new(quiet: bool, no_progress: bool) -> Self {
+        let redraw = !quiet && !no_progress && std::io::stderr().is_terminal();
+        Self { quiet, redraw }
+    }
+
+    /// Prints data; a closed pipe ends the output silently.
+    pub(crate) fn data(&mut self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "{}", text.trim_end_matches('\n'));
+        let _ = out.flush();
+    }
+
+    /// Prints data without an end of line, as it comes.
+    pub(crate) fn stream(&mut self, text: &str) {
+        print!("{text}");
+        let _ = std::io::stdout().flush();
+    }
+
+    /// Tells people something.
+    pub(crate) fn note(&mut self, text: &str) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    /// `verb` and what it is about, the verb in its own column.
+    pub(crate) fn step(&mut self, verb: &str, what: &str) {
+        self.note(&format!("{verb:>12} {what}"));
+    }
+
+    /// Tells people about something that may be wrong.
+    pub(crate) fn warning(&mut self, text: &str) {
+        eprintln!("warning: {text}");
+    }
+
+    /// Tells people what to do next.
+    pub(crate) fn hint(&mut self, text: &str) {
+        self.note(&format!("\nhint: {text}"));
+    }
+
+    /// An error with its causes and its hint.
+    pub(crate) fn error(&mut self, error: &anyhow::Error) {
+        eprintln!("error: {error}");
+        for cause in error.chain().skip(1) {
+            eprintln!("  cause: {}", cause.to_string().trim_end().replace('\n', "\n         "));
+        }
+        if let Some(fault) = error.chain().find_map(|cause| cause.downcast_ref::<Fault>()) {
+            eprintln!("\nhint: {}", fault.hint());
+        }
+    }
+
+    /// A progress line for a stage.
+    pub(crate) fn progress(&self, verb: &str, what: &str) -> Progress {
+        let bar = if self.redraw {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            bar.set_style(
+                ProgressStyle::with_template("{prefix:>12} {msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
+            bar.set_prefix(verb.to_string());
+            Some(bar)
+        } else {
+            None
+        };
+        Progress {
+            bar,
+            plain: !self.quiet,
+            verb: verb.to_string(),
+            what: what.to_string(),
+            started: Instant::now(),
+            first: None,
+            last: None,
+        }
+    }
+}
+
+/// One stage's progress: redrawn on a terminal, a plain line every ten seconds otherwise.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    plain: bool,
+    verb: String,
+    what: String,
+    started: Instant,
+    /// Where this process began, so that resumed work does not count as speed.
+    first: Option<u64>,
+    last: Option<Instant>,
+}
+
+impl Progress {
+    /// Shows `done` of `of`, what else is known, and how long it will take.
+    pub(crate) fn show(&mut self, done: u64, of: u64, unit: &str, more: &str) {
+        let first = *self.first.get_or_insert(done);
+        let text = || {
+            let seconds = self.started.elapsed().as_secs_f64();
+            let gained = done.saturating_sub(first);
+            let rate = gained as f64 / seconds.max(1e-9);
+            let left = if gained > 0 && done < of {
+                let left = Duration::from_secs_f64((of - done) as f64 / rate);
+                format!(", {:#} left", HumanDuration(left))
+            } else {
+                String::new()
+            };
+            let more = if more.is_empty() { String::new() } else { format!(", {more}") };
+            format!("{}: {done}/{of} {unit}{more}{left}", self.what)
+        };
+        if let Some(bar) = &self.bar {
+            bar.set_message(text());
+            bar.tick();
+        } else if self.plain && self.last.unwrap_or(self.started).elapsed() > PLAIN_INTERVAL {
+            eprintln!("{:>12} {}", self.verb, text());
+            self.last = Some(Instant::now());
+        }
+    }
+
+    /// Ends the line; returns the seconds the stage took.
+    pub(crate) fn finish(self, summary: &str) -> f64 {
+        let seconds = self.started.elapsed().as_secs_f64();
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        if self.plain {
+            eprintln!("{:>12} {}: {summary} ({seconds:.1} s)", self.verb, self.what);
+        }
+        seconds
+    }
+}

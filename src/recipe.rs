@@ -1,0 +1,358 @@
+//! The recipe of a run: everything that can change a number, and nothing else.
+
+use std::path::PathBuf;
+
+use data_gen::samples::Selection;
+use data_gen::synthetic::{SearchFamily, SumFamily};
+use infer::local::LocalSettings;
+use infer::simulated::Simulation;
+use model::device::Dtype;
+use protocol::{Method, PromptSet, Router, Sampling, Settings, Similarity};
+use serde::{Deserialize, Serialize};
+use train::TrainSettings;
+
+use crate::fault::Fault;
+
+/// A recipe for `leap run`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunRecipe {
+    /// What the recipe is for.
+    pub(crate) job: Job,
+    /// One line for the report.
+    pub(crate) title: String,
+    /// Seed of everything random.
+    pub(crate) seed: u64,
+    /// Where the base model comes from.
+    pub(crate) model: Model,
+    /// What is asked.
+    pub(crate) problems: Problems,
+    /// The sentences of the protocol: the name of a built-in set, or a table.
+    pub(crate) prompts: Prompts,
+    /// How the paths of a group think and exchange.
+    pub(crate) protocol: Protocol,
+    /// How the local engine batches; sums can depend on it.
+    pub(crate) engine: LocalSettings,
+    /// Who writes the traces.
+    pub(crate) teacher: Teacher,
+    /// The traces to write.
+    pub(crate) traces: TraceSets,
+    /// What is trained on.
+    pub(crate) samples: Samples,
+    /// The fine-tunings.
+    pub(crate) train: Trainings,
+    /// The evaluation.
+    pub(crate) eval: Eval,
+}
+
+/// What a recipe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Job {
+    /// The whole road.
+    Run,
+}
+
+/// Where the base model comes from: a checkpoint folder, or nothing at all.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Model {
+    /// Folder with config.json, tokenizer.json and safetensors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// Weights in memory.
+    pub(crate) dtype: Dtype,
+    /// A model to train from scratch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scratch: Option<Scratch>,
+}
+
+/// A Qwen2-architecture model and its tokenizer, trained from scratch on plain reasoning.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scratch {
+    pub(crate) vocab_size: usize,
+    pub(crate) hidden_size: usize,
+    pub(crate) intermediate_size: usize,
+    pub(crate) layers: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) positions: usize,
+    pub(crate) rope_theta: f64,
+    pub(crate) initializer_range: f64,
+    /// Groups of independent paths on each training problem that make the corpus.
+    pub(crate) groups: u32,
+    /// Shortest and longest thought budget in the corpus; drawn for each group.
+    pub(crate) thought_tokens: [usize; 2],
+    /// Share of the corpus groups on a problem with a narrower range, 0 to 1.
+    pub(crate) narrowed: f64,
+    /// Wrong and unfinished paths are part of the corpus, and so is what `samples` says.
+    pub(crate) samples: Selection,
+    pub(crate) train: TrainSettings,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Problems {
+    /// Problems that traces are written on.
+    pub(crate) train: ProblemSet,
+    /// Problems of the evaluation.
+    pub(crate) test: ProblemSet,
+    /// The synthetic family `search`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) search: Option<SearchFamily>,
+    /// The synthetic family `sum`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sum: Option<SumFamily>,
+}
+
+/// Problems of one split: from a file, or `count` of the synthetic family.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProblemSet {
+    /// A problems file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<PathBuf>,
+    /// How many: of the family, or the first ones of the file (0 = all of the file).
+    pub(crate) count: usize,
+}
+
+/// A prompt set by name, or written out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Prompts {
+    Named(String),
+    Table(Box<PromptSet>),
+}
+
+/// [`Settings`] without the method, which each stage names.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Protocol {
+    pub(crate) paths: usize,
+    pub(crate) turn_tokens: usize,
+    pub(crate) max_tokens: usize,
+    pub(crate) summary_tokens: usize,
+    pub(crate) answer_tokens: usize,
+    pub(crate) peers: usize,
+    pub(crate) router: Router,
+    pub(crate) similarity: Similarity,
+    pub(crate) sampling: Sampling,
+}
+
+/// Who writes the traces.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Teacher {
+    pub(crate) engine: TeacherEngine,
+    /// Settings of the simulated reasoner; needed where it writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) simulated: Option<Simulation>,
+    /// If fewer paths of the model's own are accepted, the simulated reasoner fills the set.
+    pub(crate) fill_below: usize,
+}
+
+/// An engine that can be a teacher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TeacherEngine {
+    /// The simulated reasoner.
+    Simulated,
+    /// The base model itself.
+    Model,
+}
+
+/// The traces to write.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TraceSets {
+    /// With exchange.
+    pub(crate) leap: TraceSet,
+    /// Without.
+    pub(crate) control: TraceSet,
+}
+
+/// Groups on the training problems.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TraceSet {
+    pub(crate) method: Method,
+    /// Independent groups on each problem.
+    pub(crate) groups: u32,
+}
+
+/// What is trained on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Samples {
+    /// Which paths are kept, of both sets.
+    pub(crate) select: Selection,
+    /// Share of samples without exchange that is mixed into the LeaP-T set, 0 to below 1.
+    pub(crate) plain_share: f64,
+}
+
+/// The fine-tunings.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Trainings {
+    /// On traces with exchange.
+    pub(crate) leap_t: TrainSettings,
+    /// On traces without, with the same settings; absent = no control.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) control: Option<TrainSettings>,
+}
+
+/// The evaluation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Eval {
+    /// Independent groups on each problem.
+    pub(crate) groups: u32,
+    /// The rows of the table, in order.
+    pub(crate) rows: Vec<Row>,
+}
+
+/// One row: a checkpoint and a method.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Row {
+    /// Folder name under reports/.
+    pub(crate) name: String,
+    /// Name in the table.
+    pub(crate) title: String,
+    pub(crate) checkpoint: Trained,
+    pub(crate) method: Method,
+}
+
+/// A checkpoint of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Trained {
+    /// The model before fine-tuning.
+    Base,
+    /// Fine-tuned on traces without exchange.
+    Control,
+    /// Fine-tuned on traces with exchange.
+    LeapT,
+}
+
+impl Trained {
+    /// Folder name under checkpoints/.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Control => "control",
+            Self::LeapT => "leap-t",
+        }
+    }
+}
+
+impl Protocol {
+    /// The settings of a group that works by `method`.
+    pub(crate) fn settings(&self, method: Method) -> Settings {
+        Settings {
+            method,
+            paths: self.paths,
+            turn_tokens: self.turn_tokens,
+            max_tokens: self.max_tokens,
+            summary_tokens: self.summary_tokens,
+            answer_tokens: self.answer_tokens,
+            peers: self.peers,
+            router: self.router,
+            similarity: self.similarity,
+            sampling: self.sampling,
+        }
+    }
+}
+
+impl RunRecipe {
+    /// The sentences of the protocol.
+    ///
+    /// # Errors
+    /// If there is no built-in set of that name.
+    pub(crate) fn prompt_set(&self) -> anyhow::Result<PromptSet> {
+        match &self.prompts {
+            Prompts::Table(set) => Ok((**set).clone()),
+            Prompts::Named(name) if name == "clean" => Ok(PromptSet::clean()),
+            Prompts::Named(name) => Err(Fault::new(
+                format!("there is no prompt set `{name}`"),
+                "the built-in set is `clean`; a set of your own is a table [prompts]",
+            )
+            .into()),
+        }
+    }
+
+    /// Checks what types cannot: combinations and ranges.
+    ///
+    /// # Errors
+    /// The first thing that cannot work, with what to do.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let fault = |message: &str, hint: &str| Err(Fault::new(message, hint).into());
+        self.protocol.settings(Method::LeapT).check()?;
+        self.prompt_set()?;
+        match (&self.model.checkpoint, &self.model.scratch) {
+            (None, None) => {
+                return fault(
+                    "the recipe names no model",
+                    "give a Hugging Face folder: model.checkpoint=DIR",
+                );
+            }
+            (Some(_), Some(_)) => {
+                return fault(
+                    "the recipe has both `model.checkpoint` and `model.scratch`",
+                    "keep one: a model is read or trained from scratch",
+                );
+            }
+            _ => {}
+        }
+        let simulated = self.teacher.simulated.is_some();
+        let wants = self.teacher.engine == TeacherEngine::Simulated
+            || self.teacher.fill_below > 0
+            || self.model.scratch.is_some();
+        if wants && !simulated {
+            return fault(
+                "the recipe needs the simulated reasoner, but has no table [teacher.simulated]",
+                "copy the table from `leap recipe cat tiny`",
+            );
+        }
+        if self.problems.search.is_some() && self.problems.sum.is_some() {
+            return fault("the recipe has two problem families", "keep one of `problems.search`, `problems.sum`");
+        }
+        let family = self.problems.search.is_some() || self.problems.sum.is_some();
+        for (name, set) in [("train", &self.problems.train), ("test", &self.problems.test)] {
+            if set.file.is_none() && !family {
+                let message = format!("`problems.{name}` has no `file`, and the recipe has no problem family");
+                return fault(&message, &format!("give a file: problems.{name}.file=FILE"));
+            }
+            if set.file.is_none() && set.count == 0 {
+                return fault(&format!("`problems.{name}.count` is 0"), "ask for at least one problem");
+            }
+        }
+        if !(0.0..1.0).contains(&self.samples.plain_share) {
+            return fault("`samples.plain_share` must be at least 0 and below 1", "0.25 mixes in a quarter");
+        }
+        if self.eval.rows.is_empty() || self.eval.groups == 0 {
+            return fault("there is nothing to evaluate", "`eval.rows` and `eval.groups` must not be empty");
+        }
+        for (index, row) in self.eval.rows.iter().enumerate() {
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            if row.name.is_empty() || !row.name.chars().all(plain) {
+                return fault(
+                    &format!("`{}` cannot name a row", row.name),
+                    "a row's name is a folder name: letters, digits, - and _",
+                );
+            }
+            if self.eval.rows[..index].iter().any(|other| other.name == row.name) {
+                return fault(&format!("two rows are named `{}`", row.name), "give each row its own name");
+            }
+            if row.checkpoint == Trained::Control && self.train.control.is_none() {
+                return fault(
+                    &format!("row `{}` evaluates the control, but nothing trains it", row.name),
+                    "add the table [train.control], or drop the row",
+                );
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! Recipes as text: the built-in ones, overrides, and errors that name the nearest key.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use protocol::Similarity;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use toml::{Table, Value};
+
+use crate::fault::Fault;
+
+/// The recipes in the binary: name and text.
+pub(crate) const BUILT_IN: &[(&str, &str)] = &[
+    ("tiny", include_str!("../recipes/tiny.toml")),
+    ("smollm2", include_str!("../recipes/smollm2.toml")),
+];
+
+/// A recipe before it is checked.
+pub(crate) struct Source {
+    /// Its name: the built-in name, or the file's name without ending.
+    pub(crate) name: String,
+    /// Its text.
+    pub(crate) text: String,
+}
+
+/// The built-in recipe of this name, or the file at this path.
+///
+/// # Errors
+/// If there is neither; with the nearest name.
+pub(crate) fn find(name: &str) -> Result<Source> {
+    if let Some((name, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
+        return Ok(Source { name: (*name).to_string(), text: (*text).to_string() });
+    }
+    let path = Path::new(name);
+    if path.extension().is_some_and(|ending| ending == "toml") || path.exists() {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the recipe `{name}`"))?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        return Ok(Source { name: stem, text });
+    }
+    let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+    let hint = match nearest(name, &names) {
+        Some(near) => format!("did you mean `{near}`? `leap recipe ls` lists them all"),
+        None => "`leap recipe ls` lists the built-in recipes; a file needs the ending .toml".into(),
+    };
+    Err(Fault::new(format!("there is no recipe `{name}`"), hint).into())
+}
+
+impl Source {
+    /// Applies `key=value` overrides, and reads the result as `T`.
+    ///
+    /// # Errors
+    /// If the text is no TOML, an override has no `=`, or a key is unknown or has a wrong type.
+    pub(crate) fn resolve<T: DeserializeOwned>(&self, overrides: &[String]) -> Result<T> {
+        let mut table: Table = self
+            .text
+            .parse()
+            .map_err(|error: toml::de::Error| self.fault(&error.to_string(), ""))?;
+        for item in overrides {
+            let (key, value) = item.split_once('=').ok_or_else(|| {
+                Fault::new(
+                    format!("`{item}` is no override"),
+                    "write it as key=value, for instance seed=2",
+                )
+            })?;
+            set(&mut table, key.trim(), parse_value(value.trim()))?;
+        }
+        // Through text, so that the error of a wrong key or type shows its line.
+        let text = toml::to_string(&table).context("cannot write the recipe as TOML")?;
+        toml::from_str(&text).map_err(|error| {
+            let message = error.message();
+            let line = error.span().map(|span| line_of(&text, span.start)).unwrap_or_default();
+            self.fault(message, &line).into()
+        })
+    }
+
+    fn fault(&self, message: &str, line: &str) -> Fault {
+        let name = &self.name;
+        let Some((unknown, known)) = unknown_field(message) else {
+            let place = if line.is_empty() { String::new() } else { format!(" (at `{line}`)") };
+            return Fault::new(
+                format!("recipe `{name}` is not valid: {}{place}", message.trim()),
+                format!("`leap recipe cat {name}` shows a recipe with all its keys"),
+            );
+        };
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let hint = match nearest(&unknown, &known) {
+            Some(near) => format!("did you mean `{near}`? `leap recipe keys {name}` lists them all"),
+            None => format!("known here: {}", known.join(", ")),
+        };
+        Fault::new(format!("recipe `{name}` has no key `{unknown}`"), hint)
+    }
+}
+
+/// SHA-256 (hex) of a resolved recipe.
+pub(crate) fn hash<T: serde::Serialize>(recipe: &T) -> Result<String> {
+    let text = serde_json::to_vec(recipe).context("cannot write the recipe as JSON")?;
+    Ok(hex(&Sha256::digest(text)))
+}
+
+/// Bytes as lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A value as TOML reads it; what is no TOML value is text.
+fn parse_value(text: &str) -> Value {
+    format!("v = {text}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut table| table.remove("v"))
+        .unwrap_or_else(|| Value::String(text.to_string()))
+}
+
+fn set(table: &mut Table, key: &str, value: Value) -> Result<()> {
+    let Some((first, rest)) = key.split_once('.') else {
+        table.insert(key.to_string(), value);
+        return Ok(());
+    };
+    let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new()));
+    match inner {
+        Value::Table(inner) => set(inner, rest, value),
+        Value::Array(items) => {
+            let (index, rest) = rest.split_once('.').unwrap_or((rest, ""));
+            let item = index.parse::<usize>().ok().and_then(|index| items.get_mut(index));
+            match item {
+                Some(Value::Table(inner)) if !rest.is_empty() => set(inner, rest, value),
+                Some(item) if rest.is_empty() => {
+                    *item = value;
+                    Ok(())
+                }
+                _ => Err(Fault::new(
+                    format!("`{first}` is a list and has no entry `{index}`"),
+                    "entries are counted from 0",
+                )
+                .into()),
+            }
+        }
+        _ => Err(Fault::new(
+            format!("`{first}` is a value, so `{key}` cannot be set"),
+            "a dotted key goes through tables",
+        )
+        .into()),
+    }
+}
+
+/// The unknown name and the expected ones, out of serde's message.
+fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
+    let rest = message.trim().strip_prefix("unknown field `")?;
+    let (unknown, rest) = rest.split_once('`')?;
+    let known = rest.split('`').skip(1).step_by(2).map(str::to_string).collect();
+    Some((unknown.to_string(), known))
+}
+
+fn line_of(text: &str, at: usize) -> String {
+    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    text[start..].lines().next().unwrap_or_default().trim().to_string()
+}
+
+/// The candidate that is most alike, if one is alike at all.
+pub(crate) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    let alike = |candidate: &str| Similarity::Indel.of(name, candidate);
+    let best = candidates.iter().copied().max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
+    (alike(best) >= 0.5).then_some(best)
+}
+
+/// Every key of a recipe's text as a dotted path, with its value and its comment.
+pub(crate) fn keys(text: &str) -> Vec<(String, String)> {
+    let mut prefix = String::new();
+    let mut keys = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(table) = line.strip_prefix('[') {
+            let list = table.starts_with('[');
+            let name = table.trim_start_matches('[').split(']').next().unwrap_or_default().trim();
+            prefix = if list { format!("{name}.0.") } else { format!("{name}.") };
+        } else if let Some((key, value)) = line.split_once(" = ")
+            && !line.starts_with('#')
+        {
+            let entry = (format!("{prefix}{key}"), value.to_string());
+            if !keys.iter().any(|(known, _)| *known == entry.0) {
+                keys.push(entry);
+            }
+        }
+    }
+    keys
+}

@@ -1,0 +1,228 @@
+//! Stage 5: the fine-tunings, and the training of a base from scratch.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use model::config::ModelConfig;
+use model::lineage::Lineage;
+use model::tokenizer::Tokenizer;
+use protocol::Sample;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use train::{Event, Interrupter, Job, Outcome, Start, StepReport, TrainSettings, Watch};
+
+use super::{Flow, Road, checkpoint_path, read_records, samples};
+use crate::interrupt;
+use crate::output::Progress;
+use crate::recipe::Trained;
+
+/// Where the losses of a training lie.
+pub(crate) fn losses_file(name: &str) -> String {
+    format!("losses-{name}.jsonl")
+}
+
+/// One line of them.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Loss {
+    pub(crate) step: u64,
+    pub(crate) loss: f64,
+}
+
+pub(super) fn stages(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
+    let recipe = road.recipe;
+    let control = recipe.train.control.as_ref().map(|settings| (Trained::Control, settings));
+    let students = control.into_iter().chain([(Trained::LeapT, &recipe.train.leap_t)]);
+    for (student, settings) in students {
+        let file = if student == Trained::Control { samples::CONTROL } else { samples::LEAP };
+        let (name, base) = (student.name(), road.base_hash());
+        let makes = [checkpoint_path(name), losses_file(name)];
+        let makes: Vec<&str> = makes.iter().map(String::as_str).collect();
+        let keyed = (recipe.seed, settings, recipe.model.dtype);
+        let reads = [file, base.as_str()];
+        let stage = format!("train {name}");
+        let flow = road.stage(&stage, &keyed, &reads, &makes, worked, |road, key| {
+            let start = Start::Checkpoint(road.base_folder());
+            let from = road.base_folder();
+            train(road, name, start, &from, settings, file, key)
+        })?;
+        if flow == Flow::Stopped {
+            return Ok(flow);
+        }
+    }
+    Ok(Flow::Done)
+}
+
+/// Trains the base from fresh weights.
+pub(super) fn from_scratch(
+    road: &mut Road<'_>,
+    config: ModelConfig,
+    settings: &TrainSettings,
+    file: &str,
+    key: &str,
+) -> Result<Flow> {
+    let start = Start::FromScratch { config: Box::new(config), seed: road.recipe.seed };
+    let from = road.tokenizer_folder();
+    train(road, Trained::Base.name(), start, &from, settings, file, key)
+}
+
+fn train(
+    road: &mut Road<'_>,
+    name: &str,
+    start: Start,
+    files_from: &Path,
+    settings: &TrainSettings,
+    file: &str,
+    key: &str,
+) -> Result<Flow> {
+    let samples: Vec<Sample> = read_records(&road.out.join(file))?;
+    let tokenizer = Tokenizer::load(&road.tokenizer_folder())?;
+    let lineage = Lineage {
+        base: road.base_hash(),
+        samples: road.hash(file).to_string(),
+        recipe: key.to_string(),
+        ..Lineage::default()
+    };
+    let out = road.out.join(checkpoint_path(name));
+    // A checkpoint that is there although its stage is not done belongs to other settings, or to a
+    // run that was killed between its last write and the ledger's: it is made again.
+    if out.exists() {
+        fs::remove_dir_all(&out).with_context(|| format!("cannot replace `{}`", out.display()))?;
+    }
+    let state = road.out.join(format!(".state-{name}"));
+    let losses = LossLog::open(road.out, name, key)?;
+    let stop = Interrupter::new();
+    let mut watch = Steps {
+        progress: Some(road.output.progress("Training", name)),
+        losses,
+        stop: &stop,
+        last: None,
+        failed: None,
+        resumed: None,
+        first_tokens: 0,
+    };
+    let job = Job {
+        settings,
+        start,
+        samples: &samples,
+        seed: road.recipe.seed,
+        tokenizer_hash: tokenizer.hash(),
+        bos: tokenizer.bos().filter(|_| tokenizer.adds_bos()),
+        files_from,
+        out: &out,
+        state: &state,
+        device: &road.device,
+        lineage: &lineage,
+        stop: &stop,
+    };
+    let outcome = train::train(&job, &mut watch).with_context(|| format!("training `{name}`"))?;
+    if let Some(failed) = watch.failed.take() {
+        return Err(failed);
+    }
+    let last = watch.last;
+    if let Some(done) = watch.resumed {
+        road.event("resumed", json!({ "training": name, "steps": done }));
+    }
+    let Outcome::Done { steps, trained_tokens, .. } = outcome else {
+        return Ok(Flow::Stopped);
+    };
+    let loss = last.map_or(f64::NAN, |last| last.loss);
+    if let Some(progress) = watch.progress.take() {
+        progress.finish(&format!("{steps} steps, {trained_tokens} trained tokens, loss {loss:.3}"));
+    }
+    watch.losses.finish(&road.out.join(losses_file(name)))?;
+    if state.exists() {
+        fs::remove_dir_all(&state)
+            .with_context(|| format!("cannot remove `{}`", state.display()))?;
+    }
+    Ok(Flow::Done)
+}
+
+/// Shows the steps, keeps their losses, and passes a Ctrl-C on.
+struct Steps<'a> {
+    progress: Option<Progress>,
+    losses: LossLog,
+    stop: &'a Interrupter,
+    last: Option<StepReport>,
+    failed: Option<anyhow::Error>,
+    resumed: Option<usize>,
+    first_tokens: u64,
+}
+
+impl Watch for Steps<'_> {
+    fn event(&mut self, event: &Event) {
+        if interrupt::asked() {
+            self.stop.stop(Some("Ctrl-C"));
+        }
+        let kept = match event {
+            Event::Started(started) => {
+                self.resumed = (started.done > 0).then_some(started.done);
+                self.losses.keep(started.done)
+            }
+            Event::Step(step) => {
+                self.show(step);
+                self.losses.add(Loss { step: step.step as u64, loss: step.loss })
+            }
+            Event::PassedOver { .. } | Event::MicroBatch { .. } | Event::Saved { .. } => Ok(()),
+        };
+        if let Err(error) = kept {
+            self.stop.stop(Some("the losses cannot be written"));
+            self.failed.get_or_insert(error);
+        }
+    }
+}
+
+impl Steps<'_> {
+    fn show(&mut self, step: &StepReport) {
+        self.first_tokens += step.tokens;
+        self.last = Some(*step);
+        if let Some(progress) = &mut self.progress {
+            let rate = step.tokens as f64 / step.seconds.max(1e-9);
+            let more = format!("loss {:.3}, lr {:.1e}, {rate:.0} tokens/s", step.loss, step.lr);
+            progress.show(step.step as u64, step.of as u64, "steps", &more);
+        }
+    }
+}
+
+/// The losses of a training, one line a step; survives a kill like the training itself.
+struct LossLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl LossLog {
+    fn open(out: &Path, name: &str, key: &str) -> Result<Self> {
+        let path = out.join(format!(".{}.{}.part", losses_file(name), &key[..12]));
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        Ok(Self { path, file })
+    }
+
+    /// Keeps the lines of the first `steps` steps: those after it are done again.
+    fn keep(&mut self, steps: usize) -> Result<()> {
+        let mut bytes = 0;
+        let mut lines = BufReader::new(File::open(&self.path)?);
+        let mut line = String::new();
+        for _ in 0..steps {
+            line.clear();
+            bytes += lines.read_line(&mut line)?;
+        }
+        self.file.set_len(bytes as u64).context("cannot cut the losses")
+    }
+
+    fn add(&mut self, loss: Loss) -> Result<()> {
+        let mut line = serde_json::to_vec(&loss)?;
+        line.push(b'\n');
+        self.file.write_all(&line).context("cannot write the losses")
+    }
+
+    fn finish(self, to: &Path) -> Result<()> {
+        self.file.sync_data().context("cannot write the losses")?;
+        fs::rename(&self.path, to).with_context(|| format!("cannot write `{}`", to.display()))
+    }
+}

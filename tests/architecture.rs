@@ -1,0 +1,136 @@
+//! What must hold for always: walls between crates, one printer, recipes that name their command.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Files below a folder with this ending, in order.
+fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+    fn walk(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+        let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        for path in entries.map(|entry| entry.expect("an entry").path()) {
+            if path.is_dir() {
+                walk(&path, ending, found);
+            } else if path.extension().is_some_and(|found| found == ending) {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(folder), ending, &mut found);
+    found.sort();
+    found
+}
+
+const CRATES: [&str; 5] = ["protocol", "model", "infer", "data-gen", "train"];
+const SOURCES: [&str; 6] =
+    ["protocol/src", "model/src", "infer/src", "data-gen/src", "train/src", "src"];
+
+#[test]
+fn crates_depend_on_each_other_only_as_the_map_says() {
+    let allowed = BTreeMap::from([
+        ("protocol", vec![]),
+        ("model", vec![]),
+        ("infer", vec!["model", "protocol"]),
+        ("train", vec!["model", "protocol"]),
+        ("data-gen", vec!["infer", "protocol"]),
+    ]);
+    for name in CRATES {
+        let manifest: toml::Table =
+            read(format!("{name}/Cargo.toml")).parse().expect("a manifest");
+        let dependencies = manifest["dependencies"].as_table().expect("a table");
+        let ours: Vec<&str> =
+            CRATES.into_iter().filter(|other| dependencies.contains_key(*other)).collect();
+        let mut expected = allowed[name].clone();
+        expected.sort_by_key(|name| CRATES.iter().position(|known| known == name));
+        assert_eq!(ours, expected, "dependencies of {name}");
+        let tensors = dependencies.keys().any(|key| key.starts_with("burn"));
+        assert!(!tensors || name == "model" || name == "train", "{name} depends on burn");
+        for (key, value) in dependencies {
+            let shared = value.get("workspace").and_then(toml::Value::as_bool) == Some(true);
+            assert!(shared, "{name}: the version of {key} belongs in the root manifest");
+        }
+    }
+}
+
+#[test]
+fn the_protocol_does_no_io_and_holds_no_tensor() {
+    for path in files("protocol/src", "rs") {
+        let text = fs::read_to_string(&path).expect("a source file");
+        for forbidden in ["std::fs", "std::net", "std::time", "std::thread", "burn::", "rayon"] {
+            assert!(!text.contains(forbidden), "{} has {forbidden}", path.display());
+        }
+    }
+}
+
+#[test]
+fn only_the_printer_prints() {
+    for folder in SOURCES {
+        for path in files(folder, "rs") {
+            if path.ends_with("src/output.rs") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).expect("a source file");
+            for (number, line) in text.lines().enumerate() {
+                let code = line.trim_start();
+                let prints = ["println!(", "eprintln!(", "print!(", "eprint!(", "dbg!("]
+                    .iter()
+                    .any(|call| code.contains(call));
+                assert!(!prints || code.starts_with("//"), "{}:{}", path.display(), number + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_file_name_says_what_is_in_it() {
+    let vague = ["utils", "util", "common", "base_", "helpers", "misc", "types", "manager"];
+    for folder in SOURCES {
+        for path in files(folder, "rs") {
+            let name = path.file_stem().expect("a name").to_string_lossy();
+            assert!(!vague.contains(&name.as_ref()), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_module_begins_with_why_it_exists() {
+    let mut seen = 0;
+    for folder in SOURCES {
+        for path in files(folder, "rs") {
+            let text = fs::read_to_string(&path).expect("a source file");
+            assert!(text.starts_with("//!"), "{} has no module text", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "only {seen} files were looked at");
+}
+
+#[test]
+fn every_recipe_is_built_in_and_its_header_is_the_command_that_runs_it() {
+    let built_in = read("src/recipes.rs");
+    let recipes = files("recipes", "toml");
+    assert!(!recipes.is_empty());
+    for path in recipes {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        assert!(built_in.contains(&format!("recipes/{name}.toml")), "{name} is not built in");
+        let text = fs::read_to_string(&path).expect("a recipe");
+        let command = format!("#   leap run {name}");
+        assert!(text.lines().take(6).any(|line| line.starts_with(&command)), "{name}: {command}");
+    }
+}
+
+#[test]
+fn the_readme_names_the_test_command_that_ci_runs() {
+    assert!(read("README.md").contains("cargo test --workspace"));
+    assert!(read(".ci/run").contains("cargo test --workspace"));
+}

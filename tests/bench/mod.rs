@@ -1,0 +1,103 @@
+//! A folder of its own and the `leap` binary in it.
+#![allow(dead_code, reason = "each test file uses a part of the bench")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// A temporary folder in which `leap` is run.
+pub struct Bench {
+    folder: TempDir,
+}
+
+/// What a run of `leap` left.
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self { folder: TempDir::new().expect("a temporary folder") }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder");
+        std::fs::write(path, text).expect("the file");
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leap"));
+        command.args(args).current_dir(self.folder.path()).env("NO_COLOR", "1");
+        command
+    }
+
+    pub fn leap(&self, args: &[&str]) -> Ran {
+        let output = self.command(args).output().expect("leap starts");
+        Ran {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("stdout is UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("stderr is UTF-8"),
+        }
+    }
+
+    /// Starts `leap` and lets it run.
+    pub fn start(&self, args: &[&str]) -> Child {
+        let mut command = self.command(args);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("leap starts")
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    pub fn succeeds(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self
+    }
+
+    /// Exit code 2, the message on stderr, nothing on stdout, and no backtrace.
+    #[track_caller]
+    pub fn fails(self, message: &str) -> Self {
+        assert_eq!(self.code, Some(2), "stdout {}, stderr {}", self.stdout, self.stderr);
+        assert!(self.stderr.contains(message), "no `{message}` in {}", self.stderr);
+        assert!(self.stderr.contains("error: "), "{}", self.stderr);
+        assert!(self.stdout.is_empty(), "{}", self.stdout);
+        assert!(!self.stderr.contains("panicked") && !self.stderr.contains("RUST_BACKTRACE"));
+        self
+    }
+}
+
+/// `leap` with these arguments fails with this message and this advice.
+#[track_caller]
+pub fn check_error(args: &[&str], message: &str, advice: &str) {
+    let ran = Bench::new().leap(args).fails(message);
+    assert!(ran.stderr.contains(advice), "no `{advice}` in {}", ran.stderr);
+}
+
+/// All files of a run that must not depend on when and how often it was interrupted.
+pub fn artefacts(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    collect(folder, folder, &mut found);
+    found.sort();
+    found
+}
+
+fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path.strip_prefix(root).expect("below").to_string_lossy().into_owned();
+        if path.is_dir() {
+            collect(root, &path, found);
+        } else if !["timing.json", "events.jsonl", ".lock"].contains(&name.as_str()) {
+            found.push((name, std::fs::read(&path).expect("a file")));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The whole road in small: finished, repeated, repaired, and killed at any moment.
+
+mod bench;
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use bench::{Bench, artefacts};
+
+/// The recipe `tiny` with budgets of a few seconds.
+const MICRO: &[&str] = &[
+    "run",
+    "tiny",
+    "problems.train.count=24",
+    "problems.test.count=6",
+    "model.scratch.train.tokens=4000",
+    "model.scratch.train.save_every_steps=2",
+    "model.scratch.layers=1",
+    "model.scratch.hidden_size=32",
+    "model.scratch.intermediate_size=64",
+    "train.leap_t.tokens=1500",
+    "train.leap_t.save_every_steps=1",
+    "train.control.tokens=1500",
+    "engine.wave=4",
+    "protocol.paths=3",
+    "--out",
+];
+
+fn micro(out: &str) -> Vec<&str> {
+    let mut args = MICRO.to_vec();
+    args.push(out);
+    args
+}
+
+#[test]
+fn the_road_ends_with_every_artefact_and_does_nothing_a_second_time() {
+    let bench = Bench::new();
+    let ran = bench.leap(&micro("out")).succeeds();
+    for row in ["base", "+SFT", "+LeaP", "LeaP-T"] {
+        assert!(ran.stdout.contains(row), "no {row} in {}", ran.stdout);
+    }
+    for file in [
+        "recipe.toml",
+        "problems.jsonl",
+        "traces.jsonl",
+        "samples.jsonl",
+        "checkpoints/base/model.safetensors",
+        "checkpoints/leap-t/config.json",
+        "checkpoints/control/tokenizer.json",
+        "reports/leap-t/groups.jsonl",
+        "reports/leap-t/summary.json",
+        "report.html",
+        "timing.json",
+        "events.jsonl",
+    ] {
+        assert!(bench.path("out").join(file).is_file(), "no {file}");
+    }
+    let first = artefacts(&bench.path("out"));
+    let again = bench.leap(&micro("out")).succeeds();
+    assert!(again.stderr.contains("nothing to do"), "{}", again.stderr);
+    assert_eq!(again.stdout, ran.stdout);
+    assert!(artefacts(&bench.path("out")) == first, "a second run changed something");
+
+    // The resolved recipe runs as it is, and gives the same.
+    let rerun = bench.leap(&["run", "out/recipe.toml", "--out", "again"]).succeeds();
+    assert_eq!(rerun.stdout, ran.stdout);
+    assert!(artefacts(&bench.path("again")) == first, "the resolved recipe gives another run");
+
+    // What is deleted is made again, and nothing else is.
+    std::fs::remove_file(bench.path("out/reports/leap-t/summary.json")).expect("deleted");
+    let repaired = bench.leap(&micro("out")).succeeds();
+    assert!(repaired.stderr.contains("Fresh train base"), "{}", repaired.stderr);
+    assert!(!repaired.stderr.contains("Fresh score leap-t\n"), "{}", repaired.stderr);
+    assert!(artefacts(&bench.path("out")) == first, "the repaired run differs");
+
+    // Another recipe is refused by name; --overwrite starts anew.
+    let mut other = micro("out");
+    other.push("seed=2");
+    bench.leap(&other).fails("holds a run of another recipe");
+    assert!(artefacts(&bench.path("out")) == first, "a refused run changed something");
+    let listed = bench.leap(&["runs", "."]).succeeds().stdout;
+    assert!(listed.contains("out  finished"), "{listed}");
+    other.push("--overwrite");
+    bench.leap(&other).succeeds();
+    assert!(artefacts(&bench.path("out")) != first, "another seed gives another run");
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_moment_ends_with_the_same_bytes() {
+    let bench = Bench::new();
+    let started = std::time::Instant::now();
+    bench.leap(&micro("undisturbed")).succeeds();
+    let whole = started.elapsed();
+    let expected = artefacts(&bench.path("undisturbed"));
+    let kills = 12;
+    for kill in 0..kills {
+        let mut child = bench.start(&micro("killed"));
+        // Spread over the run; each attempt gets further than the one before.
+        sleep(Duration::from_millis(30) + whole.mul_f64(0.4 * f64::from(kill) / f64::from(kills)));
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+    }
+    bench.leap(&micro("killed")).succeeds();
+    let found = artefacts(&bench.path("killed"));
+    let names = |files: &[(String, Vec<u8>)]| -> Vec<String> {
+        files.iter().map(|(name, _)| name.clone()).collect()
+    };
+    assert_eq!(names(&found), names(&expected));
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!(found.1 == expected.1, "{} differs", found.0);
+    }
+}
+
+#[test]
+fn a_second_process_in_the_same_folder_is_refused() {
+    let bench = Bench::new();
+    let mut child = bench.start(&micro("out"));
+    let mut refused = false;
+    for _ in 0..200 {
+        sleep(Duration::from_millis(10));
+        let second = bench.leap(&micro("out"));
+        if second.stderr.contains("another process is working") {
+            assert_eq!(second.code, Some(2));
+            refused = true;
+            break;
+        }
+    }
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    assert!(refused, "the second process was never refused");
+}

@@ -1,0 +1,48 @@
+//! The gradient of one step without an update, for comparing with other implementations.
+
+use model::decoder::Decoder;
+use protocol::Sample;
+
+use crate::batch::{MicroBatch, pack};
+use crate::gradients::{Layout, Sums};
+use crate::samples::weigh;
+use crate::train_on::TrainOn;
+
+/// What one step computes before it changes anything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gradients {
+    /// Weighted mean of the negative log-likelihood over the trained tokens.
+    pub loss: f64,
+    /// Global norm of the gradient.
+    pub norm: f64,
+    /// The gradient of each parameter by its checkpoint name; empty if none reached it.
+    pub parameters: Vec<(String, Vec<f32>)>,
+}
+
+/// Loss and gradient of one step over `samples`, computed exactly as [`crate::train`] does.
+///
+/// # Panics
+/// If the decoder is not on an autodiff device, or no token carries loss.
+pub fn loss_and_gradients(
+    decoder: &Decoder,
+    samples: &[Sample],
+    train_on: &TrainOn,
+    tokens_per_micro_batch: usize,
+) -> Gradients {
+    let weights = weigh(samples, train_on);
+    let total: f64 = weights.iter().map(|weight| weight.sum).sum();
+    assert!(total > 0.0, "some token carries loss");
+    let layout = Layout::of(decoder);
+    let mut sums = Sums::new(&layout);
+    let indices: Vec<usize> = (0..samples.len()).collect();
+    for group in pack(&indices, &weights, tokens_per_micro_batch) {
+        sums.add(decoder, &MicroBatch::new(samples, &group, train_on, total));
+    }
+    let (loss, norm) = (sums.loss, sums.norm());
+    let names = layout.parameters.into_iter().map(|entry| entry.name);
+    Gradients {
+        loss,
+        norm,
+        parameters: names.zip(sums.gradients).collect(),
+    }
+}

@@ -1,0 +1,333 @@
+//! Trainer states on disk: what is needed to go on as if nothing had happened.
+//!
+//! A state is a folder `step-00000040` with weights and moments in `trainer.safetensors` and a
+//! `manifest.json`. It is written under another name and renamed when every byte is on the disk,
+//! so that a folder of that name is whole; the manifest's hash finds those that were damaged later.
+//! A state belongs to a key, the hash of everything that decides the result.
+
+mod tensors;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use tensors::Table;
+
+/// Why a trainer state cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file system refused.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The manifest is no manifest.
+    #[error("`{}` is not the manifest of a trainer state: {source}", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A version this build does not read.
+    #[error("`{}` has version {found}, and this build reads {expected}", path.display())]
+    Version {
+        /// The manifest.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version that can be read.
+        expected: u32,
+    },
+    /// It belongs to another training.
+    #[error("`{}` belongs to another training: its key is {found}, not {expected}", path.display())]
+    Foreign {
+        /// The state's folder.
+        path: PathBuf,
+        /// Its key.
+        found: String,
+        /// The key of this training.
+        expected: String,
+    },
+    /// The manifest names another step than the folder.
+    #[error("`{}` holds step {found}", path.display())]
+    Step {
+        /// The state's folder.
+        path: PathBuf,
+        /// The step in its manifest.
+        found: usize,
+    },
+    /// The tensors are not those of this model.
+    #[error("`{}` does not hold the tensors of this model", path.display())]
+    Tensors {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The bytes are not those that were written.
+    #[error("`{}` is damaged: its SHA-256 is {found}, but {expected} was written", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Its hash.
+        found: String,
+        /// The hash in the manifest.
+        expected: String,
+    },
+}
+
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    move |source| StateError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where a training stands, without its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Optimizer steps done; the data position and the count of the bias correction follow.
+    pub(crate) step: usize,
+    /// Tokens with loss so far.
+    pub(crate) trained_tokens: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    version: u32,
+    key: String,
+    step: usize,
+    trained_tokens: u64,
+    tensors_sha256: String,
+}
+
+const VERSION: u32 = 1;
+const TENSORS: &str = "trainer.safetensors";
+const MANIFEST: &str = "manifest.json";
+const PREFIX: &str = "step-";
+const UNFINISHED: &str = ".unfinished";
+
+/// The states of one training, in one folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    pub(crate) folder: PathBuf,
+    pub(crate) key: String,
+}
+
+/// The state to go on from, and those that were not fit.
+pub(crate) struct Found {
+    /// With the values of each tensor.
+    pub(crate) state: Option<(Standing, Vec<Vec<f32>>)>,
+    pub(crate) passed_over: Vec<(PathBuf, StateError)>,
+}
+
+impl Store {
+    /// Looks for the newest whole state of this training, with the tensors of `table`.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed. A state that cannot be used is passed over.
+    pub(crate) fn newest(&self, table: &Table) -> Result<Found, StateError> {
+        let mut found = Found {
+            state: None,
+            passed_over: Vec::new(),
+        };
+        for (step, path) in self.list()?.into_iter().rev() {
+            match self.read(step, &path, table) {
+                Ok(state) => {
+                    found.state = Some(state);
+                    break;
+                }
+                Err(error) => found.passed_over.push((path, error)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes a state, then removes all but the newest `keep` of this training; `values` gives the
+    /// values of each tensor of `table`.
+    ///
+    /// `before` is called before each operation on the disk; an error of its ends the save there,
+    /// as a kill would, and leaves everything as it is at that moment.
+    ///
+    /// # Errors
+    /// If the disk refuses. States written earlier stay whole.
+    pub(crate) fn save<'a>(
+        &self,
+        standing: Standing,
+        (table, values): (&Table, &dyn Fn(usize) -> Cow<'a, [f32]>),
+        keep: usize,
+        before: &mut dyn FnMut() -> io::Result<()>,
+    ) -> Result<PathBuf, StateError> {
+        let mut at = |action, path: &Path| before().map_err(io_error(action, path));
+        let path = self.folder.join(format!("{PREFIX}{:08}", standing.step));
+        let unfinished = path.with_extension(&UNFINISHED[1..]);
+        fs::create_dir_all(&self.folder).map_err(io_error("make", &self.folder))?;
+        at("clear", &self.folder)?;
+        self.clear_unfinished()?;
+        at("make", &unfinished)?;
+        fs::create_dir(&unfinished).map_err(io_error("make", &unfinished))?;
+        let tensors_sha256 = table.write(values, &unfinished.join(TENSORS), &mut at)?;
+        let Standing {
+            step,
+            trained_tokens,
+        } = standing;
+        let key = self.key.clone();
+        let manifest = Manifest {
+            version: VERSION,
+            key,
+            step,
+            trained_tokens,
+            tensors_sha256,
+        };
+        let text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");
+        let manifest = unfinished.join(MANIFEST);
+        at("write", &manifest)?;
+        fs::write(&manifest, text + "\n").map_err(io_error("write", &manifest))?;
+        sync(&manifest, &mut at)?;
+        sync(&unfinished, &mut at)?;
+        // Only a damaged or foreign state can be there: a whole one would have been gone on from.
+        if path.exists() {
+            at("replace", &path)?;
+            remove(&path)?;
+        }
+        at("rename", &unfinished)?;
+        fs::rename(&unfinished, &path).map_err(io_error("rename", &unfinished))?;
+        sync(&self.folder, &mut at)?;
+        let states = self.list()?;
+        let own: Vec<_> = states
+            .into_iter()
+            .filter(|(_, path)| self.owns(path))
+            .collect();
+        for (_, path) in own.iter().rev().skip(keep) {
+            at("remove", path)?;
+            remove(path)?;
+        }
+        Ok(path)
+    }
+
+    /// All folders that are named as a state, oldest first.
+    fn list(&self) -> Result<Vec<(usize, PathBuf)>, StateError> {
+        let failed = || io_error("list", &self.folder);
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed()(error)),
+        };
+        let mut states = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(failed())?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let step = name.and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
+            states.extend(step.map(|step| (step, path)));
+        }
+        states.sort();
+        Ok(states)
+    }
+
+    fn manifest(&self, folder: &Path) -> Result<Manifest, StateError> {
+        let path = folder.join(MANIFEST);
+        let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+        let parsed = |source| StateError::Manifest {
+            path: path.clone(),
+            source,
+        };
+        let manifest: Manifest = serde_json::from_str(&text).map_err(parsed)?;
+        if manifest.version != VERSION {
+            return Err(StateError::Version {
+                path,
+                found: manifest.version,
+                expected: VERSION,
+            });
+        }
+        if manifest.key != self.key {
+            return Err(StateError::Foreign {
+                path: folder.to_owned(),
+                found: manifest.key,
+                expected: self.key.clone(),
+            });
+        }
+        Ok(manifest)
+    }
+
+    fn owns(&self, folder: &Path) -> bool {
+        self.manifest(folder).is_ok()
+    }
+
+    fn read(
+        &self,
+        step: usize,
+        folder: &Path,
+        table: &Table,
+    ) -> Result<(Standing, Vec<Vec<f32>>), StateError> {
+        let manifest = self.manifest(folder)?;
+        if manifest.step != step {
+            return Err(StateError::Step {
+                path: folder.to_owned(),
+                found: manifest.step,
+            });
+        }
+        let values = table.read(&folder.join(TENSORS), &manifest.tensors_sha256)?;
+        Ok((
+            Standing {
+                step,
+                trained_tokens: manifest.trained_tokens,
+            },
+            values,
+        ))
+    }
+
+    fn clear_unfinished(&self) -> Result<(), StateError> {
+        let failed = || io_error("list", &self.folder);
+        for entry in fs::read_dir(&self.folder).map_err(failed())? {
+            let path = entry.map_err(failed())?.path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            if name.starts_with(PREFIX) && name.ends_with(UNFINISHED) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes a state, the manifest first: what is half removed must not pass for whole.
+fn remove(folder: &Path) -> Result<(), StateError> {
+    match fs::remove_file(folder.join(MANIFEST)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error("remove", folder)(error));
+        }
+        _ => {}
+    }
+    fs::remove_dir_all(folder).map_err(io_error("remove", folder))
+}
+
+/// Waits until a file or the entries of a folder are on the disk.
+fn sync(
+    path: &Path,
+    at: &mut dyn FnMut(&'static str, &Path) -> Result<(), StateError>,
+) -> Result<(), StateError> {
+    at("sync", path)?;
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(io_error("sync", path))
+}

@@ -1,0 +1,120 @@
+//! A save can die before any of its operations on the disk.
+
+use super::*;
+
+fn table() -> Table {
+    let mut table = Table::default();
+    table.push("matrix".to_owned(), &[2, 3]);
+    table.push("large".to_owned(), &[300_000]);
+    table
+}
+
+fn values(step: usize) -> impl Fn(usize) -> Cow<'static, [f32]> {
+    move |index| {
+        let count = [6, 300_000][index];
+        (0..count)
+            .map(|n| (n * (index + 1) + step) as f32 / 3.0)
+            .collect::<Vec<_>>()
+            .into()
+    }
+}
+
+fn store(folder: &Path) -> Store {
+    Store {
+        folder: folder.to_owned(),
+        key: "key".to_owned(),
+    }
+}
+
+/// Saves `step`; dies before operation `dies_at` on the disk.
+fn save(folder: &Path, step: usize, dies_at: usize) -> Result<PathBuf, StateError> {
+    let mut left = dies_at;
+    let mut before = || match left.checked_sub(1) {
+        Some(rest) => {
+            left = rest;
+            Ok(())
+        }
+        None => Err(io::Error::other("killed")),
+    };
+    let standing = Standing {
+        step,
+        trained_tokens: 10 * step as u64,
+    };
+    store(folder).save(standing, (&table(), &values(step)), 2, &mut before)
+}
+
+#[track_caller]
+fn check_newest(folder: &Path, step: usize) {
+    let found = store(folder)
+        .newest(&table())
+        .expect("the folder can be listed");
+    let (standing, found_values) = found.state.expect("a whole state");
+    assert_eq!(
+        standing,
+        Standing {
+            step,
+            trained_tokens: 10 * step as u64
+        }
+    );
+    for (index, found) in found_values.iter().enumerate() {
+        assert!(found[..] == values(step)(index)[..], "tensor {index}");
+    }
+}
+
+#[test]
+fn killed_before_any_operation_of_a_save() {
+    let mut operations = 0;
+    loop {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        for step in [1, 2, 3] {
+            save(folder, step, usize::MAX).expect("it saves");
+        }
+        let saved = save(folder, 4, operations).is_ok();
+        let found = store(folder).newest(&table()).expect("listed");
+        let (standing, _) = found.state.expect("there is always a whole state");
+        assert!([3, 4].contains(&standing.step));
+        check_newest(folder, standing.step);
+        // The next save clears what the dead one has left.
+        save(folder, 5, usize::MAX).expect("it saves");
+        check_newest(folder, 5);
+        let names = |path: PathBuf| path.file_name().map(|name| name.to_owned());
+        let entries = fs::read_dir(folder).expect("a folder").flatten();
+        let left: Vec<_> = entries.filter_map(|entry| names(entry.path())).collect();
+        assert_eq!(
+            left.len(),
+            2,
+            "killed before operation {operations}: {left:?}"
+        );
+        if saved {
+            break;
+        }
+        operations += 1;
+    }
+    assert!(operations > 12, "a save has {operations} operations");
+}
+
+#[test]
+fn a_state_that_stands_in_the_way_is_replaced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    save(folder, 3, usize::MAX).expect("it saves");
+    fs::write(folder.join("step-00000003/trainer.safetensors"), "damaged").expect("a file");
+    save(folder, 3, usize::MAX).expect("it saves");
+    check_newest(folder, 3);
+}
+
+#[test]
+fn the_file_is_a_safetensors_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = save(folder.path(), 7, usize::MAX).expect("it saves");
+    let bytes = fs::read(state.join(TENSORS)).expect("a file");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("it is valid");
+    let matrix = tensors.tensor("matrix").expect("it is there");
+    assert_eq!(
+        (matrix.dtype(), matrix.shape()),
+        (safetensors::Dtype::F32, [2, 3].as_slice())
+    );
+    let first: Vec<u8> = values(7)(0).iter().flat_map(|v| v.to_le_bytes()).collect();
+    assert_eq!(matrix.data(), first);
+}

@@ -1,0 +1,321 @@
+//! A training that is stopped or killed at any moment ends with the same bytes.
+
+use std::io::{BufRead, BufReader, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::miniature::{Curve, Files, Place, Training, curve, files, settings};
+use train::{Event, Outcome, TrainSettings};
+
+/// Twenty steps over two epochs of ten samples each and four of a third; the last step is short,
+/// steps reach over the border of epochs and have several micro-batches.
+fn training() -> Training {
+    let (steps, epochs) = (None, Some(7.7));
+    Training::new(TrainSettings {
+        steps,
+        epochs,
+        save_every_steps: 3,
+        ..settings()
+    })
+}
+
+/// The curve and the checkpoint of an undisturbed run.
+fn undisturbed() -> (Curve, Files) {
+    let place = Place::new();
+    let curve = curve(&training().finish(&place));
+    assert_eq!(curve.len(), 20);
+    (curve, place.checkpoint())
+}
+
+/// Runs until `when` holds, dies there, and goes on.
+#[track_caller]
+fn check_killed(when: impl Fn(&Event) -> bool, expected: &[(String, Vec<u8>)]) {
+    let place = Place::new();
+    let killed = catch_unwind(AssertUnwindSafe(|| {
+        training().run(&place, |event, _| {
+            if when(event) {
+                // Nothing is written while it unwinds, so the disk is as a kill leaves it.
+                resume_unwind(Box::new("killed"));
+            }
+        })
+    }));
+    assert!(killed.is_err(), "the moment came");
+    training().finish(&place);
+    assert!(place.checkpoint() == expected, "the checkpoint differs");
+}
+
+#[test]
+fn killed_at_every_step_and_within_every_step() {
+    let (_, expected) = undisturbed();
+    for kill in 1..=20 {
+        check_killed(
+            |event| matches!(event, Event::Step(at) if at.step == kill),
+            &expected,
+        );
+        let first = |event: &Event| match event {
+            Event::MicroBatch { step, done, of } => *step == kill && (*done < *of || *of == 1),
+            _ => false,
+        };
+        check_killed(first, &expected);
+    }
+    check_killed(|event| matches!(event, Event::Started(_)), &expected);
+    check_killed(
+        |event| matches!(event, Event::Saved { step: 9, .. }),
+        &expected,
+    );
+}
+
+#[test]
+fn stopped_at_every_step() {
+    let (straight, expected) = undisturbed();
+    for at in 1..20 {
+        let place = Place::new();
+        let mut events = Vec::new();
+        let outcome = training().run(&place, |event, stop| {
+            events.push(event.clone());
+            if matches!(event, Event::Step(step) if step.step == at) {
+                stop.stop(None);
+            }
+        });
+        let Outcome::Stopped { step } = outcome.expect("it stops") else {
+            panic!("it went on")
+        };
+        assert_eq!(step, at);
+        assert!(!place.path("out").exists(), "there is no checkpoint yet");
+        let rest = training().finish(&place);
+        let Event::Started(started) = &rest[0] else {
+            panic!("{:?}", rest[0])
+        };
+        assert_eq!(started.done, at);
+        let both = [curve(&events), curve(&rest)].concat();
+        assert_eq!(both, straight, "stopped at {at}");
+        assert!(
+            place.checkpoint() == expected,
+            "the checkpoint differs, stopped at {at}"
+        );
+    }
+}
+
+#[test]
+fn a_stop_is_heard_between_micro_batches() {
+    let place = Place::new();
+    let outcome = training().run(&place, |event, stop| {
+        if matches!(
+            event,
+            Event::MicroBatch {
+                step: 5,
+                done: 1,
+                ..
+            }
+        ) {
+            stop.stop(None);
+        }
+    });
+    assert!(
+        matches!(outcome, Ok(Outcome::Stopped { step: 4 })),
+        "{outcome:?}"
+    );
+    assert_eq!(place.states(), ["step-00000003", "step-00000004"]);
+    training().finish(&place);
+    assert!(
+        place.checkpoint() == undisturbed().1,
+        "the checkpoint differs"
+    );
+}
+
+#[test]
+fn the_last_states_are_kept() {
+    let place = Place::new();
+    training().finish(&place);
+    assert_eq!(place.states(), ["step-00000015", "step-00000018"]);
+}
+
+#[test]
+fn how_often_states_are_saved_changes_nothing() {
+    let (place, mut training) = (Place::new(), training());
+    training.settings = TrainSettings {
+        save_every_steps: 7,
+        keep: 1,
+        ..training.settings
+    };
+    training.finish(&place);
+    assert!(
+        place.checkpoint() == undisturbed().1,
+        "the checkpoint differs"
+    );
+    assert_eq!(place.states(), ["step-00000014"]);
+}
+
+/// Leaves states of steps 15 and 18, lets `harm` do something to the newer one, and expects that it
+/// is passed over with these words and the older one is used.
+#[track_caller]
+fn check_passed_over(harm: impl Fn(&Path), words: &str, expected: &[(String, Vec<u8>)]) {
+    let place = Place::new();
+    training().finish(&place);
+    harm(&place.path("state").join("step-00000018"));
+    std::fs::remove_dir_all(place.path("out")).expect("the checkpoint was there");
+    let events = training().finish(&place);
+    let Event::PassedOver { folder, reason } = &events[0] else {
+        panic!("{:?}", events[0])
+    };
+    assert!(folder.ends_with("step-00000018"), "{folder:?}");
+    assert!(reason.contains(words), "`{reason}` does not say `{words}`");
+    let Event::Started(started) = &events[1] else {
+        panic!("{:?}", events[1])
+    };
+    assert_eq!(started.done, 15);
+    assert!(place.checkpoint() == expected, "the checkpoint differs");
+    assert_eq!(
+        place.states(),
+        ["step-00000015", "step-00000018"],
+        "it is written anew"
+    );
+}
+
+#[test]
+fn a_damaged_state_is_passed_over() {
+    let (_, expected) = undisturbed();
+    let change = |name: &'static str, change: fn(&mut Vec<u8>)| {
+        move |folder: &Path| {
+            let path = folder.join(name);
+            let mut bytes = std::fs::read(&path).expect("a file");
+            change(&mut bytes);
+            std::fs::write(&path, bytes).expect("a file");
+        }
+    };
+    let tensors = "trainer.safetensors";
+    let flip: fn(&mut Vec<u8>) = |bytes| *bytes.last_mut().expect("bytes") ^= 1;
+    check_passed_over(
+        change(tensors, flip),
+        "is damaged: its SHA-256 is",
+        &expected,
+    );
+    let cut: fn(&mut Vec<u8>) = |bytes| bytes.truncate(bytes.len() - 1);
+    check_passed_over(change(tensors, cut), "does not hold the tensors", &expected);
+    check_passed_over(
+        change(tensors, |bytes| bytes.push(0)),
+        "does not hold",
+        &expected,
+    );
+    check_passed_over(
+        change(tensors, |bytes| bytes[9] ^= 1),
+        "does not hold",
+        &expected,
+    );
+    check_passed_over(
+        change("manifest.json", cut_half),
+        "is not the manifest",
+        &expected,
+    );
+    let remove = |name: &'static str| {
+        move |folder: &Path| std::fs::remove_file(folder.join(name)).expect("a file")
+    };
+    check_passed_over(remove(tensors), "cannot read", &expected);
+    check_passed_over(remove("manifest.json"), "cannot read", &expected);
+    let other_step = |folder: &Path| {
+        let older = folder.with_file_name("step-00000015");
+        for (name, bytes) in files(&older) {
+            std::fs::write(folder.join(name), bytes).expect("a file");
+        }
+    };
+    check_passed_over(other_step, "holds step 15", &expected);
+}
+
+fn cut_half(bytes: &mut Vec<u8>) {
+    bytes.truncate(bytes.len() / 2);
+}
+
+#[test]
+fn the_state_of_another_job_is_passed_over() {
+    let change: [fn(&mut Training); 5] = [
+        |training| training.seed += 1,
+        |training| training.settings.lr *= 2.0,
+        |training| training.samples[3].spans[0].ids[0] ^= 1,
+        |training| training.samples.truncate(9),
+        |training| {
+            if let train::Start::FromScratch { seed, .. } = &mut training.start {
+                *seed += 1;
+            }
+        },
+    ];
+    for (index, change) in change.into_iter().enumerate() {
+        let place = Place::new();
+        training().finish(&place);
+        std::fs::remove_dir_all(place.path("out")).expect("the checkpoint was there");
+        let mut other = training();
+        change(&mut other);
+        let events = other.finish(&place);
+        let reasons: Vec<&str> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::PassedOver { reason, .. } => Some(reason.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(reasons.len(), 2, "change {index}: {reasons:?}");
+        assert!(
+            reasons
+                .iter()
+                .all(|reason| reason.contains("belongs to another training"))
+        );
+        assert_eq!(curve(&events)[0].0, 1, "change {index} starts anew");
+    }
+}
+
+const PLACE: &str = "LEAP_TEST_PLACE";
+
+/// What the other process of the test below does; it tells each event in a line.
+#[test]
+#[ignore = "run by `killed_by_the_system`"]
+fn a_training_of_its_own() {
+    let folder = std::env::var(PLACE).expect("the parent says where");
+    let place = Place::at(Path::new(&folder));
+    let outcome = training().run(&place, |_, _| {
+        writeln!(std::io::stdout(), "event").expect("the parent listens");
+    });
+    assert!(matches!(outcome, Ok(Outcome::Done { .. })), "{outcome:?}");
+}
+
+/// Starts a training in another process, on `threads` threads, and kills it after `events` events.
+fn run_and_kill(place: &Place, events: usize, threads: &str) {
+    let mut child = Command::new(std::env::current_exe().expect("this test"))
+        .args([
+            "--exact",
+            "resume::a_training_of_its_own",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env(PLACE, place.path(""))
+        .env("RAYON_NUM_THREADS", threads)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a process");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let told = lines
+        .map_while(Result::ok)
+        .filter(|line| line.ends_with("event"));
+    told.take(events).for_each(drop);
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+}
+
+#[test]
+fn killed_by_the_system() {
+    let (_, expected) = undisturbed();
+    for (events, threads) in [(1, "1"), (7, "2"), (19, "1"), (40, "2"), (usize::MAX, "1")] {
+        let place = Place::new();
+        run_and_kill(&place, events, threads);
+        // The process may have been quicker than its killer.
+        let finished = place.path("out").exists();
+        assert!(finished || events != usize::MAX, "it was not killed");
+        if !finished {
+            training().finish(&place);
+        }
+        assert!(
+            place.checkpoint() == expected,
+            "killed after {events} events"
+        );
+    }
+}
