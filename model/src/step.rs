@@ -174,7 +174,8 @@ impl Prepared {
                 .map(PreparedLayer::new)
                 .collect(),
             norm: vector(&decoder.model.norm),
-            head: Panels::pack(HostTensor::new(decoder.head_weight()).matrix().transposed()),
+            head: Panels::pack(HostTensor::new(decoder.head_weight()).matrix().transposed())
+                .narrowed(),
             eps: config.rms_norm_eps as f32,
             width: config.hidden_size,
         }
@@ -308,7 +309,7 @@ impl PreparedLayer {
                 .map(|part| HostTensor::new(part.weight.val()))
                 .collect();
             let columns: Vec<_> = weights.iter().map(|w| w.matrix().transposed()).collect();
-            Panels::pack_side_by_side(&columns)
+            Panels::pack_side_by_side(&columns).narrowed()
         };
         let qkv = [&attention.q_proj, &attention.k_proj, &attention.v_proj];
         let biases = qkv.iter().filter_map(|part| part.bias.as_ref());

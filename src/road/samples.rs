@@ -119,7 +119,11 @@ fn select(road: &mut Road<'_>, reads: &[&str]) -> Result<Flow> {
     let share = recipe.samples.plain_share;
     let plain = (leap.len() as f64 * share / (1.0 - share)).round() as usize;
     account.mixed_in = plain.min(control.len());
-    leap.extend(control.iter().take(account.mixed_in).cloned());
+    // The two sets number their groups alike, and an id is there once.
+    leap.extend(control.iter().take(account.mixed_in).map(|sample| Sample {
+        id: format!("control:{}", sample.id),
+        ..sample.clone()
+    }));
     write_records(&road.out.join(LEAP), &leap)?;
     if recipe.train.control.is_some() {
         if control.is_empty() {

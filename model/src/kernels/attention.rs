@@ -12,7 +12,7 @@ use super::elementwise::{dot, rotate_back_body, rotate_body};
 use super::exp::exponentials;
 use super::multiversion;
 use super::panels::{Matrix, Panels};
-use super::tile::{LANES, MAX_ROWS, Operands, PANEL, max_vectors, tile};
+use super::tile::{LANES, MAX_ROWS, Operands, PANEL, Right, max_vectors, tile};
 
 /// Query rows whose scores are held at once: a multiple of the tile's 6 rows.
 const QUERY_BLOCK: usize = 48;
@@ -280,7 +280,7 @@ fn causal_scores(
                 a: left[(i - start) * left_row..].as_ptr(),
                 a_row: left_row,
                 a_inner: 1,
-                b: data[panel * inner * PANEL..].as_ptr(),
+                b: Right::Single(data[panel * inner * PANEL..].as_ptr()),
                 b_inner: PANEL,
                 b_panel: 0,
                 c: scores[(i - start) * row + panel * PANEL..].as_mut_ptr(),
@@ -322,7 +322,7 @@ fn causal_rows(
                 a: weights[(i - start) * row..].as_ptr(),
                 a_row: row,
                 a_inner: 1,
-                b: right[at..].as_ptr(),
+                b: Right::Single(right[at..].as_ptr()),
                 b_inner: padded,
                 b_panel: PANEL,
                 c: out[i * padded + at..].as_mut_ptr(),
@@ -368,7 +368,7 @@ fn causal_columns(
                 a: weights[(from - start) * row + j..].as_ptr(),
                 a_row: 1,
                 a_inner: row,
-                b: right[(from - start) * padded + at..].as_ptr(),
+                b: Right::Single(right[(from - start) * padded + at..].as_ptr()),
                 b_inner: padded,
                 b_panel: PANEL,
                 c: sums,

@@ -5,7 +5,7 @@
 
 use super::attention::highest;
 use super::exp::exponentials;
-use super::tile::{LANES, MAX_ROWS, Operands, PANEL, max_vectors, tile};
+use super::tile::{LANES, MAX_ROWS, Operands, PANEL, Right, max_vectors, tile};
 use crate::kv_cache::{BLOCK, Sizes, Text};
 
 /// Room for the scores of a group of query heads.
@@ -100,7 +100,7 @@ impl Work<'_> {
                         a: queries[head * dim..].as_ptr(),
                         a_row: dim,
                         a_inner: 1,
-                        b: keys[panel * dim * PANEL..].as_ptr(),
+                        b: Right::Single(keys[panel * dim * PANEL..].as_ptr()),
                         b_inner: PANEL,
                         b_panel: dim * PANEL,
                         c: scores[head * self.row + first + panel * PANEL..].as_mut_ptr(),
@@ -148,7 +148,7 @@ impl Work<'_> {
                         a: scores[head * self.row + first..].as_ptr(),
                         a_row: self.row,
                         a_inner: 1,
-                        b: values[at..].as_ptr(),
+                        b: Right::Single(values[at..].as_ptr()),
                         b_inner: padded,
                         b_panel: PANEL,
                         c: sums,

@@ -14,6 +14,8 @@ use super::tile::{LANES, MAX_ROWS, Operands, PANEL, max_vectors, tile};
 const INNER_BLOCK: usize = 256;
 /// Rows handled at once: their part of the left operand stays in the second cache.
 const ROW_BLOCK: usize = 96;
+/// Panels that a block of a transposed left operand must meet for a copy of it to pay.
+const PANELS_WORTH_A_COPY: usize = 12;
 /// Multiply-adds below which splitting over threads costs more than it saves.
 const PARALLEL_WORK: usize = 1 << 18;
 
@@ -129,7 +131,7 @@ pub(crate) fn product_transposed_left(
             });
         return;
     }
-    let per_part = (cols.div_ceil(PANEL) / (2 * threads)).max(1);
+    let per_part = cols.div_ceil(PANEL).div_ceil(threads);
     column_parts(cols, per_part, |col, width| {
         let mut part = vec![0.0; rows * width];
         if let Start::Current = start {
@@ -227,10 +229,9 @@ fn panel_range(
         for row in (0..a.rows).step_by(ROW_BLOCK) {
             let rows = ROW_BLOCK.min(a.rows - row);
             let part = a.row_range(row, rows).col_range(inner, count);
-            let part = if part.row_stride == 1 && part.col_stride > 2 * ROW_BLOCK {
-                compact(part, &mut copy)
-            } else {
-                part
+            let part = match part.row_stride == 1 && part.col_stride > ROW_BLOCK {
+                true if range.len() >= PANELS_WORTH_A_COPY => compact(part, &mut copy),
+                _ => part,
             };
             let start = if inner > 0 {
                 Start::Current
@@ -312,7 +313,7 @@ fn block_product(
                 a: a.data[row * a.row_stride..].as_ptr(),
                 a_row: a.row_stride,
                 a_inner: a.col_stride,
-                b: b.data[panel * b_panel + inner * PANEL..].as_ptr(),
+                b: b.from(panel * b_panel + inner * PANEL),
                 b_inner: PANEL,
                 b_panel,
                 c: to,

@@ -1,7 +1,7 @@
 //! Operands of products: matrices inside slices, and right operands packed into panels of 16
 //! columns.
 
-use super::tile::{LANES, PANEL};
+use super::tile::{LANES, PANEL, Right};
 
 /// A matrix inside a slice: element `(r, c)` lies at `r * row_stride + c * col_stride`.
 #[derive(Clone, Copy)]
@@ -73,7 +73,10 @@ impl<'a> Matrix<'a> {
 /// A right operand packed for [`product`]: `[ceil(cols / 16)][inner][16]`, zeros in the padding.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Panels {
-    pub(super) data: Vec<f32>,
+    /// The elements, unless they are in `halves`.
+    data: Vec<f32>,
+    /// The elements as bfloat16, see [`Panels::narrowed`].
+    halves: Vec<u16>,
     pub(super) inner: usize,
     pub(super) cols: usize,
 }
@@ -88,6 +91,7 @@ impl Panels {
 
     /// Packs `b` into the memory of an earlier packing.
     pub(crate) fn repack(&mut self, b: Matrix<'_>) {
+        self.halves.clear();
         self.inner = b.rows;
         self.cols = b.cols;
         self.data
@@ -104,6 +108,20 @@ impl Panels {
     pub(crate) fn pack_side_by_side(parts: &[Matrix<'_>]) -> Self {
         let inner = parts.first().map_or(0, |part| part.rows);
         let cols: usize = parts.iter().map(|part| part.cols).sum();
+        let whole = |part: &Matrix<'_>| part.cols.is_multiple_of(PANEL);
+        if parts.iter().rev().skip(1).all(whole) {
+            let mut data = Vec::with_capacity(cols.div_ceil(PANEL) * inner * PANEL);
+            for part in parts {
+                data.extend(Self::pack(*part).data);
+            }
+            return Self {
+                data,
+                inner,
+                cols,
+                ..Self::default()
+            };
+        }
+        // A panel holds columns of two operands: pack a dense copy.
         let mut dense = vec![0.0; inner * cols];
         let mut first = 0;
         for part in parts {
@@ -121,6 +139,30 @@ impl Panels {
     /// The packed elements and the inner length.
     pub(crate) fn parts(&self) -> (&[f32], usize) {
         (&self.data, self.inner)
+    }
+
+    /// The same operand in half the memory if every element is a bfloat16, as those of most
+    /// released checkpoints are; no bit of a product changes. Products of few rows are bound by
+    /// reading this memory.
+    pub(crate) fn narrowed(mut self) -> Self {
+        if !self.data.iter().all(|x| x.to_bits() & 0xffff == 0) {
+            return self;
+        }
+        self.halves = self
+            .data
+            .iter()
+            .map(|x| (x.to_bits() >> 16) as u16)
+            .collect();
+        self.data = Vec::new();
+        self
+    }
+
+    /// The elements from index `at` on.
+    pub(super) fn from(&self, at: usize) -> Right {
+        match self.halves.as_slice() {
+            [] => Right::Single(self.data[at..].as_ptr()),
+            halves => Right::Half(halves[at..].as_ptr()),
+        }
     }
 
     /// Columns of the packed operand.

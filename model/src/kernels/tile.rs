@@ -4,12 +4,27 @@
 //! ascending order. Hence its bits do not depend on how many rows or columns are computed together,
 //! which is what makes a row of a batch independent of the others.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{
+    __m256, _mm_loadu_si128, _mm256_broadcast_ss, _mm256_castsi256_ps, _mm256_cvtepu16_epi32,
+    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
+};
+
 /// The most rows a tile has.
 pub(crate) const MAX_ROWS: usize = 6;
 /// Columns of one panel of the right operand: two vectors.
 pub(crate) const PANEL: usize = 16;
 /// Columns of one vector.
 pub(crate) const LANES: usize = 8;
+
+/// The right operand's elements.
+#[derive(Clone, Copy)]
+pub(crate) enum Right {
+    /// 32-bit floats.
+    Single(*const f32),
+    /// bfloat16, widened (which is exact) as they are read.
+    Half(*const u16),
+}
 
 /// Where the operands of a tile lie; all strides count elements.
 #[derive(Clone, Copy)]
@@ -23,7 +38,7 @@ pub(crate) struct Operands {
     /// From one inner index of the left operand to the next.
     pub(crate) a_inner: usize,
     /// First element of the right operand; vectors of one panel are adjacent.
-    pub(crate) b: *const f32,
+    pub(crate) b: Right,
     /// From one inner index of the right operand to the next.
     pub(crate) b_inner: usize,
     /// From one panel of the right operand to the next.
@@ -51,28 +66,16 @@ pub(crate) unsafe fn tile(rows: usize, vectors: usize, wide: bool, x: &Operands)
     unsafe {
         #[cfg(target_arch = "x86_64")]
         if wide {
-            return match (rows, vectors) {
-                (6, 2) => avx2::<6, 2>(x),
-                (5, 2) => avx2::<5, 2>(x),
-                (4, 2) => avx2::<4, 2>(x),
-                (3, 2) => avx2::<3, 2>(x),
-                (2, 2) => avx2::<2, 2>(x),
-                (1, 2) => avx2::<1, 2>(x),
-                (6, 1) => avx2::<6, 1>(x),
-                (5, 1) => avx2::<5, 1>(x),
-                (4, 1) => avx2::<4, 1>(x),
-                (3, 1) => avx2::<3, 1>(x),
-                (2, 1) => avx2::<2, 1>(x),
-                (1, 1) => avx2::<1, 1>(x),
-                (3, 4) => avx2::<3, 4>(x),
-                (2, 4) => avx2::<2, 4>(x),
-                (1, 4) => avx2::<1, 4>(x),
-                (1, 8) => avx2::<1, 8>(x),
-                _ => unreachable!("tile of {rows} rows and {vectors} vectors"),
+            return match x.b {
+                Right::Single(b) => by_size::<Single>(rows, vectors, b, x),
+                Right::Half(b) => by_size::<Half>(rows, vectors, b, x),
             };
         }
         let _ = wide;
-        portable(rows, vectors, x);
+        match x.b {
+            Right::Single(b) => portable(rows, vectors, b, x, |b| b),
+            Right::Half(b) => portable(rows, vectors, b, x, |b| f32::from_bits(u32::from(b) << 16)),
+        }
     }
 }
 
@@ -87,13 +90,86 @@ pub(crate) fn max_vectors(rows: usize) -> usize {
     }
 }
 
+/// How 8 elements of the right operand are read.
+#[cfg(target_arch = "x86_64")]
+trait Element: Copy {
+    type Of: Copy;
+
+    /// # Safety
+    /// 8 elements must be readable, on a processor with AVX2.
+    #[expect(unsafe_code, reason = "vector loads")]
+    unsafe fn load(from: *const Self::Of) -> __m256;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Single;
+
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Half;
+
+#[cfg(target_arch = "x86_64")]
+impl Element for Single {
+    type Of = f32;
+
+    #[expect(unsafe_code, reason = "vector loads")]
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m256 {
+        // SAFETY: passed on to the caller.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Element for Half {
+    type Of = u16;
+
+    #[expect(unsafe_code, reason = "vector loads")]
+    #[inline(always)]
+    unsafe fn load(from: *const u16) -> __m256 {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "calls vector code")]
+unsafe fn by_size<E: Element>(rows: usize, vectors: usize, b: *const E::Of, x: &Operands) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        match (rows, vectors) {
+            (6, 2) => avx2::<E, 6, 2>(b, x),
+            (5, 2) => avx2::<E, 5, 2>(b, x),
+            (4, 2) => avx2::<E, 4, 2>(b, x),
+            (3, 2) => avx2::<E, 3, 2>(b, x),
+            (2, 2) => avx2::<E, 2, 2>(b, x),
+            (1, 2) => avx2::<E, 1, 2>(b, x),
+            (6, 1) => avx2::<E, 6, 1>(b, x),
+            (5, 1) => avx2::<E, 5, 1>(b, x),
+            (4, 1) => avx2::<E, 4, 1>(b, x),
+            (3, 1) => avx2::<E, 3, 1>(b, x),
+            (2, 1) => avx2::<E, 2, 1>(b, x),
+            (1, 1) => avx2::<E, 1, 1>(b, x),
+            (3, 4) => avx2::<E, 3, 4>(b, x),
+            (2, 4) => avx2::<E, 2, 4>(b, x),
+            (1, 4) => avx2::<E, 1, 4>(b, x),
+            (1, 8) => avx2::<E, 1, 8>(b, x),
+            _ => unreachable!("tile of {rows} rows and {vectors} vectors"),
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vector loads from strided operands")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<const ROWS: usize, const VECTORS: usize>(x: &Operands) {
-    use std::arch::x86_64::{
-        _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
-    };
+unsafe fn avx2<E: Element, const ROWS: usize, const VECTORS: usize>(
+    mut b: *const E::Of,
+    x: &Operands,
+) {
     // SAFETY: the caller vouches for every address formed here.
     unsafe {
         let mut sums = [[_mm256_setzero_ps(); VECTORS]; ROWS];
@@ -105,11 +181,10 @@ unsafe fn avx2<const ROWS: usize, const VECTORS: usize>(x: &Operands) {
             }
         }
         let mut a = x.a;
-        let mut b = x.b;
         for _ in 0..x.inner {
             let mut right = [_mm256_setzero_ps(); VECTORS];
             for (v, lane) in right.iter_mut().enumerate() {
-                *lane = _mm256_loadu_ps(b.add((v / 2) * x.b_panel + (v % 2) * LANES));
+                *lane = E::load(b.add((v / 2) * x.b_panel + (v % 2) * LANES));
             }
             for (r, row) in sums.iter_mut().enumerate() {
                 let left = _mm256_broadcast_ss(&*a.add(r * x.a_row));
@@ -117,8 +192,8 @@ unsafe fn avx2<const ROWS: usize, const VECTORS: usize>(x: &Operands) {
                     *sum = _mm256_fmadd_ps(left, lane, *sum);
                 }
             }
-            a = a.add(x.a_inner);
-            b = b.add(x.b_inner);
+            a = a.wrapping_add(x.a_inner);
+            b = b.wrapping_add(x.b_inner);
         }
         for (r, row) in sums.iter().enumerate() {
             for (v, sum) in row.iter().enumerate() {
@@ -129,12 +204,17 @@ unsafe fn avx2<const ROWS: usize, const VECTORS: usize>(x: &Operands) {
 }
 
 #[expect(unsafe_code, reason = "strided operands")]
-unsafe fn portable(rows: usize, vectors: usize, x: &Operands) {
+unsafe fn portable<T: Copy>(
+    rows: usize,
+    vectors: usize,
+    right: *const T,
+    x: &Operands,
+    widen: impl Fn(T) -> f32,
+) {
     for r in 0..rows {
         for v in 0..vectors {
             // SAFETY: the caller vouches for every address formed here.
             unsafe {
-                let c = x.c.add(r * x.c_row + v * LANES);
                 let mut sums = [0.0_f32; LANES];
                 if !x.start.is_null() {
                     let start = x.start.add(r * x.start_row + v * LANES);
@@ -143,15 +223,16 @@ unsafe fn portable(rows: usize, vectors: usize, x: &Operands) {
                     }
                 }
                 let mut a = x.a.add(r * x.a_row);
-                let mut b = x.b.add((v / 2) * x.b_panel + (v % 2) * LANES);
+                let mut b = right.add((v / 2) * x.b_panel + (v % 2) * LANES);
                 for _ in 0..x.inner {
                     let left = *a;
                     for (lane, sum) in sums.iter_mut().enumerate() {
-                        *sum += left * *b.add(lane);
+                        *sum += left * widen(*b.add(lane));
                     }
-                    a = a.add(x.a_inner);
-                    b = b.add(x.b_inner);
+                    a = a.wrapping_add(x.a_inner);
+                    b = b.wrapping_add(x.b_inner);
                 }
+                let c = x.c.add(r * x.c_row + v * LANES);
                 for (lane, sum) in sums.iter().enumerate() {
                     *c.add(lane) = *sum;
                 }

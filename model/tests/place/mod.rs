@@ -120,7 +120,7 @@ pub(crate) fn content(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 
 pub(crate) fn values(model: &Decoder) -> BTreeMap<String, (Vec<usize>, Vec<u32>)> {
     let bits = |parameter: &model::parameters::Parameter| {
-        let values = parameter.data().convert::<f32>().into_vec::<f32>().unwrap();
+        let values = parameter.data().try_into_vec_as::<f32>().unwrap();
         (
             parameter.shape(),
             values.into_iter().map(f32::to_bits).collect(),
