@@ -12,7 +12,11 @@ fn main() {
     let flex = std::env::var_os("CARGO_FEATURE_FLEX").map(|_| "flex");
     let features: Vec<&str> = flex.into_iter().collect();
     let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    let features = if features.is_empty() { "none".to_string() } else { features.join(", ") };
+    let features = if features.is_empty() {
+        "none".to_string()
+    } else {
+        features.join(", ")
+    };
     println!("cargo:rustc-env=LEAP_VERSION={version} (commit {commit}; features: {features})");
     println!("cargo:rerun-if-changed=build.rs");
     if let Some(head) = git(&["rev-parse", "--git-path", "logs/HEAD"])

@@ -40,8 +40,10 @@ pub(crate) enum Command {
 /// The same command continues an unfinished output, and does nothing on a finished one. Everything
 /// that changes a number is in the recipe: `key=value` arguments edit it.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  leap run tiny\n  leap run smollm2 model.checkpoint=DIR \
-                        problems.test.file=mine.jsonl --out runs/mine")]
+#[command(
+    after_help = "Examples:\n  leap run tiny\n  leap run smollm2 model.checkpoint=DIR \
+                        problems.test.file=mine.jsonl --out runs/mine"
+)]
 pub(crate) struct RunArgs {
     /// Name of a built-in recipe, or a TOML file.
     pub(crate) recipe: String,
@@ -66,8 +68,10 @@ pub(crate) struct RunArgs {
 ///
 /// The voted answer goes to stdout, the exchange to stderr.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  leap infer DIR \"How many positive divisors does 360 have?\" \
-                        --paths 4\n  echo \"What is 17 * 23?\" | leap infer DIR - --method cot")]
+#[command(
+    after_help = "Examples:\n  leap infer DIR \"How many positive divisors does 360 have?\" \
+                        --paths 4\n  echo \"What is 17 * 23?\" | leap infer DIR - --method cot"
+)]
 pub(crate) struct InferArgs {
     /// Folder with config.json, tokenizer.json and safetensors.
     #[arg(value_hint = ValueHint::DirPath)]
@@ -152,7 +156,9 @@ pub(crate) struct RunsArgs {
 
 /// Print the completion script of a shell.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  leap completions bash > ~/.local/share/bash-completion/completions/leap")]
+#[command(
+    after_help = "Example:\n  leap completions bash > ~/.local/share/bash-completion/completions/leap"
+)]
 pub(crate) struct CompletionsArgs {
     /// The shell.
     pub(crate) shell: Shell,

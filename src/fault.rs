@@ -12,7 +12,10 @@ pub(crate) struct Fault {
 impl Fault {
     /// An error with `message` and a `hint`; neither ends with a full stop.
     pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: hint.into() }
+        Self {
+            message: message.into(),
+            hint: hint.into(),
+        }
     }
 
     /// What to do about it.

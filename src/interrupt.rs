@@ -11,7 +11,10 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 pub(crate) fn listen() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
         if ASKED.swap(true, Ordering::SeqCst) {
-            #[expect(clippy::exit, reason = "the second signal must end the process at once")]
+            #[expect(
+                clippy::exit,
+                reason = "the second signal must end the process at once"
+            )]
             std::process::exit(130);
         }
     })?;

@@ -50,7 +50,9 @@ impl Ledger {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read `{}`", path.display()));
+            }
         };
         let ledger = serde_json::from_str(&text).with_context(|| {
             format!("`{}` is damaged; `--overwrite` starts anew", path.display())
@@ -67,7 +69,12 @@ impl Ledger {
 
     /// Hashes of what `stage` made, if it is done with this key and all of it is still there
     /// unchanged.
-    pub(crate) fn valid(&self, folder: &Path, stage: &str, key: &str) -> Option<&BTreeMap<String, String>> {
+    pub(crate) fn valid(
+        &self,
+        folder: &Path,
+        stage: &str,
+        key: &str,
+    ) -> Option<&BTreeMap<String, String>> {
         let done = self.stages.get(stage).filter(|done| done.key == key)?;
         let unchanged = |(path, hash): (&String, &String)| {
             hash_of(&folder.join(path)).is_ok_and(|found| found == *hash)
@@ -107,10 +114,18 @@ fn files_below(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() {
             let inner = files_below(&path)?;
-            found.extend(inner.into_iter().map(|(file, path)| (format!("{name}/{file}"), path)));
+            found.extend(
+                inner
+                    .into_iter()
+                    .map(|(file, path)| (format!("{name}/{file}"), path)),
+            );
         } else {
             found.push((name, path));
         }

@@ -1,5 +1,5 @@
 //! The only place that prints: data to stdout, everything for people to stderr.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this module is the printer")]
+#![expect(clippy::print_stderr, reason = "this module is the printer")]
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -30,12 +30,6 @@ impl Output {
         let _ = out.flush();
     }
 
-    /// Prints data without an end of line, as it comes.
-    pub(crate) fn stream(&mut self, text: &str) {
-        print!("{text}");
-        let _ = std::io::stdout().flush();
-    }
-
     /// Tells people something.
     pub(crate) fn note(&mut self, text: &str) {
         if !self.quiet {
@@ -48,11 +42,6 @@ impl Output {
         self.note(&format!("{verb:>12} {what}"));
     }
 
-    /// Tells people about something that may be wrong.
-    pub(crate) fn warning(&mut self, text: &str) {
-        eprintln!("warning: {text}");
-    }
-
     /// Tells people what to do next.
     pub(crate) fn hint(&mut self, text: &str) {
         self.note(&format!("\nhint: {text}"));
@@ -62,9 +51,15 @@ impl Output {
     pub(crate) fn error(&mut self, error: &anyhow::Error) {
         eprintln!("error: {error}");
         for cause in error.chain().skip(1) {
-            eprintln!("  cause: {}", cause.to_string().trim_end().replace('\n', "\n         "));
+            eprintln!(
+                "  cause: {}",
+                cause.to_string().trim_end().replace('\n', "\n         ")
+            );
         }
-        if let Some(fault) = error.chain().find_map(|cause| cause.downcast_ref::<Fault>()) {
+        if let Some(fault) = error
+            .chain()
+            .find_map(|cause| cause.downcast_ref::<Fault>())
+        {
             eprintln!("\nhint: {}", fault.hint());
         }
     }
@@ -120,7 +115,11 @@ impl Progress {
             } else {
                 String::new()
             };
-            let more = if more.is_empty() { String::new() } else { format!(", {more}") };
+            let more = if more.is_empty() {
+                String::new()
+            } else {
+                format!(", {more}")
+            };
             format!("{}: {done}/{of} {unit}{more}{left}", self.what)
         };
         if let Some(bar) = &self.bar {
@@ -139,7 +138,10 @@ impl Progress {
             bar.finish_and_clear();
         }
         if self.plain {
-            eprintln!("{:>12} {}: {summary} ({seconds:.1} s)", self.verb, self.what);
+            eprintln!(
+                "{:>12} {}: {summary} ({seconds:.1} s)",
+                self.verb, self.what
+            );
         }
         seconds
     }

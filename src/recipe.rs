@@ -317,23 +317,40 @@ impl RunRecipe {
             );
         }
         if self.problems.search.is_some() && self.problems.sum.is_some() {
-            return fault("the recipe has two problem families", "keep one of `problems.search`, `problems.sum`");
+            return fault(
+                "the recipe has two problem families",
+                "keep one of `problems.search`, `problems.sum`",
+            );
         }
         let family = self.problems.search.is_some() || self.problems.sum.is_some();
-        for (name, set) in [("train", &self.problems.train), ("test", &self.problems.test)] {
+        for (name, set) in [
+            ("train", &self.problems.train),
+            ("test", &self.problems.test),
+        ] {
             if set.file.is_none() && !family {
-                let message = format!("`problems.{name}` has no `file`, and the recipe has no problem family");
+                let message = format!(
+                    "`problems.{name}` has no `file`, and the recipe has no problem family"
+                );
                 return fault(&message, &format!("give a file: problems.{name}.file=FILE"));
             }
             if set.file.is_none() && set.count == 0 {
-                return fault(&format!("`problems.{name}.count` is 0"), "ask for at least one problem");
+                return fault(
+                    &format!("`problems.{name}.count` is 0"),
+                    "ask for at least one problem",
+                );
             }
         }
         if !(0.0..1.0).contains(&self.samples.plain_share) {
-            return fault("`samples.plain_share` must be at least 0 and below 1", "0.25 mixes in a quarter");
+            return fault(
+                "`samples.plain_share` must be at least 0 and below 1",
+                "0.25 mixes in a quarter",
+            );
         }
         if self.eval.rows.is_empty() || self.eval.groups == 0 {
-            return fault("there is nothing to evaluate", "`eval.rows` and `eval.groups` must not be empty");
+            return fault(
+                "there is nothing to evaluate",
+                "`eval.rows` and `eval.groups` must not be empty",
+            );
         }
         for (index, row) in self.eval.rows.iter().enumerate() {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -343,12 +360,21 @@ impl RunRecipe {
                     "a row's name is a folder name: letters, digits, - and _",
                 );
             }
-            if self.eval.rows[..index].iter().any(|other| other.name == row.name) {
-                return fault(&format!("two rows are named `{}`", row.name), "give each row its own name");
+            if self.eval.rows[..index]
+                .iter()
+                .any(|other| other.name == row.name)
+            {
+                return fault(
+                    &format!("two rows are named `{}`", row.name),
+                    "give each row its own name",
+                );
             }
             if row.checkpoint == Trained::Control && self.train.control.is_none() {
                 return fault(
-                    &format!("row `{}` evaluates the control, but nothing trains it", row.name),
+                    &format!(
+                        "row `{}` evaluates the control, but nothing trains it",
+                        row.name
+                    ),
                     "add the table [train.control], or drop the row",
                 );
             }

@@ -30,13 +30,20 @@ pub(crate) struct Source {
 /// If there is neither; with the nearest name.
 pub(crate) fn find(name: &str) -> Result<Source> {
     if let Some((name, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
-        return Ok(Source { name: (*name).to_string(), text: (*text).to_string() });
+        return Ok(Source {
+            name: (*name).to_string(),
+            text: (*text).to_string(),
+        });
     }
     let path = Path::new(name);
     if path.extension().is_some_and(|ending| ending == "toml") || path.exists() {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the recipe `{name}`"))?;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         return Ok(Source { name: stem, text });
     }
     let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
@@ -70,7 +77,10 @@ impl Source {
         let text = toml::to_string(&table).context("cannot write the recipe as TOML")?;
         toml::from_str(&text).map_err(|error| {
             let message = error.message();
-            let line = error.span().map(|span| line_of(&text, span.start)).unwrap_or_default();
+            let line = error
+                .span()
+                .map(|span| line_of(&text, span.start))
+                .unwrap_or_default();
             self.fault(message, &line).into()
         })
     }
@@ -78,7 +88,11 @@ impl Source {
     fn fault(&self, message: &str, line: &str) -> Fault {
         let name = &self.name;
         let Some((unknown, known)) = unknown_field(message) else {
-            let place = if line.is_empty() { String::new() } else { format!(" (at `{line}`)") };
+            let place = if line.is_empty() {
+                String::new()
+            } else {
+                format!(" (at `{line}`)")
+            };
             return Fault::new(
                 format!("recipe `{name}` is not valid: {}{place}", message.trim()),
                 format!("`leap recipe cat {name}` shows a recipe with all its keys"),
@@ -86,7 +100,9 @@ impl Source {
         };
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         let hint = match nearest(&unknown, &known) {
-            Some(near) => format!("did you mean `{near}`? `leap recipe keys {name}` lists them all"),
+            Some(near) => {
+                format!("did you mean `{near}`? `leap recipe keys {name}` lists them all")
+            }
             None => format!("known here: {}", known.join(", ")),
         };
         Fault::new(format!("recipe `{name}` has no key `{unknown}`"), hint)
@@ -118,12 +134,17 @@ fn set(table: &mut Table, key: &str, value: Value) -> Result<()> {
         table.insert(key.to_string(), value);
         return Ok(());
     };
-    let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new()));
+    let inner = table
+        .entry(first)
+        .or_insert_with(|| Value::Table(Table::new()));
     match inner {
         Value::Table(inner) => set(inner, rest, value),
         Value::Array(items) => {
             let (index, rest) = rest.split_once('.').unwrap_or((rest, ""));
-            let item = index.parse::<usize>().ok().and_then(|index| items.get_mut(index));
+            let item = index
+                .parse::<usize>()
+                .ok()
+                .and_then(|index| items.get_mut(index));
             match item {
                 Some(Value::Table(inner)) if !rest.is_empty() => set(inner, rest, value),
                 Some(item) if rest.is_empty() => {
@@ -149,19 +170,32 @@ fn set(table: &mut Table, key: &str, value: Value) -> Result<()> {
 fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
     let rest = message.trim().strip_prefix("unknown field `")?;
     let (unknown, rest) = rest.split_once('`')?;
-    let known = rest.split('`').skip(1).step_by(2).map(str::to_string).collect();
+    let known = rest
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_string)
+        .collect();
     Some((unknown.to_string(), known))
 }
 
 fn line_of(text: &str, at: usize) -> String {
     let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    text[start..].lines().next().unwrap_or_default().trim().to_string()
+    text[start..]
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_string()
 }
 
 /// The candidate that is most alike, if one is alike at all.
 pub(crate) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let alike = |candidate: &str| Similarity::Indel.of(name, candidate);
-    let best = candidates.iter().copied().max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
+    let best = candidates
+        .iter()
+        .copied()
+        .max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
     (alike(best) >= 0.5).then_some(best)
 }
 
@@ -172,8 +206,17 @@ pub(crate) fn keys(text: &str) -> Vec<(String, String)> {
     for line in text.lines().map(str::trim) {
         if let Some(table) = line.strip_prefix('[') {
             let list = table.starts_with('[');
-            let name = table.trim_start_matches('[').split(']').next().unwrap_or_default().trim();
-            prefix = if list { format!("{name}.0.") } else { format!("{name}.") };
+            let name = table
+                .trim_start_matches('[')
+                .split(']')
+                .next()
+                .unwrap_or_default()
+                .trim();
+            prefix = if list {
+                format!("{name}.0.")
+            } else {
+                format!("{name}.")
+            };
         } else if let Some((key, value)) = line.split_once(" = ")
             && !line.starts_with('#')
         {

@@ -32,8 +32,14 @@ fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
 }
 
 const CRATES: [&str; 5] = ["protocol", "model", "infer", "data-gen", "train"];
-const SOURCES: [&str; 6] =
-    ["protocol/src", "model/src", "infer/src", "data-gen/src", "train/src", "src"];
+const SOURCES: [&str; 6] = [
+    "protocol/src",
+    "model/src",
+    "infer/src",
+    "data-gen/src",
+    "train/src",
+    "src",
+];
 
 #[test]
 fn crates_depend_on_each_other_only_as_the_map_says() {
@@ -45,19 +51,28 @@ fn crates_depend_on_each_other_only_as_the_map_says() {
         ("data-gen", vec!["infer", "protocol"]),
     ]);
     for name in CRATES {
-        let manifest: toml::Table =
-            read(format!("{name}/Cargo.toml")).parse().expect("a manifest");
+        let manifest: toml::Table = read(format!("{name}/Cargo.toml"))
+            .parse()
+            .expect("a manifest");
         let dependencies = manifest["dependencies"].as_table().expect("a table");
-        let ours: Vec<&str> =
-            CRATES.into_iter().filter(|other| dependencies.contains_key(*other)).collect();
+        let ours: Vec<&str> = CRATES
+            .into_iter()
+            .filter(|other| dependencies.contains_key(*other))
+            .collect();
         let mut expected = allowed[name].clone();
         expected.sort_by_key(|name| CRATES.iter().position(|known| known == name));
         assert_eq!(ours, expected, "dependencies of {name}");
         let tensors = dependencies.keys().any(|key| key.starts_with("burn"));
-        assert!(!tensors || name == "model" || name == "train", "{name} depends on burn");
+        assert!(
+            !tensors || name == "model" || name == "train",
+            "{name} depends on burn"
+        );
         for (key, value) in dependencies {
             let shared = value.get("workspace").and_then(toml::Value::as_bool) == Some(true);
-            assert!(shared, "{name}: the version of {key} belongs in the root manifest");
+            assert!(
+                shared,
+                "{name}: the version of {key} belongs in the root manifest"
+            );
         }
     }
 }
@@ -66,8 +81,19 @@ fn crates_depend_on_each_other_only_as_the_map_says() {
 fn the_protocol_does_no_io_and_holds_no_tensor() {
     for path in files("protocol/src", "rs") {
         let text = fs::read_to_string(&path).expect("a source file");
-        for forbidden in ["std::fs", "std::net", "std::time", "std::thread", "burn::", "rayon"] {
-            assert!(!text.contains(forbidden), "{} has {forbidden}", path.display());
+        for forbidden in [
+            "std::fs",
+            "std::net",
+            "std::time",
+            "std::thread",
+            "burn::",
+            "rayon",
+        ] {
+            assert!(
+                !text.contains(forbidden),
+                "{} has {forbidden}",
+                path.display()
+            );
         }
     }
 }
@@ -85,7 +111,12 @@ fn only_the_printer_prints() {
                 let prints = ["println!(", "eprintln!(", "print!(", "eprint!(", "dbg!("]
                     .iter()
                     .any(|call| code.contains(call));
-                assert!(!prints || code.starts_with("//"), "{}:{}", path.display(), number + 1);
+                assert!(
+                    !prints || code.starts_with("//"),
+                    "{}:{}",
+                    path.display(),
+                    number + 1
+                );
             }
         }
     }
@@ -93,7 +124,9 @@ fn only_the_printer_prints() {
 
 #[test]
 fn every_file_name_says_what_is_in_it() {
-    let vague = ["utils", "util", "common", "base_", "helpers", "misc", "types", "manager"];
+    let vague = [
+        "utils", "util", "common", "base_", "helpers", "misc", "types", "manager",
+    ];
     for folder in SOURCES {
         for path in files(folder, "rs") {
             let name = path.file_stem().expect("a name").to_string_lossy();
@@ -108,7 +141,11 @@ fn every_module_begins_with_why_it_exists() {
     for folder in SOURCES {
         for path in files(folder, "rs") {
             let text = fs::read_to_string(&path).expect("a source file");
-            assert!(text.starts_with("//!"), "{} has no module text", path.display());
+            assert!(
+                text.starts_with("//!"),
+                "{} has no module text",
+                path.display()
+            );
             seen += 1;
         }
     }
@@ -121,11 +158,21 @@ fn every_recipe_is_built_in_and_its_header_is_the_command_that_runs_it() {
     let recipes = files("recipes", "toml");
     assert!(!recipes.is_empty());
     for path in recipes {
-        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-        assert!(built_in.contains(&format!("recipes/{name}.toml")), "{name} is not built in");
+        let name = path
+            .file_stem()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        assert!(
+            built_in.contains(&format!("recipes/{name}.toml")),
+            "{name} is not built in"
+        );
         let text = fs::read_to_string(&path).expect("a recipe");
         let command = format!("#   leap run {name}");
-        assert!(text.lines().take(6).any(|line| line.starts_with(&command)), "{name}: {command}");
+        assert!(
+            text.lines().take(6).any(|line| line.starts_with(&command)),
+            "{name}: {command}"
+        );
     }
 }
 

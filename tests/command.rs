@@ -8,34 +8,72 @@ use bench::{Bench, check_error};
 fn help_walks_through_the_road_in_order() {
     let bench = Bench::new();
     let help = bench.leap(&["--help"]).succeeds().stdout;
-    let at = |word: &str| help.find(word).unwrap_or_else(|| panic!("no {word} in {help}"));
+    let at = |word: &str| {
+        help.find(word)
+            .unwrap_or_else(|| panic!("no {word} in {help}"))
+    };
     assert!(at("  run") < at("  infer") && at("  infer") < at("  recipe"));
     let version = bench.leap(&["--version"]).succeeds().stdout;
-    assert!(version.contains("flex") && version.contains("commit"), "{version}");
+    assert!(
+        version.contains("flex") && version.contains("commit"),
+        "{version}"
+    );
 }
 
 #[test]
 fn mistakes_are_named_with_advice_and_exit_code_2() {
-    check_error(&["run", "tinny"], "there is no recipe `tinny`", "did you mean `tiny`?");
+    check_error(
+        &["run", "tinny"],
+        "there is no recipe `tinny`",
+        "did you mean `tiny`?",
+    );
     check_error(
         &["run", "tiny", "protocol.turn_token=3"],
         "recipe `tiny` has no key `turn_token`",
         "did you mean `turn_tokens`?",
     );
-    check_error(&["run", "tiny", "seed"], "`seed` is no override", "key=value");
-    check_error(&["run", "tiny", "seed=x"], "recipe `tiny` is not valid", "leap recipe cat tiny");
-    check_error(&["run", "tiny", "protocol.paths=0"], "`paths` must be at least 1", "");
-    check_error(&["run", "smollm2"], "the recipe names no model", "model.checkpoint=DIR");
+    check_error(
+        &["run", "tiny", "seed"],
+        "`seed` is no override",
+        "key=value",
+    );
+    check_error(
+        &["run", "tiny", "seed=x"],
+        "recipe `tiny` is not valid",
+        "leap recipe cat tiny",
+    );
+    check_error(
+        &["run", "tiny", "protocol.paths=0"],
+        "`paths` must be at least 1",
+        "",
+    );
+    check_error(
+        &["run", "smollm2"],
+        "the recipe names no model",
+        "model.checkpoint=DIR",
+    );
     check_error(
         &["run", "smollm2", "model.checkpoint=nowhere"],
         "there is no model folder `nowhere`",
         "config.json",
     );
     check_error(&["run", "tiny", "--device", "tpu"], "tpu", "");
-    check_error(&["infer", "nowhere", "1 + 1?"], "there is no model folder `nowhere`", "");
+    check_error(
+        &["infer", "nowhere", "1 + 1?"],
+        "there is no model folder `nowhere`",
+        "",
+    );
     check_error(&["infer", ".", "  "], "the problem is empty", "stdin");
-    check_error(&["infer", ".", "1 + 1?", "--method", "moa2"], "no method `moa2`", "leap-t");
-    check_error(&["run", "missing.toml"], "cannot read the recipe `missing.toml`", "");
+    check_error(
+        &["infer", ".", "1 + 1?", "--method", "moa2"],
+        "no method `moa2`",
+        "leap-t",
+    );
+    check_error(
+        &["run", "missing.toml"],
+        "cannot read the recipe `missing.toml`",
+        "",
+    );
     check_error(&["runs", "nowhere"], "cannot read the folder `nowhere`", "");
 }
 
@@ -45,19 +83,34 @@ fn a_model_folder_without_a_part_names_the_part() {
     bench.write("model/readme.txt", "nothing here");
     let run = ["run", "smollm2", "model.checkpoint=model"];
     bench.leap(&run).fails("config.json");
-    assert!(!bench.path("runs/smollm2/problems.jsonl").exists(), "nothing half-written is left");
+    assert!(
+        !bench.path("runs/smollm2/problems.jsonl").exists(),
+        "nothing half-written is left"
+    );
 }
 
 #[test]
 fn a_broken_problems_file_is_named_with_its_line() {
     let bench = Bench::new();
     let run = |bench: &Bench| {
-        bench.leap(&["run", "tiny", "problems.test.file=mine.jsonl", "--out", "out"])
+        bench.leap(&[
+            "run",
+            "tiny",
+            "problems.test.file=mine.jsonl",
+            "--out",
+            "out",
+        ])
     };
     run(&bench).fails("mine.jsonl");
-    bench.write("mine.jsonl", "{\"id\":\"a\",\"problem\":\"p\",\"answer\":1}\nnot json\n");
+    bench.write(
+        "mine.jsonl",
+        "{\"id\":\"a\",\"problem\":\"p\",\"answer\":1}\nnot json\n",
+    );
     run(&bench).fails("line 2");
-    bench.write("mine.jsonl", "{\"id\":\"a\",\"problem\":\"p\",\"answer\":\"one\"}\n");
+    bench.write(
+        "mine.jsonl",
+        "{\"id\":\"a\",\"problem\":\"p\",\"answer\":\"one\"}\n",
+    );
     run(&bench).fails("no integer");
     let line = "{\"id\":\"a\",\"problem\":\"p\",\"answer\":1}\n";
     bench.write("mine.jsonl", &(line.to_string() + line));
@@ -69,15 +122,28 @@ fn recipes_can_be_listed_copied_checked_and_explained() {
     let bench = Bench::new();
     let list = bench.leap(&["recipe", "ls"]).succeeds().stdout;
     assert!(list.contains("tiny") && list.contains("smollm2"));
-    bench.leap(&["recipe", "cp", "tiny", "mine.toml"]).succeeds();
-    bench.leap(&["recipe", "cp", "tiny", "mine.toml"]).fails("exists");
-    bench.leap(&["recipe", "check", "mine.toml", "tiny"]).succeeds();
+    bench
+        .leap(&["recipe", "cp", "tiny", "mine.toml"])
+        .succeeds();
+    bench
+        .leap(&["recipe", "cp", "tiny", "mine.toml"])
+        .fails("exists");
+    bench
+        .leap(&["recipe", "check", "mine.toml", "tiny"])
+        .succeeds();
     let text = std::fs::read_to_string(bench.path("mine.toml")).expect("the copy");
     bench.write("mine.toml", &text.replace("turn_tokens", "turn_tokenz"));
     let checked = bench.leap(&["recipe", "check", "mine.toml"]);
     assert_eq!(checked.code, Some(1), "{}", checked.stderr);
-    assert!(checked.stderr.contains("did you mean `turn_tokens`?"), "{}", checked.stderr);
-    let keys = bench.leap(&["recipe", "keys", "tiny", "protocol."]).succeeds().stdout;
+    assert!(
+        checked.stderr.contains("did you mean `turn_tokens`?"),
+        "{}",
+        checked.stderr
+    );
+    let keys = bench
+        .leap(&["recipe", "keys", "tiny", "protocol."])
+        .succeeds()
+        .stdout;
     assert!(keys.lines().all(|line| line.starts_with("protocol.")) && keys.contains("# N"));
     let cat = bench.leap(&["recipe", "cat", "tiny"]).succeeds().stdout;
     assert!(cat.starts_with("# Everything from nothing"));
@@ -87,7 +153,11 @@ fn recipes_can_be_listed_copied_checked_and_explained() {
 fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     let bench = Bench::new();
     let dry = bench.leap(&["run", "tiny", "--dry-run"]).succeeds();
-    assert!(dry.stderr.contains("LeaP-T") && dry.stderr.contains("seed 1"), "{}", dry.stderr);
+    assert!(
+        dry.stderr.contains("LeaP-T") && dry.stderr.contains("seed 1"),
+        "{}",
+        dry.stderr
+    );
     assert!(!bench.path("runs").exists());
 }
 

@@ -59,30 +59,55 @@ fn the_road_ends_with_every_artefact_and_does_nothing_a_second_time() {
     let again = bench.leap(&micro("out")).succeeds();
     assert!(again.stderr.contains("nothing to do"), "{}", again.stderr);
     assert_eq!(again.stdout, ran.stdout);
-    assert!(artefacts(&bench.path("out")) == first, "a second run changed something");
+    assert!(
+        artefacts(&bench.path("out")) == first,
+        "a second run changed something"
+    );
 
     // The resolved recipe runs as it is, and gives the same.
-    let rerun = bench.leap(&["run", "out/recipe.toml", "--out", "again"]).succeeds();
+    let rerun = bench
+        .leap(&["run", "out/recipe.toml", "--out", "again"])
+        .succeeds();
     assert_eq!(rerun.stdout, ran.stdout);
-    assert!(artefacts(&bench.path("again")) == first, "the resolved recipe gives another run");
+    assert!(
+        artefacts(&bench.path("again")) == first,
+        "the resolved recipe gives another run"
+    );
 
     // What is deleted is made again, and nothing else is.
     std::fs::remove_file(bench.path("out/reports/leap-t/summary.json")).expect("deleted");
     let repaired = bench.leap(&micro("out")).succeeds();
-    assert!(repaired.stderr.contains("Fresh train base"), "{}", repaired.stderr);
-    assert!(!repaired.stderr.contains("Fresh score leap-t\n"), "{}", repaired.stderr);
-    assert!(artefacts(&bench.path("out")) == first, "the repaired run differs");
+    assert!(
+        repaired.stderr.contains("Fresh train base"),
+        "{}",
+        repaired.stderr
+    );
+    assert!(
+        !repaired.stderr.contains("Fresh score leap-t\n"),
+        "{}",
+        repaired.stderr
+    );
+    assert!(
+        artefacts(&bench.path("out")) == first,
+        "the repaired run differs"
+    );
 
     // Another recipe is refused by name; --overwrite starts anew.
     let mut other = micro("out");
     other.push("seed=2");
     bench.leap(&other).fails("holds a run of another recipe");
-    assert!(artefacts(&bench.path("out")) == first, "a refused run changed something");
+    assert!(
+        artefacts(&bench.path("out")) == first,
+        "a refused run changed something"
+    );
     let listed = bench.leap(&["runs", "."]).succeeds().stdout;
     assert!(listed.contains("out  finished"), "{listed}");
     other.push("--overwrite");
     bench.leap(&other).succeeds();
-    assert!(artefacts(&bench.path("out")) != first, "another seed gives another run");
+    assert!(
+        artefacts(&bench.path("out")) != first,
+        "another seed gives another run"
+    );
 }
 
 #[test]

@@ -44,7 +44,11 @@ impl Verdict {
 
 /// The first fault of each path, in path order. `max_tokens` is the longest path that is kept.
 pub fn verdicts(trace: &Trace, problem: &Problem, max_tokens: usize) -> Vec<Verdict> {
-    trace.paths.iter().map(|path| verdict(path, trace.think_open, problem, max_tokens)).collect()
+    trace
+        .paths
+        .iter()
+        .map(|path| verdict(path, trace.think_open, problem, max_tokens))
+        .collect()
 }
 
 fn verdict(path: &PathTrace, think_open: bool, problem: &Problem, max_tokens: usize) -> Verdict {

@@ -76,19 +76,32 @@ pub enum Fault {
 /// # Errors
 /// If the file cannot be read, or a problem cannot be asked or graded; with line or id.
 pub fn read(path: &Path) -> Result<Vec<Problem>, ProblemsError> {
-    let file = File::open(path)
-        .map_err(|source| ProblemsError::Open { path: path.to_path_buf(), source })?;
-    let problems: Vec<Problem> = jsonl::read(BufReader::new(file))
-        .map_err(|source| ProblemsError::Line { path: path.to_path_buf(), source })?;
+    let file = File::open(path).map_err(|source| ProblemsError::Open {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let problems: Vec<Problem> =
+        jsonl::read(BufReader::new(file)).map_err(|source| ProblemsError::Line {
+            path: path.to_path_buf(),
+            source,
+        })?;
     if problems.is_empty() {
         return Err(ProblemsError::Empty(path.to_path_buf()));
     }
     let mut ids = BTreeSet::new();
     for problem in &problems {
-        let fault = if ids.insert(&problem.id) { fault(problem) } else { Some(Fault::Doubled) };
+        let fault = if ids.insert(&problem.id) {
+            fault(problem)
+        } else {
+            Some(Fault::Doubled)
+        };
         if let Some(fault) = fault {
             let id = problem.id.clone();
-            return Err(ProblemsError::Fault { path: path.to_path_buf(), id, fault });
+            return Err(ProblemsError::Fault {
+                path: path.to_path_buf(),
+                id,
+                fault,
+            });
         }
     }
     Ok(problems)
@@ -102,7 +115,12 @@ fn fault(problem: &Problem) -> Option<Fault> {
     if answer.is_empty() {
         return Some(Fault::NoAnswer);
     }
-    let wanted = |wanted| Some(Fault::Answer { answer: answer.to_string(), wanted });
+    let wanted = |wanted| {
+        Some(Fault::Answer {
+            answer: answer.to_string(),
+            wanted,
+        })
+    };
     match problem.question.kind {
         AnswerKind::Integer if answer.parse::<i64>().is_err() => wanted("integer"),
         AnswerKind::Choice if problem.question.choices.len() < 2 => Some(Fault::Choices),
@@ -123,5 +141,11 @@ fn is_option(answer: &str, choices: usize) -> bool {
 
 /// `problems` with other golds, for tests that show that a gold reaches no engine.
 pub fn with_gold(problems: &[Problem], gold: &str) -> Vec<Problem> {
-    problems.iter().map(|problem| Problem { gold: Gold::new(gold), ..problem.clone() }).collect()
+    problems
+        .iter()
+        .map(|problem| Problem {
+            gold: Gold::new(gold),
+            ..problem.clone()
+        })
+        .collect()
 }

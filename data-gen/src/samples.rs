@@ -55,11 +55,15 @@ impl Selection {
             .get(trace.problem.as_str())
             .ok_or_else(|| UnknownProblem(trace.problem.clone()))?;
         let mut samples = Vec::new();
-        for (path, verdict) in
-            verdicts(trace, problem, self.max_tokens).into_iter().enumerate()
+        for (path, verdict) in verdicts(trace, problem, self.max_tokens)
+            .into_iter()
+            .enumerate()
         {
             *account.paths.entry(verdict).or_default() += 1;
-            let wrong = matches!(verdict, Verdict::Wrong | Verdict::NoAnswer | Verdict::CutAnswer);
+            let wrong = matches!(
+                verdict,
+                Verdict::Wrong | Verdict::NoAnswer | Verdict::CutAnswer
+            );
             if verdict != Verdict::Kept && (self.right_only || !wrong) {
                 continue;
             }
@@ -95,8 +99,16 @@ impl Accounting {
             .map(|(verdict, count)| format!("{count} {}", verdict.name()))
             .collect();
         let kept = self.paths.get(&Verdict::Kept).copied().unwrap_or(0);
-        let share = if all == 0 { 0.0 } else { 100.0 * kept as f64 / all as f64 };
-        let rest = if rejected.is_empty() { String::new() } else { format!("; {}", rejected.join(", ")) };
+        let share = if all == 0 {
+            0.0
+        } else {
+            100.0 * kept as f64 / all as f64
+        };
+        let rest = if rejected.is_empty() {
+            String::new()
+        } else {
+            format!("; {}", rejected.join(", "))
+        };
         format!("{kept} of {all} paths accepted ({share:.0}%){rest}")
     }
 }

@@ -95,7 +95,11 @@ impl SumFamily {
         let split = |&(name, count): &(&str, usize)| {
             let problem = |index| {
                 let sum = draw();
-                problem(("sum", name, index), sum.to_string(), sum.total().to_string())
+                problem(
+                    ("sum", name, index),
+                    sum.to_string(),
+                    sum.total().to_string(),
+                )
             };
             (0..count).map(problem).collect()
         };
@@ -106,14 +110,23 @@ impl SumFamily {
 fn in_range(key: &'static str, value: u64, low: u64, high: u64) -> Result<(), FamilyError> {
     match (low..=high).contains(&value) {
         true => Ok(()),
-        false => Err(FamilyError::Range { key, value, low, high }),
+        false => Err(FamilyError::Range {
+            key,
+            value,
+            low,
+            high,
+        }),
     }
 }
 
 fn problem((family, split, index): (&str, &str, usize), text: String, answer: String) -> Problem {
     Problem {
         id: format!("{family}-{split}-{index:05}"),
-        question: Question { text, kind: AnswerKind::Integer, choices: Vec::new() },
+        question: Question {
+            text,
+            kind: AnswerKind::Integer,
+            choices: Vec::new(),
+        },
         gold: Gold::new(answer),
         source: Some(format!("synthetic family {family}")),
         split: None,
@@ -138,7 +151,10 @@ impl SearchFamily {
         stream.shuffle(&mut all);
         let wanted = splits.iter().map(|(_, count)| count).sum();
         if wanted > all.len() {
-            return Err(FamilyError::TooFew { found: all.len(), wanted });
+            return Err(FamilyError::TooFew {
+                found: all.len(),
+                wanted,
+            });
         }
         let mut rest = all.into_iter();
         let split = |&(name, count): &(&str, usize)| {
@@ -175,10 +191,16 @@ impl SearchFamily {
             if ops.iter().collect::<BTreeSet<_>>().len() < ops.len() {
                 continue;
             }
-            let mut search =
-                Search { first: 0, last: self.below - 1, ops, target: 0, modulus: self.modulus };
-            let ends: Vec<Option<u32>> =
-                (0..self.below).map(|x| search.chain(x).last().copied()).collect();
+            let mut search = Search {
+                first: 0,
+                last: self.below - 1,
+                ops,
+                target: 0,
+                modulus: self.modulus,
+            };
+            let ends: Vec<Option<u32>> = (0..self.below)
+                .map(|x| search.chain(x).last().copied())
+                .collect();
             for &target in &self.targets {
                 let mut hits = (0..self.below).filter(|&x| ends[x as usize] == Some(target));
                 if let (Some(x), None) = (hits.next(), hits.next()) {
@@ -206,7 +228,14 @@ pub fn narrowed(problem: &Problem, lot: &Stream) -> Problem {
     let below = lot.below(1, size as usize) as u32;
     search.first = x.saturating_sub(below).max(search.first);
     search.last = (search.first + size - 1).min(search.last);
-    let question = Question { text: search.to_string(), ..problem.question.clone() };
+    let question = Question {
+        text: search.to_string(),
+        ..problem.question.clone()
+    };
     let id = format!("{}-in-{}-{}", problem.id, search.first, search.last);
-    Problem { id, question, ..problem.clone() }
+    Problem {
+        id,
+        question,
+        ..problem.clone()
+    }
 }

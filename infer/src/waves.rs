@@ -125,7 +125,11 @@ impl Waves<'_> {
             let before = sampled;
             let solved = solve(&mut groups, engine, vocab, &mut |progress: Progress| {
                 sampled = before + progress.sampled;
-                watch(WaveProgress { groups: done + progress.groups, of, sampled })
+                watch(WaveProgress {
+                    groups: done + progress.groups,
+                    of,
+                    sampled,
+                })
             })?;
             if solved == Solved::Stopped {
                 return Ok(Ran::Stopped);
@@ -140,7 +144,14 @@ impl Waves<'_> {
             drop(lines);
             part.sync_data().map_err(|source| self.io(source))?;
             done = units.end;
-            if watch(WaveProgress { groups: done, of, sampled }).is_break() && done < of {
+            if watch(WaveProgress {
+                groups: done,
+                of,
+                sampled,
+            })
+            .is_break()
+                && done < of
+            {
                 return Ok(Ran::Stopped);
             }
         }
@@ -164,13 +175,27 @@ impl Waves<'_> {
         let (problem, number) = self.unit(unit);
         let settings = (self.settings)(unit);
         let user = self.prompts.user(&problem.question, settings.method);
-        let prompt = render(&user)
-            .map_err(|source| WaveError::Prompt { problem: problem.id.clone(), source })?;
+        let prompt = render(&user).map_err(|source| WaveError::Prompt {
+            problem: problem.id.clone(),
+            source,
+        })?;
         let stream = self.stream.named(&problem.id).indexed(number.into());
         let prompts = self.prompts.clone();
         let question = &problem.question;
-        Group::new(index as u32, settings, prompts, question, &prompt, stream, positions, vocab)
-            .map_err(|source| WaveError::TooLong { problem: problem.id.clone(), source })
+        Group::new(
+            index as u32,
+            settings,
+            prompts,
+            question,
+            &prompt,
+            stream,
+            positions,
+            vocab,
+        )
+        .map_err(|source| WaveError::TooLong {
+            problem: problem.id.clone(),
+            source,
+        })
     }
 
     fn part_path(&self) -> PathBuf {
@@ -180,7 +205,10 @@ impl Waves<'_> {
     }
 
     fn io(&self, source: io::Error) -> WaveError {
-        WaveError::Io { path: self.part_path(), source }
+        WaveError::Io {
+            path: self.part_path(),
+            source,
+        }
     }
 
     /// The part file, cut behind its last whole wave, and the number of groups it holds.
@@ -197,9 +225,12 @@ impl Waves<'_> {
             .open(&path)
             .map_err(|source| self.io(source))?;
         let of = self.problems.len() * self.groups as usize;
-        let (groups, bytes) = self.whole_waves(&file, of).map_err(|source| self.io(source))?;
+        let (groups, bytes) = self
+            .whole_waves(&file, of)
+            .map_err(|source| self.io(source))?;
         file.set_len(bytes).map_err(|source| self.io(source))?;
-        file.seek(io::SeekFrom::End(0)).map_err(|source| self.io(source))?;
+        file.seek(io::SeekFrom::End(0))
+            .map_err(|source| self.io(source))?;
         Ok((file, groups))
     }
 

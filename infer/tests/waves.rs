@@ -27,11 +27,7 @@ fn problems() -> Vec<Problem> {
     (1..8).map(problem).collect()
 }
 
-fn run(
-    file: &Path,
-    key: &str,
-    watch: &mut dyn FnMut(WaveProgress) -> ControlFlow<()>,
-) -> Ran {
+fn run(file: &Path, key: &str, watch: &mut dyn FnMut(WaveProgress) -> ControlFlow<()>) -> Ran {
     let problems = problems();
     let problems: Vec<&Problem> = problems.iter().collect();
     let settings = Settings {
@@ -44,7 +40,12 @@ fn run(
         peers: 1,
         router: Router::All,
         similarity: Similarity::Indel,
-        sampling: Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0 },
+        sampling: Sampling {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+        },
     };
     let text = String::new;
     let waves = Waves {
@@ -54,17 +55,34 @@ fn run(
         prompts: &PromptSet::clean(),
         settings: &|_| settings.clone(),
         stream: Stream::of_run(1),
-        origin: Origin { seed: 1, recipe: text(), model: text(), tokenizer: text(), device: text() },
+        origin: Origin {
+            seed: 1,
+            recipe: text(),
+            model: text(),
+            tokenizer: text(),
+            device: text(),
+        },
         file,
         key,
     };
     let mut engine = SimulatedEngine::new(
-        Simulation { slip: 0.3, remembers: true, checks: 0, positions: 10_000 },
+        Simulation {
+            slip: 0.3,
+            remembers: true,
+            checks: 0,
+            positions: 10_000,
+        },
         &ByteVocab,
     );
-    let render =
-        |user: &str| Ok(Prompt { ids: ByteVocab.encode(user), think_open: false });
-    waves.run(&mut engine, &ByteVocab, &render, watch).expect("it runs")
+    let render = |user: &str| {
+        Ok(Prompt {
+            ids: ByteVocab.encode(user),
+            think_open: false,
+        })
+    };
+    waves
+        .run(&mut engine, &ByteVocab, &render, watch)
+        .expect("it runs")
 }
 
 fn go_on(_: WaveProgress) -> ControlFlow<()> {
@@ -82,13 +100,20 @@ fn a_run_stopped_at_any_completion_continues_to_the_same_bytes() {
         let mut calls = 0;
         let first = run(&file, "key", &mut |_| {
             calls += 1;
-            if calls > stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if calls > stop_after {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         if first == Ran::Stopped {
             assert!(!file.exists(), "an unfinished file has no final name");
             assert_eq!(run(&file, "key", &mut go_on), Ran::Done);
         }
-        assert!(fs::read(&file).expect("the file") == expected, "stopped after {stop_after}");
+        assert!(
+            fs::read(&file).expect("the file") == expected,
+            "stopped after {stop_after}"
+        );
     }
 }
 
@@ -100,9 +125,16 @@ fn a_torn_part_file_is_cut_behind_its_last_whole_wave() {
     let expected = fs::read(&whole).expect("the file");
     for kept in [0, 1, 700, expected.len() / 2, expected.len() - 1] {
         let file = folder.path().join("torn.jsonl");
-        fs::write(folder.path().join(".torn.jsonl.key.part"), &expected[..kept]).expect("a part");
+        fs::write(
+            folder.path().join(".torn.jsonl.key.part"),
+            &expected[..kept],
+        )
+        .expect("a part");
         assert_eq!(run(&file, "key", &mut go_on), Ran::Done);
-        assert!(fs::read(&file).expect("the file") == expected, "torn at {kept}");
+        assert!(
+            fs::read(&file).expect("the file") == expected,
+            "torn at {kept}"
+        );
     }
 }
 

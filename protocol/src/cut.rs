@@ -27,7 +27,10 @@ pub fn cut_at(vocab: &dyn Vocab, ids: &[u32], keep: usize) -> Cut {
         }
         at += bytes.len();
     }
-    Cut { whole: ids.len(), rest: String::new() }
+    Cut {
+        whole: ids.len(),
+        rest: String::new(),
+    }
 }
 
 /// The byte behind the first `needle` in the text of `ids`.
@@ -39,7 +42,10 @@ pub fn end_of_first(vocab: &dyn Vocab, ids: &[u32], needle: &str) -> Option<usiz
 pub fn end_of_last(vocab: &dyn Vocab, ids: &[u32], needle: &str) -> Option<usize> {
     let (text, needle) = (bytes_of(vocab, ids), needle.as_bytes());
     let starts = text.len().checked_sub(needle.len())?;
-    (0..=starts).rev().find(|&at| text[at..].starts_with(needle)).map(|at| at + needle.len())
+    (0..=starts)
+        .rev()
+        .find(|&at| text[at..].starts_with(needle))
+        .map(|at| at + needle.len())
 }
 
 fn bytes_of(vocab: &dyn Vocab, ids: &[u32]) -> Vec<u8> {
@@ -47,5 +53,6 @@ fn bytes_of(vocab: &dyn Vocab, ids: &[u32]) -> Vec<u8> {
 }
 
 fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
-    text.windows(needle.len().max(1)).position(|window| window == needle)
+    text.windows(needle.len().max(1))
+        .position(|window| window == needle)
 }

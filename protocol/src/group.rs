@@ -78,6 +78,10 @@ impl Group {
     ///
     /// # Errors
     /// If the prompt leaves no room for a token of thought and a forced answer.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a different thing, given once"
+    )]
     pub fn new(
         index: u32,
         settings: Settings,
@@ -105,7 +109,11 @@ impl Group {
         };
         let answer = group.answer_reserve(vocab);
         if prompt.ids.len() + answer >= positions {
-            return Err(PromptTooLong { prompt: prompt.ids.len(), answer, positions });
+            return Err(PromptTooLong {
+                prompt: prompt.ids.len(),
+                answer,
+                positions,
+            });
         }
         Ok(group)
     }
@@ -130,7 +138,10 @@ impl Group {
     pub fn accept(&mut self, completion: Completion, vocab: &dyn Vocab) -> Step {
         let mut step = Step::default();
         let index = completion.key.path as usize;
-        assert_eq!(completion.key.group, self.index, "a completion for another group");
+        assert_eq!(
+            completion.key.group, self.index,
+            "a completion for another group"
+        );
         match (&completion.finish, self.paths[index].state) {
             (Finish::Failed(reason), _) => {
                 let end = PathEnd::Failed(reason.clone());
@@ -223,7 +234,10 @@ impl Group {
             path.cut_summaries += 1;
             path.inject(SpanKind::Bridge, block, CUT_SUMMARY, vocab);
         }
-        let opened = path.summary.split_once(SUMMARY_OPEN).map_or("", |(_, words)| words);
+        let opened = path
+            .summary
+            .split_once(SUMMARY_OPEN)
+            .map_or("", |(_, words)| words);
         let mut summary = opened.to_string() + text.trim_end_matches(SUMMARY_CLOSE);
         if !closed {
             summary.push_str("...");
@@ -262,10 +276,18 @@ impl Group {
             path.summary = SUMMARY_OPEN.into();
             if !std::mem::take(&mut path.opened) {
                 let separated = path.cut_paragraph(vocab);
-                let lot = self.stream.named("trigger").indexed(index as u64).indexed(block.into());
+                let lot = self
+                    .stream
+                    .named("trigger")
+                    .indexed(index as u64)
+                    .indexed(block.into());
                 let trigger = self.prompts.trigger(&lot);
                 self.paths[index].summary.clone_from(&trigger);
-                text = if separated { trigger } else { BLANK_LINE.to_string() + &trigger };
+                text = if separated {
+                    trigger
+                } else {
+                    BLANK_LINE.to_string() + &trigger
+                };
             }
             // The closing of a summary that is cut has to fit too.
             let room = self.room(index, &(text.clone() + CUT_SUMMARY), vocab);
@@ -285,8 +307,10 @@ impl Group {
     fn exchange(&mut self, vocab: &dyn Vocab, step: &mut Step) {
         let block = self.block();
         let readers = self.in_state(State::Summarised);
-        let summaries: Vec<String> =
-            readers.iter().map(|&index| self.paths[index].summary.clone()).collect();
+        let summaries: Vec<String> = readers
+            .iter()
+            .map(|&index| self.paths[index].summary.clone())
+            .collect();
         let texts: Vec<&str> = summaries.iter().map(String::as_str).collect();
         let n = texts.len();
         let alike = self.settings.similarity.matrix(&texts);
@@ -295,7 +319,10 @@ impl Group {
         for (place, &index) in readers.iter().enumerate() {
             let row = &alike[place * n..][..n];
             let lot = lots.indexed(index as u64);
-            let peers = self.settings.router.select(row, place, self.settings.peers, &lot);
+            let peers = self
+                .settings
+                .router
+                .select(row, place, self.settings.peers, &lot);
             let heard: Vec<&str> = peers.iter().map(|&peer| texts[peer]).collect();
             let comment = self.prompts.comment(&heard);
             let reflection = self.prompts.reflection.clone();
@@ -314,7 +341,10 @@ impl Group {
                 peers: peers.iter().map(|&peer| readers[peer] as u32).collect(),
             });
         }
-        self.blocks.push(Block { index: block, routes });
+        self.blocks.push(Block {
+            index: block,
+            routes,
+        });
         for index in self.in_state(State::Waiting) {
             match self.turn_budget(index) {
                 0 => self.force(index, PathEnd::Forced, vocab, step),
@@ -360,7 +390,11 @@ impl Group {
     }
 
     fn forced_opening(&self, think_open: bool) -> String {
-        let close = if think_open { format!("\n{THINK_CLOSE}") } else { String::new() };
+        let close = if think_open {
+            format!("\n{THINK_CLOSE}")
+        } else {
+            String::new()
+        };
         close + self.prompts.forced(self.kind)
     }
 
@@ -383,7 +417,10 @@ impl Group {
             keep,
             append,
             sampling: self.settings.sampling,
-            stop: Stop { strings: stop, eos: vocab.eos().to_vec() },
+            stop: Stop {
+                strings: stop,
+                eos: vocab.eos().to_vec(),
+            },
             max_tokens,
             stream: self.stream.named("sample").indexed(index as u64),
         });
@@ -394,7 +431,10 @@ impl Group {
     /// What would be left after a turn and is too short for a summary is added to the turn: a
     /// block after which nothing can be thought would be wasted.
     fn turn_budget(&self, index: usize) -> usize {
-        let left = self.settings.max_tokens.saturating_sub(self.paths[index].used);
+        let left = self
+            .settings
+            .max_tokens
+            .saturating_sub(self.paths[index].used);
         let turn = self.settings.turn_tokens;
         match self.settings.method.exchanges() && left > turn + self.settings.summary_tokens {
             true => turn,
@@ -406,7 +446,8 @@ impl Group {
     /// model's positions.
     fn room(&self, index: usize, text: &str, vocab: &dyn Vocab) -> usize {
         let taken = self.paths[index].len() + vocab.encode(text).len();
-        self.positions.saturating_sub(taken + self.answer_reserve(vocab))
+        self.positions
+            .saturating_sub(taken + self.answer_reserve(vocab))
     }
 
     /// Tokens of a forced opening and an answer.
@@ -419,10 +460,15 @@ impl Group {
     }
 
     fn key(&self, index: usize) -> PathKey {
-        PathKey { group: self.index, path: index as u32 }
+        PathKey {
+            group: self.index,
+            path: index as u32,
+        }
     }
 
     fn in_state(&self, state: State) -> Vec<usize> {
-        (0..self.paths.len()).filter(|&index| self.paths[index].state == state).collect()
+        (0..self.paths.len())
+            .filter(|&index| self.paths[index].state == state)
+            .collect()
     }
 }

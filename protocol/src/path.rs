@@ -50,7 +50,12 @@ pub(crate) struct Path {
 
 impl Path {
     pub(crate) fn new(prompt: &[u32], text: String, think_open: bool) -> Self {
-        let span = Span { kind: SpanKind::Prompt, block: None, ids: prompt.to_vec(), text };
+        let span = Span {
+            kind: SpanKind::Prompt,
+            block: None,
+            ids: prompt.to_vec(),
+            text,
+        };
         Self {
             spans: vec![span],
             state: State::Thinking,
@@ -72,13 +77,24 @@ impl Path {
     }
 
     /// Puts `text` into the path; a divided token's kept part goes before it.
-    pub(crate) fn inject(&mut self, kind: SpanKind, block: Option<u32>, text: &str, vocab: &dyn Vocab) {
+    pub(crate) fn inject(
+        &mut self,
+        kind: SpanKind,
+        block: Option<u32>,
+        text: &str,
+        vocab: &dyn Vocab,
+    ) {
         let text = std::mem::take(&mut self.rest) + text;
         if text.is_empty() {
             return;
         }
         let ids = vocab.encode(&text);
-        self.spans.push(Span { kind, block, ids, text });
+        self.spans.push(Span {
+            kind,
+            block,
+            ids,
+            text,
+        });
     }
 
     /// Appends sampled ids, of which `keep` bytes of text stay (`None` = all).
@@ -105,7 +121,12 @@ impl Path {
         self.rest = rest;
         self.synced += kept.len();
         if !kept.is_empty() {
-            self.spans.push(Span { kind, block, ids: kept.to_vec(), text });
+            self.spans.push(Span {
+                kind,
+                block,
+                ids: kept.to_vec(),
+                text,
+            });
         }
         all
     }
@@ -115,7 +136,11 @@ impl Path {
     /// Only the thought sampled since the last block can be cut, nothing older; a thought without
     /// a blank line stays whole. Returns whether a blank line ends the path now.
     pub(crate) fn cut_paragraph(&mut self, vocab: &dyn Vocab) -> bool {
-        let Some(span) = self.spans.last_mut().filter(|span| span.kind == SpanKind::Thought) else {
+        let Some(span) = self
+            .spans
+            .last_mut()
+            .filter(|span| span.kind == SpanKind::Thought)
+        else {
             return false;
         };
         let Some(keep) = end_of_last(vocab, &span.ids, BLANK_LINE) else {
@@ -152,7 +177,9 @@ impl Path {
     pub(crate) fn into_trace(self) -> PathTrace {
         PathTrace {
             spans: self.spans,
-            end: self.end.unwrap_or_else(|| PathEnd::Failed("the group was not finished".into())),
+            end: self
+                .end
+                .unwrap_or_else(|| PathEnd::Failed("the group was not finished".into())),
             answer_ended: self.answer_ended,
             cut_summaries: self.cut_summaries,
         }

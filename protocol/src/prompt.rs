@@ -105,9 +105,16 @@ impl PromptSet {
             AnswerKind::Integer | AnswerKind::Math => &self.math,
         };
         let letters = ('A'..='Z').zip(&question.choices);
-        let choices: Vec<String> = letters.map(|(letter, text)| format!("{letter}) {text}")).collect();
-        let mut user =
-            fill(template, &[("problem", &question.text), ("choices", &choices.join("\n"))]);
+        let choices: Vec<String> = letters
+            .map(|(letter, text)| format!("{letter}) {text}"))
+            .collect();
+        let mut user = fill(
+            template,
+            &[
+                ("problem", &question.text),
+                ("choices", &choices.join("\n")),
+            ],
+        );
         if method == Method::Leap {
             user.push_str(&self.leap_example);
         }
@@ -132,10 +139,16 @@ impl PromptSet {
             .iter()
             .enumerate()
             .map(|(index, summary)| {
-                fill(&self.peer, &[("n", &(index + 1).to_string()), ("summary", summary)])
+                fill(
+                    &self.peer,
+                    &[("n", &(index + 1).to_string()), ("summary", summary)],
+                )
             })
             .collect();
-        fill(&self.comment, &[("peers", &peers.join(&self.peer_separator))])
+        fill(
+            &self.comment,
+            &[("peers", &peers.join(&self.peer_separator))],
+        )
     }
 
     /// The opening of a forced answer.
@@ -155,7 +168,10 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
         let (before, from_brace) = rest.split_at(open);
         out.push_str(before);
         let known = values.iter().find_map(|(name, value)| {
-            let after = from_brace.strip_prefix('{')?.strip_prefix(name)?.strip_prefix('}')?;
+            let after = from_brace
+                .strip_prefix('{')?
+                .strip_prefix(name)?
+                .strip_prefix('}')?;
             Some((value, after))
         });
         match known {

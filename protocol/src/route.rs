@@ -44,7 +44,13 @@ impl Router {
     ///
     /// # Panics
     /// If `reader` is not below `similarity.len()`: a bug of the caller.
-    pub fn select(self, similarity: &[f64], reader: usize, count: usize, lot: &Stream) -> Vec<usize> {
+    pub fn select(
+        self,
+        similarity: &[f64],
+        reader: usize,
+        count: usize,
+        lot: &Stream,
+    ) -> Vec<usize> {
         let n = similarity.len();
         assert!(reader < n, "the reader is one of the paths");
         let mut peers: Vec<usize> = (0..n).filter(|&path| path != reader).collect();

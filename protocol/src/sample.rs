@@ -55,7 +55,12 @@ impl Sample {
             id: format!("{}#{}.{path}", trace.problem, trace.group),
             problem: trace.problem.clone(),
             tokenizer: trace.origin.tokenizer.clone(),
-            spans: spans.map(|span| SampleSpan { kind: span.kind, ids: span.ids.clone() }).collect(),
+            spans: spans
+                .map(|span| SampleSpan {
+                    kind: span.kind,
+                    ids: span.ids.clone(),
+                })
+                .collect(),
         }
     }
 
@@ -71,7 +76,11 @@ impl Sample {
 
     /// Tokens of the kinds that `counts` accepts.
     pub fn tokens(&self, counts: impl Fn(SpanKind) -> bool) -> usize {
-        self.spans.iter().filter(|span| counts(span.kind)).map(|span| span.ids.len()).sum()
+        self.spans
+            .iter()
+            .filter(|span| counts(span.kind))
+            .map(|span| span.ids.len())
+            .sum()
     }
 
     /// The same texts in the ids of another tokenizer, span by span, so that every span keeps its
@@ -96,9 +105,16 @@ impl Sample {
             let kept = &span.ids[..span.ids.len() - usize::from(ended)];
             let mut ids = to.encode(&from.text(kept));
             ids.extend(to.eos().first().filter(|_| ended));
-            SampleSpan { kind: span.kind, ids }
+            SampleSpan {
+                kind: span.kind,
+                ids,
+            }
         });
         let spans = spans.collect();
-        Ok(Self { tokenizer: to.hash().to_string(), spans, ..self.clone() })
+        Ok(Self {
+            tokenizer: to.hash().to_string(),
+            spans,
+            ..self.clone()
+        })
     }
 }

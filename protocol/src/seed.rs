@@ -23,7 +23,9 @@ impl Stream {
         let mut hash = Sha256::new();
         hash.update(b"leap-t stream 1");
         hash.update(seed.to_le_bytes());
-        Self { key: hash.finalize().into() }
+        Self {
+            key: hash.finalize().into(),
+        }
     }
 
     /// A stream of its own for `label` (a purpose, a problem id).
@@ -32,7 +34,9 @@ impl Stream {
         hash.update(self.key);
         hash.update([0]);
         hash.update(label.as_bytes());
-        Self { key: hash.finalize().into() }
+        Self {
+            key: hash.finalize().into(),
+        }
     }
 
     /// A stream of its own for `index` (a group, a path, a block).
@@ -41,7 +45,9 @@ impl Stream {
         hash.update(self.key);
         hash.update([1]);
         hash.update(index.to_le_bytes());
-        Self { key: hash.finalize().into() }
+        Self {
+            key: hash.finalize().into(),
+        }
     }
 
     /// 64 random bits at `position`.

@@ -97,14 +97,23 @@ impl Settings {
         let sampling = &self.sampling;
         let range = |name, value: f32, good: bool, range| match good {
             true => Ok(()),
-            false => Err(SettingsError::Range { name, value: value.to_string(), range }),
+            false => Err(SettingsError::Range {
+                name,
+                value: value.to_string(),
+                range,
+            }),
         };
         let t = sampling.temperature;
         range("temperature", t, t.is_finite() && t >= 0.0, "0 or more")?;
         let p = sampling.top_p;
         range("top_p", p, p > 0.0 && p <= 1.0, "above 0 and at most 1")?;
         let m = sampling.min_p;
-        range("min_p", m, (0.0..1.0).contains(&m), "at least 0 and below 1")
+        range(
+            "min_p",
+            m,
+            (0.0..1.0).contains(&m),
+            "at least 0 and below 1",
+        )
     }
 
     /// Most tokens a path can sample: thoughts, summaries and answer.

@@ -151,7 +151,11 @@ impl PathTrace {
     }
 
     fn tokens(&self, counts: impl Fn(SpanKind) -> bool) -> usize {
-        self.spans.iter().filter(|span| counts(span.kind)).map(|span| span.ids.len()).sum()
+        self.spans
+            .iter()
+            .filter(|span| counts(span.kind))
+            .map(|span| span.ids.len())
+            .sum()
     }
 
     /// The part of the path that is read for an answer; `None` if it gave none.

@@ -11,7 +11,11 @@ use protocol::{
 };
 
 fn question() -> Question {
-    Question { text: "1 + 1?".into(), kind: AnswerKind::Integer, choices: Vec::new() }
+    Question {
+        text: "1 + 1?".into(),
+        kind: AnswerKind::Integer,
+        choices: Vec::new(),
+    }
 }
 
 fn settings(method: Method, paths: usize) -> Settings {
@@ -25,7 +29,12 @@ fn settings(method: Method, paths: usize) -> Settings {
         peers: 2,
         router: Router::Dispersed,
         similarity: Similarity::Levenshtein,
-        sampling: Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0 },
+        sampling: Sampling {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+        },
     }
 }
 
@@ -37,15 +46,33 @@ fn prompts() -> PromptSet {
 }
 
 fn group(settings: Settings, positions: usize) -> Group {
-    let prompt = Prompt { ids: ByteVocab.encode("Q: 1 + 1?\n"), think_open: true };
+    let prompt = Prompt {
+        ids: ByteVocab.encode("Q: 1 + 1?\n"),
+        think_open: true,
+    };
     let stream = Stream::of_run(1).named("p");
-    Group::new(0, settings, prompts(), &question(), &prompt, stream, positions, &ByteVocab)
-        .expect("the prompt fits")
+    Group::new(
+        0,
+        settings,
+        prompts(),
+        &question(),
+        &prompt,
+        stream,
+        positions,
+        &ByteVocab,
+    )
+    .expect("the prompt fits")
 }
 
 fn origin() -> Origin {
     let text = String::new;
-    Origin { seed: 1, recipe: text(), model: text(), tokenizer: text(), device: text() }
+    Origin {
+        seed: 1,
+        recipe: text(),
+        model: text(),
+        tokenizer: text(),
+        device: text(),
+    }
 }
 
 /// What an engine holds and how it answers: the n-th request of a path gets its n-th text.
@@ -59,7 +86,10 @@ impl Fake<'_> {
     /// Answers a request as an engine does: up to a stop string, an end, or the budget.
     fn answer(&mut self, request: &Request) -> Completion {
         let held = self.held.entry(request.key).or_default();
-        assert!(request.keep <= held.len(), "a group cannot keep what the engine never held");
+        assert!(
+            request.keep <= held.len(),
+            "a group cannot keep what the engine never held"
+        );
         held.truncate(request.keep);
         held.extend(&request.append);
         let count = self.asked.entry(request.key).or_default();
@@ -67,7 +97,11 @@ impl Fake<'_> {
         *count += 1;
         if text == "FAIL" {
             let finish = Finish::Failed("scripted".into());
-            return Completion { key: request.key, ids: Vec::new(), finish };
+            return Completion {
+                key: request.key,
+                ids: Vec::new(),
+                finish,
+            };
         }
         let stops = request.stop.strings.iter().enumerate();
         let stop = stops
@@ -86,7 +120,11 @@ impl Fake<'_> {
             finish = Finish::Length;
         }
         held.extend(&ids);
-        Completion { key: request.key, ids, finish }
+        Completion {
+            key: request.key,
+            ids,
+            finish,
+        }
     }
 }
 
@@ -96,11 +134,21 @@ fn drive(
     write: &dyn Fn(PathKey, usize) -> String,
     pick: &mut dyn FnMut(usize) -> usize,
 ) -> Trace {
-    let mut fake = Fake { held: BTreeMap::new(), asked: BTreeMap::new(), write };
-    let Step { requests: mut open, ended: mut closed } = group.start(&ByteVocab);
+    let mut fake = Fake {
+        held: BTreeMap::new(),
+        asked: BTreeMap::new(),
+        write,
+    };
+    let Step {
+        requests: mut open,
+        ended: mut closed,
+    } = group.start(&ByteVocab);
     while !open.is_empty() {
         let request = open.remove(pick(open.len()));
-        assert!(!closed.contains(&request.key), "a request for a path that has ended");
+        assert!(
+            !closed.contains(&request.key),
+            "a request for a path that has ended"
+        );
         assert!(request.max_tokens > 0);
         let completion = fake.answer(&request);
         // Saved and restored between any two requests, it goes on identically.
@@ -122,7 +170,9 @@ fn in_order(_: usize) -> usize {
 
 fn check(trace: &Trace, path: usize, expected: &str) {
     let spans = trace.paths[path].spans.iter().skip(1);
-    let drawn: Vec<String> = spans.map(|span| format!("{:?}:{}", span.kind, span.text)).collect();
+    let drawn: Vec<String> = spans
+        .map(|span| format!("{:?}:{}", span.kind, span.text))
+        .collect();
     assert_eq!(drawn.join("|"), expected);
 }
 
@@ -133,7 +183,10 @@ fn a_path_that_closes_its_thought_goes_on_to_answer() {
     check(&trace, 0, "Thought:1 + 1 = 2 </think>|Answer: \\boxed{2}");
     assert_eq!(trace.paths[0].end, PathEnd::Answered);
     assert!(trace.paths[0].answer_ended);
-    assert_eq!(trace.paths[0].answer_text(true).as_deref(), Some(" \\boxed{2}"));
+    assert_eq!(
+        trace.paths[0].answer_text(true).as_deref(),
+        Some(" \\boxed{2}")
+    );
 }
 
 #[test]
@@ -155,7 +208,10 @@ fn an_end_inside_a_thought_is_an_end_and_no_answer() {
     let trace = drive(group(settings(Method::Cot, 1), 1000), &write, &mut in_order);
     assert_eq!(trace.paths[0].end, PathEnd::Stopped);
     assert_eq!(trace.paths[0].answer_text(true), None);
-    assert_eq!(trace.paths[0].answer_text(false).as_deref(), Some("the answer is 2"));
+    assert_eq!(
+        trace.paths[0].answer_text(false).as_deref(),
+        Some("the answer is 2")
+    );
 }
 
 /// Two paths that think 40 tokens, sum up, read each other and then finish.
@@ -167,7 +223,11 @@ fn two_paths(first: &'static str) -> Trace {
         (_, 2) => "done </think>".to_string(),
         _ => "\\boxed{2}".to_string(),
     };
-    drive(group(settings(Method::Leap, 2), 1000), &write, &mut in_order)
+    drive(
+        group(settings(Method::Leap, 2), 1000),
+        &write,
+        &mut in_order,
+    )
 }
 
 #[test]
@@ -200,10 +260,19 @@ fn a_summary_at_its_limit_is_closed_for_the_path_and_counted() {
         (_, 2) => "</think>".to_string(),
         _ => "\\boxed{2}".to_string(),
     };
-    let trace = drive(group(settings(Method::Leap, 2), 1000), &write, &mut in_order);
+    let trace = drive(
+        group(settings(Method::Leap, 2), 1000),
+        &write,
+        &mut in_order,
+    );
     assert_eq!(trace.paths[0].cut_summaries, 1);
     let heard = format!("\"So{}...\"", "s".repeat(24));
-    assert!(trace.paths[1].spans.iter().any(|span| span.text.contains(&heard)));
+    assert!(
+        trace.paths[1]
+            .spans
+            .iter()
+            .any(|span| span.text.contains(&heard))
+    );
     let closed = format!("... {SUMMARY_CLOSE}");
     assert!(trace.paths[0].spans.iter().any(|span| span.text == closed));
 }
@@ -217,10 +286,22 @@ fn a_summary_the_model_opens_itself_is_honoured_without_a_trigger() {
         (_, 2) => "</think>".to_string(),
         _ => "\\boxed{2}".to_string(),
     };
-    let trace = drive(group(settings(Method::LeapT, 2), 1000), &write, &mut in_order);
+    let trace = drive(
+        group(settings(Method::LeapT, 2), 1000),
+        &write,
+        &mut in_order,
+    );
     let kinds: Vec<SpanKind> = trace.paths[0].spans.iter().map(|span| span.kind).collect();
-    assert_eq!(kinds[1..4], [SpanKind::Thought, SpanKind::Summary, SpanKind::Comment]);
-    assert!(trace.paths[1].spans.iter().any(|span| span.text.contains("Peer 1: \"of 0\"")));
+    assert_eq!(
+        kinds[1..4],
+        [SpanKind::Thought, SpanKind::Summary, SpanKind::Comment]
+    );
+    assert!(
+        trace.paths[1]
+            .spans
+            .iter()
+            .any(|span| span.text.contains("Peer 1: \"of 0\""))
+    );
 }
 
 #[test]
@@ -233,9 +314,18 @@ fn the_last_living_path_reads_that_nobody_is_there() {
         (_, 2) => "</think>".to_string(),
         _ => "\\boxed{2}".to_string(),
     };
-    let trace = drive(group(settings(Method::Leap, 2), 1000), &write, &mut in_order);
+    let trace = drive(
+        group(settings(Method::Leap, 2), 1000),
+        &write,
+        &mut in_order,
+    );
     assert!(trace.blocks[0].routes[0].peers.is_empty());
-    assert!(trace.paths[1].spans.iter().any(|span| span.text.contains("Nobody else")));
+    assert!(
+        trace.paths[1]
+            .spans
+            .iter()
+            .any(|span| span.text.contains("Nobody else"))
+    );
 }
 
 #[test]
@@ -247,7 +337,11 @@ fn a_failed_path_leaves_and_the_others_go_on() {
         (_, 2) => "</think>".to_string(),
         _ => "\\boxed{2}".to_string(),
     };
-    let trace = drive(group(settings(Method::Leap, 3), 1000), &write, &mut in_order);
+    let trace = drive(
+        group(settings(Method::Leap, 3), 1000),
+        &write,
+        &mut in_order,
+    );
     assert_eq!(trace.paths[0].end, PathEnd::Failed("scripted".into()));
     assert_eq!(trace.paths[1].end, PathEnd::Answered);
 }
@@ -256,7 +350,11 @@ fn a_failed_path_leaves_and_the_others_go_on() {
 fn a_path_without_positions_is_forced_and_says_so() {
     let write = |_: PathKey, _: usize| "t".repeat(500);
     for positions in 90..220 {
-        let trace = drive(group(settings(Method::Leap, 2), positions), &write, &mut in_order);
+        let trace = drive(
+            group(settings(Method::Leap, 2), positions),
+            &write,
+            &mut in_order,
+        );
         for path in &trace.paths {
             let length: usize = path.spans.iter().map(|span| span.ids.len()).sum();
             assert!(length <= positions, "{length} of {positions}");
@@ -267,12 +365,26 @@ fn a_path_without_positions_is_forced_and_says_so() {
 
 #[test]
 fn a_prompt_without_room_for_an_answer_is_refused() {
-    let prompt = Prompt { ids: vec![1; 100], think_open: false };
+    let prompt = Prompt {
+        ids: vec![1; 100],
+        think_open: false,
+    };
     let (settings, stream) = (settings(Method::Cot, 1), Stream::of_run(1));
-    let refused =
-        Group::new(0, settings, prompts(), &question(), &prompt, stream, 120, &ByteVocab);
+    let refused = Group::new(
+        0,
+        settings,
+        prompts(),
+        &question(),
+        &prompt,
+        stream,
+        120,
+        &ByteVocab,
+    );
     let message = refused.expect_err("it does not fit").to_string();
-    assert!(message.contains("100 tokens") && message.contains("120 positions"), "{message}");
+    assert!(
+        message.contains("100 tokens") && message.contains("120 positions"),
+        "{message}"
+    );
 }
 
 /// Random texts out of pieces that matter to the protocol.

@@ -20,7 +20,10 @@ impl Vocab for Triples {
     }
 
     fn bytes(&self, id: u32) -> Vec<u8> {
-        id.to_be_bytes().into_iter().skip_while(|&byte| byte == 0).collect()
+        id.to_be_bytes()
+            .into_iter()
+            .skip_while(|&byte| byte == 0)
+            .collect()
     }
 
     fn eos(&self) -> &[u32] {
@@ -35,7 +38,13 @@ impl Vocab for Triples {
 #[track_caller]
 fn check_cut(text: &str, keep: usize, whole: usize, rest: &str) {
     let cut = cut_at(&Triples, &Triples.encode(text), keep);
-    assert_eq!(cut, Cut { whole, rest: rest.into() });
+    assert_eq!(
+        cut,
+        Cut {
+            whole,
+            rest: rest.into()
+        }
+    );
 }
 
 #[test]
@@ -65,7 +74,8 @@ fn a_problem_reads_integer_and_text_answers_and_writes_text() {
     let problem = read(r#"{"id":"a","problem":"1+1?","answer":2,"source":"x"}"#);
     assert_eq!(problem.gold.as_str(), "2");
     assert_eq!(problem.question.kind, AnswerKind::Integer);
-    let choice = r#"{"id":"b","problem":"Which?","kind":"choice","choices":["x","y"],"answer":"B"}"#;
+    let choice =
+        r#"{"id":"b","problem":"Which?","kind":"choice","choices":["x","y"],"answer":"B"}"#;
     assert_eq!(serde_json::to_string(&read(choice)).expect("json"), choice);
 }
 
@@ -73,7 +83,12 @@ fn a_problem_reads_integer_and_text_answers_and_writes_text() {
 fn a_broken_line_is_named_by_its_number() {
     let text = "{\"id\":\"a\",\"problem\":\"p\",\"answer\":1}\n\n{\"id\":\n";
     let error = jsonl::read::<Problem>(Cursor::new(text)).expect_err("line 3 is broken");
-    assert!(error.to_string().starts_with("line 3 is not a valid record"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("line 3 is not a valid record"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -98,7 +113,11 @@ fn a_prompt_fills_its_template_once() {
 #[test]
 fn the_clean_set_shows_no_benchmark_and_its_openers_open() {
     let set = PromptSet::clean();
-    assert!(set.openers.iter().all(|opener| opener.contains("<summarize>")));
+    assert!(
+        set.openers
+            .iter()
+            .all(|opener| opener.contains("<summarize>"))
+    );
     assert!(set.forced_math.ends_with("\\boxed{"));
 }
 
@@ -126,29 +145,45 @@ fn draws_are_uniform() {
     let n = 20_000;
     let mean = (0..n).map(|at| stream.uniform(at)).sum::<f64>() / n as f64;
     // Four standard errors of a uniform mean.
-    assert!((mean - 0.5).abs() < 4.0 / (12.0 * n as f64).sqrt(), "{mean}");
+    assert!(
+        (mean - 0.5).abs() < 4.0 / (12.0 * n as f64).sqrt(),
+        "{mean}"
+    );
     let mut counts = [0; 7];
     (0..7000).for_each(|at| counts[stream.below(at, 7)] += 1);
-    assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+    assert!(
+        counts.iter().all(|count| (850..1150).contains(count)),
+        "{counts:?}"
+    );
 }
 
 #[test]
 fn reencoding_keeps_kinds_and_refuses_a_foreign_tokenizer() {
-    let span = |kind, text: &str| SampleSpan { kind, ids: ByteVocab.encode(text) };
+    let span = |kind, text: &str| SampleSpan {
+        kind,
+        ids: ByteVocab.encode(text),
+    };
     let mut sample = Sample {
         version: Sample::VERSION,
         id: "p#0.0".into(),
         problem: "p".into(),
         tokenizer: "bytes".into(),
-        spans: vec![span(SpanKind::Prompt, "question"), span(SpanKind::Answer, "forty")],
+        spans: vec![
+            span(SpanKind::Prompt, "question"),
+            span(SpanKind::Answer, "forty"),
+        ],
     };
     sample.spans[1].ids.push(ByteVocab::EOS);
-    let again = sample.reencode(&ByteVocab, &Triples).expect("the same tokenizer");
+    let again = sample
+        .reencode(&ByteVocab, &Triples)
+        .expect("the same tokenizer");
     assert_eq!(again.tokenizer, "triples");
     assert_eq!(Triples.text(&again.spans[0].ids), "question");
     assert_eq!(again.spans[1].ids.last(), Some(&0xff));
     assert_eq!(again.spans[1].kind, SpanKind::Answer);
-    let refused = sample.reencode(&Triples, &ByteVocab).expect_err("made with bytes");
+    let refused = sample
+        .reencode(&Triples, &ByteVocab)
+        .expect_err("made with bytes");
     assert!(refused.to_string().contains("`p#0.0`"), "{refused}");
 }
 

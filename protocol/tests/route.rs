@@ -8,7 +8,11 @@ fn check(router: Router, count: usize, expected: &[usize]) {
     // Path 2 reads; its similarity to the others, with a tie between 1 and 4.
     let row = [0.9, 0.3, 1.0, 0.1, 0.3, 0.7];
     let lot = Stream::of_run(7);
-    assert_eq!(router.select(&row, 2, count, &lot), expected, "{router:?} {count}");
+    assert_eq!(
+        router.select(&row, 2, count, &lot),
+        expected,
+        "{router:?} {count}"
+    );
 }
 
 #[test]
@@ -38,7 +42,10 @@ fn random_routing_is_a_function_of_its_stream_and_reaches_everybody() {
 fn check_alike(a: &str, b: &str, levenshtein: f64, indel: f64) {
     let near = |similarity: Similarity, expected: f64| {
         let found = similarity.of(a, b);
-        assert!((found - expected).abs() < 1e-12, "{similarity:?} of `{a}`, `{b}`: {found}");
+        assert!(
+            (found - expected).abs() < 1e-12,
+            "{similarity:?} of `{a}`, `{b}`: {found}"
+        );
     };
     near(Similarity::Levenshtein, levenshtein);
     near(Similarity::Indel, indel);

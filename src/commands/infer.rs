@@ -51,7 +51,12 @@ pub(super) fn run(args: InferArgs, output: &mut Output) -> Result<ExitStatus> {
     let mut shown = vec![0; settings.paths];
     let show = |group: &Group, output: &mut Output, shown: &mut Vec<usize>| {
         for (path, shown) in shown.iter_mut().enumerate() {
-            for span in group.spans(path).iter().skip(*shown).filter(|span| is_shown(span.kind)) {
+            for span in group
+                .spans(path)
+                .iter()
+                .skip(*shown)
+                .filter(|span| is_shown(span.kind))
+            {
                 output.note(&format!("[{}] {}", path + 1, line(span)));
             }
             *shown = group.spans(path).len();
@@ -88,7 +93,10 @@ pub(super) fn run(args: InferArgs, output: &mut Output) -> Result<ExitStatus> {
 
 fn settings(args: &InferArgs) -> Result<Settings> {
     let method = serde_json::from_value(args.method.clone().into()).map_err(|_| {
-        Fault::new(format!("there is no method `{}`", args.method), "choose cot, leap or leap-t")
+        Fault::new(
+            format!("there is no method `{}`", args.method),
+            "choose cot, leap or leap-t",
+        )
     })?;
     let settings = Settings {
         method,
@@ -100,7 +108,12 @@ fn settings(args: &InferArgs) -> Result<Settings> {
         peers: args.peers,
         router: Router::Dispersed,
         similarity: Similarity::Levenshtein,
-        sampling: Sampling { temperature: args.temperature, top_k: 40, top_p: 0.95, min_p: 0.05 },
+        sampling: Sampling {
+            temperature: args.temperature,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+        },
     };
     settings.check()?;
     Ok(settings)
@@ -110,13 +123,19 @@ fn problem_text(given: &str) -> Result<String> {
     let text = match given {
         "-" => {
             let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("cannot read stdin")?;
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("cannot read stdin")?;
             text
         }
         text => text.to_string(),
     };
     match text.trim() {
-        "" => Err(Fault::new("the problem is empty", "give it as an argument, or - for stdin").into()),
+        "" => Err(Fault::new(
+            "the problem is empty",
+            "give it as an argument, or - for stdin",
+        )
+        .into()),
         text => Ok(text.to_string()),
     }
 }
@@ -165,7 +184,11 @@ fn conclude(trace: &Trace, json: bool, output: &mut Output) -> Result<ExitStatus
     } else {
         output.note("no path gave an answer");
     }
-    Ok(if vote.is_some() { ExitStatus::Done } else { ExitStatus::AnswerIsNo })
+    Ok(if vote.is_some() {
+        ExitStatus::Done
+    } else {
+        ExitStatus::AnswerIsNo
+    })
 }
 
 /// The most frequent answer; of equally frequent ones, the one of the lowest path.

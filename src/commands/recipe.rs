@@ -15,7 +15,11 @@ pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitSta
     match command {
         RecipeCommand::Ls => {
             for (name, text) in BUILT_IN {
-                let about = text.lines().next().unwrap_or_default().trim_start_matches("# ");
+                let about = text
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_start_matches("# ");
                 output.data(&format!("{name:<10} {about}"));
             }
         }
@@ -29,7 +33,8 @@ pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitSta
                 )
                 .into());
             }
-            fs::write(&to, source.text).with_context(|| format!("cannot write `{}`", to.display()))?;
+            fs::write(&to, source.text)
+                .with_context(|| format!("cannot write `{}`", to.display()))?;
             output.data(&to.display().to_string());
         }
         RecipeCommand::Check { recipes } => return Ok(check(&recipes, output)),

@@ -16,8 +16,14 @@ pub(super) fn run(args: RunArgs, output: &mut Output) -> Result<ExitStatus> {
     let recipe: RunRecipe = source.resolve(&args.overrides)?;
     recipe.check()?;
     let spec: DeviceSpec = args.device.parse()?;
-    let out = args.out.unwrap_or_else(|| PathBuf::from("runs").join(&source.name));
-    output.note(&describe(&recipe, &out.display().to_string(), &spec.to_string())?);
+    let out = args
+        .out
+        .unwrap_or_else(|| PathBuf::from("runs").join(&source.name));
+    output.note(&describe(
+        &recipe,
+        &out.display().to_string(),
+        &spec.to_string(),
+    )?);
     if args.dry_run {
         return Ok(ExitStatus::Done);
     }
@@ -27,7 +33,12 @@ pub(super) fn run(args: RunArgs, output: &mut Output) -> Result<ExitStatus> {
 
 fn describe(recipe: &RunRecipe, out: &str, device: &str) -> Result<String> {
     let hash = recipes::hash(recipe)?;
-    let rows: Vec<&str> = recipe.eval.rows.iter().map(|row| row.title.as_str()).collect();
+    let rows: Vec<&str> = recipe
+        .eval
+        .rows
+        .iter()
+        .map(|row| row.title.as_str())
+        .collect();
     let protocol = &recipe.protocol;
     Ok(format!(
         "{}\nrecipe {}, seed {}, device {device}, output {out}\nrows: {} ({} groups of {} paths a \

@@ -25,10 +25,16 @@ pub(super) fn run(args: &RunsArgs, output: &mut Output) -> Result<ExitStatus> {
         match road::standing(&path) {
             Ok(None) => continue,
             Ok(Some(standing)) => {
-                let state = if standing.finished { "finished" } else { "unfinished" };
+                let state = if standing.finished {
+                    "finished"
+                } else {
+                    "unfinished"
+                };
                 let recipe = standing.recipe.get(..12).unwrap_or(&standing.recipe);
                 let stages = standing.stages;
-                output.data(&format!("{name}  {state}, {stages} stages done, recipe {recipe}"));
+                output.data(&format!(
+                    "{name}  {state}, {stages} stages done, recipe {recipe}"
+                ));
             }
             Err(error) => output.data(&format!("{name}  damaged: {error:#}")),
         }

@@ -43,31 +43,62 @@ pub(super) fn stages(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
     };
     let settings = (recipe.seed, scratch.vocab_size, &recipe.prompts);
     let reads = [problems::FILE];
-    if road.stage("tokenizer", &settings, &reads, &[TOKENIZER], worked, train_tokenizer)?
-        == Flow::Stopped
+    if road.stage(
+        "tokenizer",
+        &settings,
+        &reads,
+        &[TOKENIZER],
+        worked,
+        train_tokenizer,
+    )? == Flow::Stopped
     {
         return Ok(Flow::Stopped);
     }
-    let settings = (recipe.seed, &recipe.protocol, &recipe.prompts, &recipe.teacher.simulated);
+    let settings = (
+        recipe.seed,
+        &recipe.protocol,
+        &recipe.prompts,
+        &recipe.teacher.simulated,
+    );
     let corpus = (scratch.groups, scratch.thought_tokens, recipe.engine.wave);
     let reads = [problems::FILE, TOKENIZER];
-    let flow = road.stage("base corpus", &(settings, corpus), &reads, &[TRACES], worked, |road, key| {
-        write_corpus(road, scratch, key)
-    })?;
+    let flow = road.stage(
+        "base corpus",
+        &(settings, corpus),
+        &reads,
+        &[TRACES],
+        worked,
+        |road, key| write_corpus(road, scratch, key),
+    )?;
     if flow == Flow::Stopped {
         return Ok(flow);
     }
     let reads = [problems::FILE, TRACES];
-    road.stage("base samples", &scratch.samples, &reads, &[SAMPLES], worked, |road, _| {
-        select(road, scratch)
-    })?;
+    road.stage(
+        "base samples",
+        &scratch.samples,
+        &reads,
+        &[SAMPLES],
+        worked,
+        |road, _| select(road, scratch),
+    )?;
     let reads = [SAMPLES, TOKENIZER];
-    let (made, losses) = (checkpoint_path("base"), super::training::losses_file("base"));
+    let (made, losses) = (
+        checkpoint_path("base"),
+        super::training::losses_file("base"),
+    );
     let makes = [made.as_str(), losses.as_str()];
-    let flow = road.stage("train base", &(recipe.seed, scratch), &reads, &makes, worked, |road, key| {
-        let config = config(road, scratch)?;
-        super::training::from_scratch(road, config, &scratch.train, SAMPLES, key)
-    })?;
+    let flow = road.stage(
+        "train base",
+        &(recipe.seed, scratch),
+        &reads,
+        &makes,
+        worked,
+        |road, key| {
+            let config = config(road, scratch)?;
+            super::training::from_scratch(road, config, &scratch.train, SAMPLES, key)
+        },
+    )?;
     if let Some(hash) = road.made.get(&made).cloned() {
         road.made.insert(BASE.to_string(), hash);
     }
@@ -111,8 +142,13 @@ impl Road<'_> {
         vocab: &'v TokenizerVocab,
     ) -> Result<LocalEngine<'v>> {
         let recipe = self.recipe;
-        let (engine, _) =
-            open_local(folder, vocab, &recipe.engine, recipe.model.dtype, &self.device)?;
+        let (engine, _) = open_local(
+            folder,
+            vocab,
+            &recipe.engine,
+            recipe.model.dtype,
+            &self.device,
+        )?;
         Ok(engine)
     }
 }
@@ -138,7 +174,10 @@ fn train_tokenizer(road: &mut Road<'_>, _key: &str) -> Result<Flow> {
         return Ok(Flow::Done);
     };
     let texts = tokenizer_texts(road)?;
-    let tokenizer = Tokenizer::train(texts.into_iter(), &tokenizer_training(recipe, scratch.vocab_size))?;
+    let tokenizer = Tokenizer::train(
+        texts.into_iter(),
+        &tokenizer_training(recipe, scratch.vocab_size),
+    )?;
     let folder = road.out.join(TOKENIZER);
     let temporary = road.out.join(".tokenizer.tmp");
     if temporary.exists() {
@@ -150,7 +189,8 @@ fn train_tokenizer(road: &mut Road<'_>, _key: &str) -> Result<Flow> {
         fs::remove_dir_all(&folder).context("cannot replace the tokenizer")?;
     }
     fs::rename(&temporary, &folder).context("cannot name the tokenizer's folder")?;
-    road.output.step("Tokenizer", &format!("{} tokens", tokenizer.vocab_size()));
+    road.output
+        .step("Tokenizer", &format!("{} tokens", tokenizer.vocab_size()));
     Ok(Flow::Done)
 }
 
@@ -177,21 +217,42 @@ fn tokenizer_texts(road: &Road<'_>) -> Result<Vec<String>> {
     let positions = usize::MAX / 2;
     for (index, problem) in train.iter().take(TOKENIZER_GROUPS).enumerate() {
         let user = prompts.user(&problem.question, settings.method);
-        let prompt = Prompt { ids: ByteVocab.encode(&user), think_open: true };
+        let prompt = Prompt {
+            ids: ByteVocab.encode(&user),
+            think_open: true,
+        };
         let (stream, question) = (stream.named(&problem.id), &problem.question);
         let set = prompts.clone();
         let group = Group::new(
-            index as u32, settings.clone(), set, question, &prompt, stream, positions, &ByteVocab,
+            index as u32,
+            settings.clone(),
+            set,
+            question,
+            &prompt,
+            stream,
+            positions,
+            &ByteVocab,
         )?;
         groups.push(group);
     }
-    let simulation = Simulation { positions, ..simulation };
+    let simulation = Simulation {
+        positions,
+        ..simulation
+    };
     let mut engine = SimulatedEngine::new(simulation, &ByteVocab);
-    solve(&mut groups, &mut engine, &ByteVocab, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    solve(&mut groups, &mut engine, &ByteVocab, &mut |_| {
+        std::ops::ControlFlow::Continue(())
+    })?;
     let mut texts = Vec::new();
     for group in &groups {
         for path in 0..settings.paths {
-            texts.push(group.spans(path).iter().map(|span| span.text.as_str()).collect());
+            texts.push(
+                group
+                    .spans(path)
+                    .iter()
+                    .map(|span| span.text.as_str())
+                    .collect(),
+            );
         }
     }
     Ok(texts)
@@ -201,7 +262,10 @@ fn tokenizer_texts(road: &Road<'_>) -> Result<Vec<String>> {
 const TOKENIZER_GROUPS: usize = 64;
 
 fn simulation(recipe: &RunRecipe) -> Result<Simulation> {
-    recipe.teacher.simulated.context("the recipe has no table [teacher.simulated]")
+    recipe
+        .teacher
+        .simulated
+        .context("the recipe has no table [teacher.simulated]")
 }
 
 fn write_corpus(road: &mut Road<'_>, scratch: &Scratch, key: &str) -> Result<Flow> {
@@ -227,7 +291,12 @@ fn write_corpus(road: &mut Road<'_>, scratch: &Scratch, key: &str) -> Result<Flo
         key,
         settings: &settings,
     };
-    groups.run(road, &mut engine, &vocab, SimulatedEngine::name(&simulation))
+    groups.run(
+        road,
+        &mut engine,
+        &vocab,
+        SimulatedEngine::name(&simulation),
+    )
 }
 
 /// `groups` versions of each training problem, some of them with a narrower range.
@@ -251,14 +320,23 @@ fn corpus_problems(train: &[Problem], scratch: &Scratch, stream: &Stream) -> Vec
 fn select(road: &mut Road<'_>, scratch: &Scratch) -> Result<Flow> {
     let stream = Stream::of_run(road.recipe.seed).named("base corpus");
     let corpus = corpus_problems(&problems::read(road)?.train, scratch, &stream);
-    let by_id = corpus.iter().map(|problem| (problem.id.as_str(), problem)).collect();
+    let by_id = corpus
+        .iter()
+        .map(|problem| (problem.id.as_str(), problem))
+        .collect();
     let (mut taken, mut account) = Default::default();
     let mut samples: Vec<Sample> = Vec::new();
     for trace in read_records::<Trace>(&road.out.join(TRACES))? {
-        samples.extend(scratch.samples.take(&trace, &by_id, &mut taken, &mut account)?);
+        samples.extend(
+            scratch
+                .samples
+                .take(&trace, &by_id, &mut taken, &mut account)?,
+        );
     }
     write_records(&road.out.join(SAMPLES), &samples)?;
-    road.output.step("Corpus", &account.line());
+    let (samples, tokens) = (account.samples, account.tokens);
+    road.output
+        .step("Corpus", &format!("{samples} samples, {tokens} tokens"));
     Ok(Flow::Done)
 }
 
@@ -288,7 +366,10 @@ fn config(road: &Road<'_>, scratch: &Scratch) -> Result<ModelConfig> {
 
 /// A byte-level BPE in which every word, number and operation of the texts is one token.
 fn tokenizer_training(recipe: &RunRecipe, vocab_size: usize) -> TokenizerTraining {
-    let plain = |text: &str| AddedToken { text: text.to_string(), special: false };
+    let plain = |text: &str| AddedToken {
+        text: text.to_string(),
+        special: false,
+    };
     let tags = [
         THINK_OPEN,
         THINK_CLOSE,
@@ -301,7 +382,10 @@ fn tokenizer_training(recipe: &RunRecipe, vocab_size: usize) -> TokenizerTrainin
     let mut added: Vec<AddedToken> = tags.into_iter().map(plain).collect();
     let ops = recipe.problems.search.iter().flat_map(|family| &family.ops);
     added.extend(ops.map(|op| plain(&format!(" {op}"))));
-    added.push(AddedToken { text: END.to_string(), special: true });
+    added.push(AddedToken {
+        text: END.to_string(),
+        special: true,
+    });
     TokenizerTraining {
         vocab_size,
         added,

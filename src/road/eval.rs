@@ -26,12 +26,24 @@ pub(crate) fn summary_file(row: &Row) -> String {
 pub(super) fn stages(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
     let recipe = road.recipe;
     for row in &recipe.eval.rows {
-        let (name, groups, summary) =
-            (format!("evaluate {}", row.name), groups_file(row), summary_file(row));
+        let (name, groups, summary) = (
+            format!("evaluate {}", row.name),
+            groups_file(row),
+            summary_file(row),
+        );
         let base = road.base_hash();
         let trained = checkpoint_path(row.checkpoint.name());
-        let checkpoint = if row.checkpoint == Trained::Base { &base } else { &trained };
-        let settings = (recipe.seed, &recipe.protocol, &recipe.prompts, &recipe.engine);
+        let checkpoint = if row.checkpoint == Trained::Base {
+            &base
+        } else {
+            &trained
+        };
+        let settings = (
+            recipe.seed,
+            &recipe.protocol,
+            &recipe.prompts,
+            &recipe.engine,
+        );
         let settings = (settings, recipe.model.dtype, row.method, recipe.eval.groups);
         let reads = [problems::FILE, checkpoint.as_str()];
         let flow = road.stage(&name, &settings, &reads, &[&groups], worked, |road, key| {
@@ -92,7 +104,11 @@ fn grade(road: &mut Road<'_>, row: &Row) -> Result<Flow> {
     let traces: Vec<Trace> = read_records(&road.out.join(groups_file(row)))?;
     let about = score::Row {
         name: row.title.clone(),
-        title: format!("{} checkpoint, method {}", row.checkpoint.name(), row.method.name()),
+        title: format!(
+            "{} checkpoint, method {}",
+            row.checkpoint.name(),
+            row.method.name()
+        ),
         settings: Some(road.recipe.protocol.settings(row.method)),
     };
     let summary = score::score(&about, &test, traces.into_iter())

@@ -97,7 +97,10 @@ pub(crate) fn run(
         .open(out.join("events.jsonl"))
         .with_context(|| format!("cannot write in `{}`", out.display()))?;
     let text = toml::to_string(recipe).context("cannot write the recipe as TOML")?;
-    let header = format!("# {}\n#\n#   leap run recipe.toml --out DIR\n\n", recipe.title);
+    let header = format!(
+        "# {}\n#\n#   leap run recipe.toml --out DIR\n\n",
+        recipe.title
+    );
     ledger::write_whole(&out.join("recipe.toml"), (header + &text).as_bytes())?;
     let timing = fs::read_to_string(out.join("timing.json"))
         .ok()
@@ -116,14 +119,19 @@ pub(crate) fn run(
         events,
         _lock: lock,
     };
-    road.event("start", json!({ "recipe": hash, "device": road.device_name }));
+    road.event(
+        "start",
+        json!({ "recipe": hash, "device": road.device_name }),
+    );
     let mut worked = false;
     match road.walk(&mut worked) {
         Ok(Flow::Done) => {}
         Ok(Flow::Stopped) => {
             road.event("stopped", json!({}));
             let done = road.ledger.stages.len();
-            road.output.note(&format!("stopped after {done} finished stages; nothing is lost"));
+            road.output.note(&format!(
+                "stopped after {done} finished stages; nothing is lost"
+            ));
             road.output.hint("the same command continues it");
             return Ok(ExitStatus::Interrupted);
         }
@@ -143,7 +151,8 @@ pub(crate) fn run(
     }
     road.event("finished", json!({}));
     if was_finished && !worked {
-        road.output.note(&format!("`{}` is finished: nothing to do", out.display()));
+        road.output
+            .note(&format!("`{}` is finished: nothing to do", out.display()));
     }
     report::print(&mut road)?;
     Ok(ExitStatus::Done)
@@ -214,14 +223,20 @@ impl Road<'_> {
             made.insert((*path).to_string(), hash);
         }
         self.made.extend(made.clone());
-        self.ledger.stages.insert(name.to_string(), Done { key, made });
+        self.ledger
+            .stages
+            .insert(name.to_string(), Done { key, made });
         self.ledger.write(self.out)?;
         *self.timing.entry(name.to_string()).or_default() += started.elapsed().as_secs_f64();
         let timing = serde_json::to_string_pretty(&self.timing)? + "\n";
         ledger::write_whole(&self.out.join("timing.json"), timing.as_bytes())?;
         self.event("stage done", json!({ "stage": name }));
         // A Ctrl-C between two pieces of work is heard here.
-        Ok(if crate::interrupt::asked() { Flow::Stopped } else { Flow::Done })
+        Ok(if crate::interrupt::asked() {
+            Flow::Stopped
+        } else {
+            Flow::Done
+        })
     }
 
     /// Hash of a file or folder that an earlier stage made.
@@ -231,7 +246,9 @@ impl Road<'_> {
 
     /// Appends to events.jsonl; a log that cannot be written does not end a run.
     pub(crate) fn event(&mut self, kind: &str, what: serde_json::Value) {
-        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64());
+        let time = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |t| t.as_secs_f64());
         let mut line = json!({ "time": time, "event": kind });
         if let (Some(line), Some(what)) = (line.as_object_mut(), what.as_object()) {
             line.extend(what.clone());
@@ -274,7 +291,12 @@ fn open_folder(out: &Path, hash: &str, device: &str, overwrite: bool) -> Result<
             return Err(other("format version", &there, &here).into());
         }
         if ledger.recipe != hash {
-            return Err(other("recipe", &ledger.recipe[..12.min(ledger.recipe.len())], &hash[..12]).into());
+            return Err(other(
+                "recipe",
+                &ledger.recipe[..12.min(ledger.recipe.len())],
+                &hash[..12],
+            )
+            .into());
         }
         if ledger.device != device {
             return Err(other("device", &ledger.device, device).into());
@@ -302,10 +324,17 @@ fn clear(out: &Path) -> Result<()> {
     let _lock = lock(out)?;
     for entry in fs::read_dir(out)? {
         let path = entry?.path();
-        if path.file_name().is_some_and(|name| name == ledger::FILE || name == LOCK) {
+        if path
+            .file_name()
+            .is_some_and(|name| name == ledger::FILE || name == LOCK)
+        {
             continue;
         }
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
         removed.with_context(|| format!("cannot remove `{}`", path.display()))?;
     }
     fs::remove_file(out.join(ledger::FILE)).context("cannot remove the ledger")
@@ -347,7 +376,10 @@ pub(crate) fn write_records<T: Serialize>(path: &Path, records: &[T]) -> Result<
 
 /// Where a checkpoint of this run lies.
 pub(crate) fn checkpoint_path(name: &str) -> String {
-    Path::new("checkpoints").join(name).to_string_lossy().into_owned()
+    Path::new("checkpoints")
+        .join(name)
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The folder of a user's model, checked to be there.

@@ -38,7 +38,10 @@ pub(super) fn stage(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
         let train = all.len();
         all.extend(splits.test);
         write_records(&road.out.join(FILE), &all)?;
-        road.output.step("Problems", &format!("{train} to train on, {} to test", all.len() - train));
+        road.output.step(
+            "Problems",
+            &format!("{train} to train on, {} to test", all.len() - train),
+        );
         Ok(Flow::Done)
     })
 }
@@ -51,7 +54,9 @@ pub(super) fn check(recipe: &RunRecipe) -> Result<()> {
 /// The problems of the run, split again.
 pub(crate) fn read(road: &Road<'_>) -> Result<Splits> {
     let all: Vec<Problem> = read_records(&road.out.join(FILE))?;
-    let (train, test) = all.into_iter().partition(|problem| problem.split.as_deref() == Some(TRAIN));
+    let (train, test) = all
+        .into_iter()
+        .partition(|problem| problem.split.as_deref() == Some(TRAIN));
     Ok(Splits { train, test })
 }
 
@@ -61,7 +66,10 @@ const TEST: &str = "test";
 fn make(recipe: &RunRecipe) -> Result<Splits> {
     let problems = &recipe.problems;
     let wanted = |set: &ProblemSet| if set.file.is_some() { 0 } else { set.count };
-    let counts = [(TRAIN, wanted(&problems.train)), (TEST, wanted(&problems.test))];
+    let counts = [
+        (TRAIN, wanted(&problems.train)),
+        (TEST, wanted(&problems.test)),
+    ];
     let stream = Stream::of_run(recipe.seed).named("problems");
     let mut synthetic = match (&problems.search, &problems.sum) {
         (Some(family), _) => family.splits(&counts, &stream)?,
@@ -84,8 +92,10 @@ fn make(recipe: &RunRecipe) -> Result<Splits> {
         }
         Ok(found)
     };
-    let splits =
-        Splits { train: pick(&problems.train, 0, TRAIN)?, test: pick(&problems.test, 1, TEST)? };
+    let splits = Splits {
+        train: pick(&problems.train, 0, TRAIN)?,
+        test: pick(&problems.test, 1, TEST)?,
+    };
     disjoint(&splits)?;
     Ok(splits)
 }
@@ -98,7 +108,10 @@ fn disjoint(splits: &Splits) -> Result<()> {
         };
         if let Some(train) = splits.train.iter().find(same) {
             return Err(Fault::new(
-                format!("test problem `{}` is training problem `{}`", test.id, train.id),
+                format!(
+                    "test problem `{}` is training problem `{}`",
+                    test.id, train.id
+                ),
                 "take it out of one of the two files",
             )
             .into());

@@ -46,14 +46,24 @@ pub(super) fn print(road: &mut Road<'_>) -> Result<()> {
 }
 
 fn summaries(road: &Road<'_>) -> Result<Vec<Summary>> {
-    road.recipe.eval.rows.iter().map(|row| read_summary(road, row)).collect()
+    road.recipe
+        .eval
+        .rows
+        .iter()
+        .map(|row| read_summary(road, row))
+        .collect()
 }
 
 /// Checkpoints of the run that are trained.
 fn trainings(recipe: &RunRecipe) -> Vec<&'static str> {
     let scratch = recipe.model.scratch.is_some().then_some(Trained::Base);
     let control = recipe.train.control.is_some().then_some(Trained::Control);
-    scratch.into_iter().chain(control).chain([Trained::LeapT]).map(Trained::name).collect()
+    scratch
+        .into_iter()
+        .chain(control)
+        .chain([Trained::LeapT])
+        .map(Trained::name)
+        .collect()
 }
 
 fn collect(road: &Road<'_>) -> Result<Report> {
@@ -69,15 +79,21 @@ fn collect(road: &Road<'_>) -> Result<Report> {
         if !row.method.exchanges() || row.checkpoint != Trained::LeapT {
             continue;
         }
-        let Some((id, group)) = report::example_group(summary) else { continue };
+        let Some((id, group)) = report::example_group(summary) else {
+            continue;
+        };
         let traces: Vec<Trace> = read_records(&road.out.join(groups_file(row)))?;
-        let trace = traces.into_iter().find(|trace| trace.problem == id && trace.group == group);
+        let trace = traces
+            .into_iter()
+            .find(|trace| trace.problem == id && trace.group == group);
         let problem = test.iter().find(|problem| problem.id == id);
         if let (Some(trace), Some(problem)) = (trace, problem) {
             examples.extend(Example::new(summary, problem, trace));
         }
     }
-    let curves = trainings(recipe).into_iter().map(|name| training(road, name));
+    let curves = trainings(recipe)
+        .into_iter()
+        .map(|name| training(road, name));
     Ok(Report {
         title: recipe.title.clone(),
         facts: facts(road),
@@ -93,9 +109,14 @@ fn collect(road: &Road<'_>) -> Result<Report> {
 /// itself without exchange.
 fn pairs(rows: &[Row]) -> Vec<(usize, usize)> {
     let mut pairs: Vec<(usize, usize)> = (1..rows.len()).map(|row| (row, 0)).collect();
-    for (index, row) in rows.iter().enumerate().filter(|(_, row)| row.method.exchanges()) {
+    for (index, row) in rows
+        .iter()
+        .enumerate()
+        .filter(|(_, row)| row.method.exchanges())
+    {
         for (other, baseline) in rows.iter().enumerate().skip(1) {
-            let control = row.checkpoint == Trained::LeapT && baseline.checkpoint == Trained::Control;
+            let control =
+                row.checkpoint == Trained::LeapT && baseline.checkpoint == Trained::Control;
             let off = row.checkpoint == baseline.checkpoint && !baseline.method.exchanges();
             if control || off {
                 pairs.push((index, other));
@@ -117,7 +138,10 @@ fn facts(road: &Road<'_>) -> Vec<Fact> {
     let teacher = match (recipe.teacher.engine, &recipe.teacher.simulated) {
         (TeacherEngine::Simulated, Some(simulation)) => SimulatedEngine::name(simulation),
         (_, Some(simulation)) if recipe.teacher.fill_below > 0 => {
-            format!("the base model; where it falls short, {}", SimulatedEngine::name(simulation))
+            format!(
+                "the base model; where it falls short, {}",
+                SimulatedEngine::name(simulation)
+            )
         }
         _ => "the base model".to_string(),
     };
@@ -126,7 +150,10 @@ fn facts(road: &Road<'_>) -> Vec<Fact> {
         Fact::new("Base model", model),
         Fact::new("Teacher", teacher),
         Fact::new("Seed", recipe.seed.to_string()),
-        Fact::new("Device", format!("{} {}", road.device_name, recipe.model.dtype)),
+        Fact::new(
+            "Device",
+            format!("{} {}", road.device_name, recipe.model.dtype),
+        ),
         Fact::new(
             "Exchange",
             format!(
@@ -152,9 +179,13 @@ fn notes(recipe: &RunRecipe) -> Vec<String> {
 fn training(road: &Road<'_>, name: &str) -> Result<Training> {
     let path = road.out.join(losses_file(name));
     let file = File::open(&path).with_context(|| format!("`{}`", path.display()))?;
-    let lines = BufReader::new(file).lines().collect::<Result<Vec<_>, _>>()?;
-    let losses: Vec<Loss> =
-        lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>()?;
+    let lines = BufReader::new(file)
+        .lines()
+        .collect::<Result<Vec<_>, _>>()?;
+    let losses: Vec<Loss> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line))
+        .collect::<Result<_, _>>()?;
     // Means of equal stretches: single steps of small batches are noise.
     let stretch = losses.len().div_ceil(MOST_POINTS).max(1);
     let points = losses
@@ -164,5 +195,8 @@ fn training(road: &Road<'_>, name: &str) -> Result<Training> {
             loss: chunk.iter().map(|loss| loss.loss).sum::<f64>() / chunk.len() as f64,
         })
         .collect();
-    Ok(Training { name: name.to_string(), points })
+    Ok(Training {
+        name: name.to_string(),
+        points,
+    })
 }

@@ -40,14 +40,24 @@ pub(super) fn stages(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
         reads.push(traces::CONTROL);
     }
     if recipe.teacher.fill_below > 0 && own_samples(road)? < recipe.teacher.fill_below {
-        let settings = (recipe.seed, &recipe.protocol, &recipe.prompts, &recipe.teacher.simulated);
+        let settings = (
+            recipe.seed,
+            &recipe.protocol,
+            &recipe.prompts,
+            &recipe.teacher.simulated,
+        );
         let base = road.base_hash();
         let inputs = [problems::FILE, base.as_str()];
         let set = &recipe.traces.leap;
         let name = "simulated traces";
-        let flow = road.stage(name, &(settings, set.groups), &inputs, &[FILL], worked, |road, key| {
-            write_fill(road, name, key)
-        })?;
+        let flow = road.stage(
+            name,
+            &(settings, set.groups),
+            &inputs,
+            &[FILL],
+            worked,
+            |road, key| write_fill(road, name, key),
+        )?;
         if flow == Flow::Stopped {
             return Ok(flow);
         }
@@ -60,19 +70,36 @@ pub(super) fn stages(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
     }
     let settings = (recipe.seed, &recipe.samples, control);
     let inputs = reads.clone();
-    road.stage("samples", &settings, &inputs, &makes, worked, |road, _| select(road, &reads))
+    road.stage("samples", &settings, &inputs, &makes, worked, |road, _| {
+        select(road, &reads)
+    })
 }
 
 fn write_fill(road: &mut Road<'_>, name: &str, key: &str) -> Result<Flow> {
     let groups = road.recipe.traces.leap.groups;
-    traces::write(road, name, FILL, key, TeacherEngine::Simulated, Method::LeapT, groups)
+    traces::write(
+        road,
+        name,
+        FILL,
+        key,
+        TeacherEngine::Simulated,
+        Method::LeapT,
+        groups,
+    )
 }
 
 /// How many samples the teacher's own traces give.
 fn own_samples(road: &Road<'_>) -> Result<usize> {
     let mut account = Accounting::default();
     let all = problems::read(road)?.train;
-    Ok(take(road, traces::LEAP, &all, &road.recipe.samples.select, &mut account)?.len())
+    Ok(take(
+        road,
+        traces::LEAP,
+        &all,
+        &road.recipe.samples.select,
+        &mut account,
+    )?
+    .len())
 }
 
 fn take(
@@ -82,8 +109,10 @@ fn take(
     selection: &Selection,
     account: &mut Accounting,
 ) -> Result<Vec<Sample>> {
-    let by_id: BTreeMap<&str, &Problem> =
-        all.iter().map(|problem| (problem.id.as_str(), problem)).collect();
+    let by_id: BTreeMap<&str, &Problem> = all
+        .iter()
+        .map(|problem| (problem.id.as_str(), problem))
+        .collect();
     let mut taken = BTreeMap::new();
     let mut samples = Vec::new();
     for trace in read_records::<Trace>(&road.out.join(file))? {
@@ -106,7 +135,10 @@ fn select(road: &mut Road<'_>, reads: &[&str]) -> Result<Flow> {
             sample.id = format!("simulated:{}", sample.id);
             leap.push(sample);
         }
-        road.output.step("Accepted", &format!("simulated traces: {}", account.fill.line()));
+        road.output.step(
+            "Accepted",
+            &format!("simulated traces: {}", account.fill.line()),
+        );
     }
     if leap.is_empty() {
         return Err(NothingAccepted(said).into());
@@ -114,7 +146,10 @@ fn select(road: &mut Road<'_>, reads: &[&str]) -> Result<Flow> {
     let mut control = Vec::new();
     if reads.contains(&traces::CONTROL) {
         control = take(road, traces::CONTROL, &all, select, &mut account.control)?;
-        road.output.step("Accepted", &format!("control traces: {}", account.control.line()));
+        road.output.step(
+            "Accepted",
+            &format!("control traces: {}", account.control.line()),
+        );
     }
     let share = recipe.samples.plain_share;
     let plain = (leap.len() as f64 * share / (1.0 - share)).round() as usize;

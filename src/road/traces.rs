@@ -22,19 +22,33 @@ pub(crate) const CONTROL: &str = "traces-control.jsonl";
 
 pub(super) fn stages(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
     let recipe = road.recipe;
-    let sets = [("traces", LEAP, &recipe.traces.leap), ("control traces", CONTROL, &recipe.traces.control)];
+    let sets = [
+        ("traces", LEAP, &recipe.traces.leap),
+        ("control traces", CONTROL, &recipe.traces.control),
+    ];
     for (name, file, set) in sets {
         if set.groups == 0 {
             continue;
         }
         let by = recipe.teacher.engine;
-        let settings = (recipe.seed, &recipe.protocol, &recipe.prompts, &recipe.teacher, set);
+        let settings = (
+            recipe.seed,
+            &recipe.protocol,
+            &recipe.prompts,
+            &recipe.teacher,
+            set,
+        );
         let engine = (by == TeacherEngine::Model).then_some((&recipe.engine, recipe.model.dtype));
         let base = road.base_hash();
         let reads = [problems::FILE, base.as_str()];
-        let flow = road.stage(name, &(settings, engine), &reads, &[file], worked, |road, key| {
-            write(road, name, file, key, by, set.method, set.groups)
-        })?;
+        let flow = road.stage(
+            name,
+            &(settings, engine),
+            &reads,
+            &[file],
+            worked,
+            |road, key| write(road, name, file, key, by, set.method, set.groups),
+        )?;
         if flow == Flow::Stopped {
             return Ok(flow);
         }
@@ -151,6 +165,10 @@ impl Groups<'_> {
             "groups",
             json!({ "stage": self.what, "groups": last.groups, "sampled": last.sampled, "seconds": seconds }),
         );
-        Ok(if ran == Ran::Done { Flow::Done } else { Flow::Stopped })
+        Ok(if ran == Ran::Done {
+            Flow::Done
+        } else {
+            Flow::Stopped
+        })
     }
 }

@@ -32,10 +32,20 @@ pub(crate) struct Loss {
 
 pub(super) fn stages(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
     let recipe = road.recipe;
-    let control = recipe.train.control.as_ref().map(|settings| (Trained::Control, settings));
-    let students = control.into_iter().chain([(Trained::LeapT, &recipe.train.leap_t)]);
+    let control = recipe
+        .train
+        .control
+        .as_ref()
+        .map(|settings| (Trained::Control, settings));
+    let students = control
+        .into_iter()
+        .chain([(Trained::LeapT, &recipe.train.leap_t)]);
     for (student, settings) in students {
-        let file = if student == Trained::Control { samples::CONTROL } else { samples::LEAP };
+        let file = if student == Trained::Control {
+            samples::CONTROL
+        } else {
+            samples::LEAP
+        };
         let (name, base) = (student.name(), road.base_hash());
         let makes = [checkpoint_path(name), losses_file(name)];
         let makes: Vec<&str> = makes.iter().map(String::as_str).collect();
@@ -62,9 +72,20 @@ pub(super) fn from_scratch(
     file: &str,
     key: &str,
 ) -> Result<Flow> {
-    let start = Start::FromScratch { config: Box::new(config), seed: road.recipe.seed };
+    let start = Start::FromScratch {
+        config: Box::new(config),
+        seed: road.recipe.seed,
+    };
     let from = road.tokenizer_folder();
-    train(road, Trained::Base.name(), start, &from, settings, file, key)
+    train(
+        road,
+        Trained::Base.name(),
+        start,
+        &from,
+        settings,
+        file,
+        key,
+    )
 }
 
 fn train(
@@ -124,12 +145,19 @@ fn train(
     if let Some(done) = watch.resumed {
         road.event("resumed", json!({ "training": name, "steps": done }));
     }
-    let Outcome::Done { steps, trained_tokens, .. } = outcome else {
+    let Outcome::Done {
+        steps,
+        trained_tokens,
+        ..
+    } = outcome
+    else {
         return Ok(Flow::Stopped);
     };
     let loss = last.map_or(f64::NAN, |last| last.loss);
     if let Some(progress) = watch.progress.take() {
-        progress.finish(&format!("{steps} steps, {trained_tokens} trained tokens, loss {loss:.3}"));
+        progress.finish(&format!(
+            "{steps} steps, {trained_tokens} trained tokens, loss {loss:.3}"
+        ));
     }
     watch.losses.finish(&road.out.join(losses_file(name)))?;
     if state.exists() {
@@ -162,7 +190,10 @@ impl Watch for Steps<'_> {
             }
             Event::Step(step) => {
                 self.show(step);
-                self.losses.add(Loss { step: step.step as u64, loss: step.loss })
+                self.losses.add(Loss {
+                    step: step.step as u64,
+                    loss: step.loss,
+                })
             }
             Event::PassedOver { .. } | Event::MicroBatch { .. } | Event::Saved { .. } => Ok(()),
         };
@@ -179,7 +210,10 @@ impl Steps<'_> {
         self.last = Some(*step);
         if let Some(progress) = &mut self.progress {
             let rate = step.tokens as f64 / step.seconds.max(1e-9);
-            let more = format!("loss {:.3}, lr {:.1e}, {rate:.0} tokens/s", step.loss, step.lr);
+            let more = format!(
+                "loss {:.3}, lr {:.1e}, {rate:.0} tokens/s",
+                step.loss, step.lr
+            );
             progress.show(step.step as u64, step.of as u64, "steps", &more);
         }
     }
@@ -212,13 +246,17 @@ impl LossLog {
             line.clear();
             bytes += lines.read_line(&mut line)?;
         }
-        self.file.set_len(bytes as u64).context("cannot cut the losses")
+        self.file
+            .set_len(bytes as u64)
+            .context("cannot cut the losses")
     }
 
     fn add(&mut self, loss: Loss) -> Result<()> {
         let mut line = serde_json::to_vec(&loss)?;
         line.push(b'\n');
-        self.file.write_all(&line).context("cannot write the losses")
+        self.file
+            .write_all(&line)
+            .context("cannot write the losses")
     }
 
     fn finish(self, to: &Path) -> Result<()> {

@@ -20,7 +20,9 @@ pub struct Ran {
 
 impl Bench {
     pub fn new() -> Self {
-        Self { folder: TempDir::new().expect("a temporary folder") }
+        Self {
+            folder: TempDir::new().expect("a temporary folder"),
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -35,7 +37,10 @@ impl Bench {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_leap"));
-        command.args(args).current_dir(self.folder.path()).env("NO_COLOR", "1");
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .env("NO_COLOR", "1");
         command
     }
 
@@ -66,8 +71,18 @@ impl Ran {
     /// Exit code 2, the message on stderr, nothing on stdout, and no backtrace.
     #[track_caller]
     pub fn fails(self, message: &str) -> Self {
-        assert_eq!(self.code, Some(2), "stdout {}, stderr {}", self.stdout, self.stderr);
-        assert!(self.stderr.contains(message), "no `{message}` in {}", self.stderr);
+        assert_eq!(
+            self.code,
+            Some(2),
+            "stdout {}, stderr {}",
+            self.stdout,
+            self.stderr
+        );
+        assert!(
+            self.stderr.contains(message),
+            "no `{message}` in {}",
+            self.stderr
+        );
         assert!(self.stderr.contains("error: "), "{}", self.stderr);
         assert!(self.stdout.is_empty(), "{}", self.stdout);
         assert!(!self.stderr.contains("panicked") && !self.stderr.contains("RUST_BACKTRACE"));
@@ -79,7 +94,11 @@ impl Ran {
 #[track_caller]
 pub fn check_error(args: &[&str], message: &str, advice: &str) {
     let ran = Bench::new().leap(args).fails(message);
-    assert!(ran.stderr.contains(advice), "no `{advice}` in {}", ran.stderr);
+    assert!(
+        ran.stderr.contains(advice),
+        "no `{advice}` in {}",
+        ran.stderr
+    );
 }
 
 /// All files of a run that must not depend on when and how often it was interrupted.
@@ -93,7 +112,11 @@ pub fn artefacts(folder: &Path) -> Vec<(String, Vec<u8>)> {
 fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
-        let name = path.strip_prefix(root).expect("below").to_string_lossy().into_owned();
+        let name = path
+            .strip_prefix(root)
+            .expect("below")
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() {
             collect(root, &path, found);
         } else if !["timing.json", "events.jsonl", ".lock"].contains(&name.as_str()) {

@@ -55,7 +55,9 @@ enum Task {
 
 impl Task {
     fn find_in(prompt: &str) -> Option<Self> {
-        Search::find_in(prompt).map(Self::Search).or_else(|| Sum::find_in(prompt).map(Self::Sum))
+        Search::find_in(prompt)
+            .map(Self::Search)
+            .or_else(|| Sum::find_in(prompt).map(Self::Sum))
     }
 
     fn next(&self, written: &str, habits: Habits, draws: &mut Draws<'_>) -> (String, bool) {
@@ -69,12 +71,22 @@ impl Task {
 impl<'a> SimulatedEngine<'a> {
     /// An engine that writes in the ids of `vocab`.
     pub fn new(simulation: Simulation, vocab: &'a dyn Vocab) -> Self {
-        Self { simulation, vocab, paths: BTreeMap::new(), queue: VecDeque::new() }
+        Self {
+            simulation,
+            vocab,
+            paths: BTreeMap::new(),
+            queue: VecDeque::new(),
+        }
     }
 
     /// The name that traces carry for this teacher.
     pub fn name(simulation: &Simulation) -> String {
-        let Simulation { slip, remembers, checks, .. } = simulation;
+        let Simulation {
+            slip,
+            remembers,
+            checks,
+            ..
+        } = simulation;
         let memory = if *remembers { "memory" } else { "no memory" };
         format!("simulated reasoner (slip {slip}, {memory}, {checks} checks)")
     }
@@ -94,12 +106,20 @@ impl<'a> SimulatedEngine<'a> {
                 request.max_tokens,
                 self.simulation.positions
             );
-            return Completion { key, ids: Vec::new(), finish: Finish::Failed(reason) };
+            return Completion {
+                key,
+                ids: Vec::new(),
+                finish: Finish::Failed(reason),
+            };
         }
         let prompt = self.vocab.text(&path.ids[..path.prompt]);
         let Some(problem) = Task::find_in(&prompt) else {
             let reason = "the simulated reasoner knows the families `search` and `sum` only";
-            return Completion { key, ids: Vec::new(), finish: Finish::Failed(reason.into()) };
+            return Completion {
+                key,
+                ids: Vec::new(),
+                finish: Finish::Failed(reason.into()),
+            };
         };
         let written = self.vocab.text(&path.ids[path.prompt..]);
         let (ids, finish) = self.write(&problem, &written, path_len(&self.paths, key), &request);
@@ -117,9 +137,21 @@ impl<'a> SimulatedEngine<'a> {
         request: &Request,
     ) -> (Vec<u32>, Finish) {
         let stream = request.stream.named("reasoner").indexed(position as u64);
-        let mut draws = Draws { stream: &stream, next: 0 };
-        let Simulation { slip, remembers, checks, .. } = self.simulation;
-        let habits = Habits { slip, remembers, checks };
+        let mut draws = Draws {
+            stream: &stream,
+            next: 0,
+        };
+        let Simulation {
+            slip,
+            remembers,
+            checks,
+            ..
+        } = self.simulation;
+        let habits = Habits {
+            slip,
+            remembers,
+            checks,
+        };
         let mut text = written.to_string();
         loop {
             let (piece, ended) = problem.next(&text, habits, &mut draws);
@@ -128,7 +160,8 @@ impl<'a> SimulatedEngine<'a> {
             let stop = first_stop(new, &request.stop.strings);
             let kept = stop.map_or(new, |(_, end)| &new[..end]);
             let mut ids = self.vocab.encode(kept);
-            if ids.len() >= request.max_tokens && (stop.is_none() || ids.len() > request.max_tokens) {
+            if ids.len() >= request.max_tokens && (stop.is_none() || ids.len() > request.max_tokens)
+            {
                 ids.truncate(request.max_tokens);
                 return (ids, Finish::Length);
             }
@@ -149,9 +182,10 @@ fn path_len(paths: &BTreeMap<PathKey, Written>, key: PathKey) -> usize {
 
 /// The stop string that is completed first, and the byte behind it.
 fn first_stop(text: &str, stops: &[String]) -> Option<(usize, usize)> {
-    let ends = stops.iter().enumerate().filter_map(|(index, stop)| {
-        text.find(stop.as_str()).map(|at| (index, at + stop.len()))
-    });
+    let ends = stops
+        .iter()
+        .enumerate()
+        .filter_map(|(index, stop)| text.find(stop.as_str()).map(|at| (index, at + stop.len())));
     ends.min_by_key(|&(index, end)| (end, index))
 }
 

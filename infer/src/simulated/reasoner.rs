@@ -74,7 +74,13 @@ pub(super) fn next(
     match notes.place {
         Place::Summary => (notes.summary() + SUMMARY_CLOSE, false),
         Place::Boxed => (format!(" {}}}", notes.answer(problem, habits, draws)), true),
-        Place::Answer => (format!("\nanswer \\boxed{{ {}}}", notes.answer(problem, habits, draws)), true),
+        Place::Answer => (
+            format!(
+                "\nanswer \\boxed{{ {}}}",
+                notes.answer(problem, habits, draws)
+            ),
+            true,
+        ),
         Place::Heard => (notes.reaction(), false),
         Place::Thought => (notes.thought(problem, habits, draws), false),
     }
@@ -96,11 +102,18 @@ impl Notes {
             notes.own(&rest[..at]);
             if end == Some(at) {
                 let answer = &rest[at..];
-                notes.place =
-                    if answer.ends_with("\\boxed{") { Place::Boxed } else { Place::Answer };
+                notes.place = if answer.ends_with("\\boxed{") {
+                    Place::Boxed
+                } else {
+                    Place::Answer
+                };
                 return notes;
             }
-            let close = if comment == Some(at) { "</comment>" } else { SUMMARY_CLOSE };
+            let close = if comment == Some(at) {
+                "</comment>"
+            } else {
+                SUMMARY_CLOSE
+            };
             let Some(length) = rest[at..].find(close) else {
                 notes.place = Place::Summary;
                 return notes;
@@ -119,7 +132,9 @@ impl Notes {
         }
         for line in text.split('\n') {
             let words: Vec<&str> = line.split(' ').collect();
-            let ["try" | "check", x, _, .., verdict] = words[..] else { continue };
+            let ["try" | "check", x, _, .., verdict] = words[..] else {
+                continue;
+            };
             let Ok(x) = x.parse() else { continue };
             match verdict {
                 "yes" if self.found == Some(x) => self.checks += 1,
@@ -167,7 +182,9 @@ impl Notes {
     fn best_claim(&self) -> Option<u32> {
         let votes = |x: u32| self.claims.iter().filter(|&&claim| claim == x).count();
         let distinct: BTreeSet<u32> = self.claims.iter().copied().collect();
-        distinct.into_iter().max_by_key(|&x| (votes(x), std::cmp::Reverse(x)))
+        distinct
+            .into_iter()
+            .max_by_key(|&x| (votes(x), std::cmp::Reverse(x)))
     }
 
     fn thought(&self, problem: &Search, habits: Habits, draws: &mut Draws<'_>) -> String {
@@ -179,7 +196,10 @@ impl Notes {
         }
         let range = problem.first..=problem.last;
         // What a peer claims is checked like a hit of its own.
-        match self.best_claim().filter(|x| range.contains(x) && !self.tried.contains(x)) {
+        match self
+            .best_claim()
+            .filter(|x| range.contains(x) && !self.tried.contains(x))
+        {
             Some(x) => line("check", problem, x, habits, draws),
             None => {
                 let x = self.candidate(problem, habits, draws);
@@ -191,14 +211,18 @@ impl Notes {
     /// A candidate of the range; one it has not tried, if it remembers and there is one.
     fn candidate(&self, problem: &Search, habits: Habits, draws: &mut Draws<'_>) -> u32 {
         let all: Vec<u32> = (problem.first..=problem.last).collect();
-        let open: Vec<u32> =
-            all.iter().copied().filter(|x| !habits.remembers || !self.tried.contains(x)).collect();
+        let open: Vec<u32> = all
+            .iter()
+            .copied()
+            .filter(|x| !habits.remembers || !self.tried.contains(x))
+            .collect();
         let open = if open.is_empty() { all } else { open };
         open[draws.below(open.len())]
     }
 
     fn answer(&self, problem: &Search, habits: Habits, draws: &mut Draws<'_>) -> u32 {
-        self.found.unwrap_or_else(|| self.candidate(problem, habits, draws))
+        self.found
+            .unwrap_or_else(|| self.candidate(problem, habits, draws))
     }
 }
 

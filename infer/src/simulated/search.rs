@@ -82,7 +82,9 @@ impl Serialize for Op {
 
 impl<'de> Deserialize<'de> for Op {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(from)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -114,12 +116,15 @@ impl Search {
 
     /// Candidates that solve it, ascending; a well-made problem has exactly one.
     pub fn solutions(&self) -> Vec<u32> {
-        (self.first..=self.last).filter(|&x| self.chain(x).last() == Some(&self.target)).collect()
+        (self.first..=self.last)
+            .filter(|&x| self.chain(x).last() == Some(&self.target))
+            .collect()
     }
 
     /// Finds and reads a problem anywhere in `text`.
     pub fn find_in(text: &str) -> Option<Self> {
-        text.match_indices(OPENING).find_map(|(at, _)| Self::parse(&text[at + OPENING.len()..]))
+        text.match_indices(OPENING)
+            .find_map(|(at, _)| Self::parse(&text[at + OPENING.len()..]))
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -130,7 +135,10 @@ impl Search {
         let problem = Self {
             first: first.parse().ok()?,
             last: last.parse().ok()?,
-            ops: ops.split(' ').map(|op| op.parse().ok()).collect::<Option<_>>()?,
+            ops: ops
+                .split(' ')
+                .map(|op| op.parse().ok())
+                .collect::<Option<_>>()?,
             target: target.parse().ok()?,
             modulus: modulus.trim_end().parse().ok()?,
         };

@@ -20,7 +20,9 @@ impl Sum {
         let (_, rest) = text.rsplit_once("What is ")?;
         let (terms, _) = rest.split_once('?')?;
         let terms: Option<Vec<u32>> = terms.split(" + ").map(|term| term.parse().ok()).collect();
-        terms.filter(|terms| terms.len() >= 2).map(|terms| Self { terms })
+        terms
+            .filter(|terms| terms.len() >= 2)
+            .map(|terms| Self { terms })
     }
 
     /// The answer.
@@ -29,25 +31,43 @@ impl Sum {
     }
 
     /// The next piece of text behind `written`; `true` if the text ends with it.
-    pub(super) fn next(&self, written: &str, habits: Habits, draws: &mut Draws<'_>) -> (String, bool) {
+    pub(super) fn next(
+        &self,
+        written: &str,
+        habits: Habits,
+        draws: &mut Draws<'_>,
+    ) -> (String, bool) {
         let open = written.rfind(SUMMARY_OPEN) > written.rfind(SUMMARY_CLOSE);
         let (steps, sum) = self.steps(written);
         if open {
-            return (format!(" I have added {steps} terms and get {sum}. {SUMMARY_CLOSE}"), false);
+            return (
+                format!(" I have added {steps} terms and get {sum}. {SUMMARY_CLOSE}"),
+                false,
+            );
         }
         match written.rfind(THINK_CLOSE) {
             _ if written.ends_with("\\boxed{") => return (format!("{sum}}}."), true),
             Some(_) => return (format!("\n\nThe answer is \\boxed{{{sum}}}."), true),
             None => {}
         }
-        let break_before = if written.is_empty() || written.ends_with('\n') { "" } else { "\n\n" };
+        let break_before = if written.is_empty() || written.ends_with('\n') {
+            ""
+        } else {
+            "\n\n"
+        };
         if steps == self.terms.len() {
             // Without an open thought there is nothing to close: the answer follows at once.
             return (format!("{break_before}{THINK_CLOSE}"), false);
         }
         let term = self.terms[steps];
         let slip = u64::from(draws.chance(habits.slip));
-        (format!("{break_before}{sum} + {term} = {}\n\n", sum + u64::from(term) + slip), false)
+        (
+            format!(
+                "{break_before}{sum} + {term} = {}\n\n",
+                sum + u64::from(term) + slip
+            ),
+            false,
+        )
     }
 
     /// Terms added so far and their sum, from its own lines `42 + 8 = 50`.
@@ -55,8 +75,12 @@ impl Sum {
         let mut done = (1, self.terms.first().map_or(0, |&term| u64::from(term)));
         for line in written.lines() {
             let words: Vec<&str> = line.split(' ').collect();
-            let ["=", value] = words[words.len().saturating_sub(2)..] else { continue };
-            let [sum, "+", term, ..] = words[..] else { continue };
+            let ["=", value] = words[words.len().saturating_sub(2)..] else {
+                continue;
+            };
+            let [sum, "+", term, ..] = words[..] else {
+                continue;
+            };
             let next = self.terms.get(done.0).map(u32::to_string);
             if sum == done.1.to_string() && next.as_deref() == Some(term) {
                 done = (done.0 + 1, value.parse().unwrap_or(done.1));
