@@ -1,6 +1,7 @@
 //! Checkpoint folders: what is written reads back.
 
 #![expect(
+    clippy::print_stderr,
     clippy::unwrap_used,
     reason = "tests fail on files that cannot be read"
 )]

@@ -7,35 +7,35 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// A temporary folder in which `leap` is run.
-pub struct Bench {
+pub(crate) struct Bench {
     folder: TempDir,
 }
 
 /// What a run of `leap` left.
-pub struct Ran {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             folder: TempDir::new().expect("a temporary folder"),
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder");
         std::fs::write(path, text).expect("the file");
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_leap"));
         command
             .args(args)
@@ -44,7 +44,7 @@ impl Bench {
         command
     }
 
-    pub fn leap(&self, args: &[&str]) -> Ran {
+    pub(crate) fn leap(&self, args: &[&str]) -> Ran {
         let output = self.command(args).output().expect("leap starts");
         Ran {
             code: output.status.code(),
@@ -54,7 +54,7 @@ impl Bench {
     }
 
     /// Starts `leap` and lets it run.
-    pub fn start(&self, args: &[&str]) -> Child {
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
         let mut command = self.command(args);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().expect("leap starts")
@@ -63,14 +63,14 @@ impl Bench {
 
 impl Ran {
     #[track_caller]
-    pub fn succeeds(self) -> Self {
+    pub(crate) fn succeeds(self) -> Self {
         assert_eq!(self.code, Some(0), "{}", self.stderr);
         self
     }
 
     /// Exit code 2, the message on stderr, nothing on stdout, and no backtrace.
     #[track_caller]
-    pub fn fails(self, message: &str) -> Self {
+    pub(crate) fn fails(self, message: &str) -> Self {
         assert_eq!(
             self.code,
             Some(2),
@@ -92,7 +92,7 @@ impl Ran {
 
 /// `leap` with these arguments fails with this message and this advice.
 #[track_caller]
-pub fn check_error(args: &[&str], message: &str, advice: &str) {
+pub(crate) fn check_error(args: &[&str], message: &str, advice: &str) {
     let ran = Bench::new().leap(args).fails(message);
     assert!(
         ran.stderr.contains(advice),
@@ -102,7 +102,7 @@ pub fn check_error(args: &[&str], message: &str, advice: &str) {
 }
 
 /// All files of a run that must not depend on when and how often it was interrupted.
-pub fn artefacts(folder: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn artefacts(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     collect(folder, folder, &mut found);
     found.sort();

@@ -89,7 +89,7 @@ pub(super) fn write_shard(
 /// The bytes of a weight as they are stored.
 fn bytes(parameter: &Parameter, stored: TensorType) -> Result<Vec<u8>, CheckpointError> {
     let values = parameter.data().try_into_vec_as::<f32>();
-    let values = values.expect("the data was converted to f32");
+    let values = values.expect("float data converts to f32");
     // Rounding to fewer bits can make an infinity of a large value.
     let rounded = |value: f32| match stored {
         TensorType::F32 => value,

@@ -3,8 +3,7 @@
 //! The order of every sum depends on the text alone, so that neither the other texts of a batch
 //! nor how a text was cut into steps changes a bit.
 
-use super::attention::highest;
-use super::exp::exponentials;
+use super::exp::{exponentials, highest};
 use super::tile::{LANES, MAX_ROWS, Operands, PANEL, Right, max_vectors, tile};
 use crate::kv_cache::{BLOCK, Sizes, Text};
 

@@ -4,8 +4,8 @@
 use std::arch::x86_64::__m256;
 
 use super::elementwise::fold;
-use super::multiply_add;
 use super::tile::LANES;
+use super::{multiply_add, multiversion};
 
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 // ln 2 in two parts, the first exact in few bits, so that k * LN2_HIGH is exact.
@@ -50,6 +50,26 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<FMA>(-x))
+}
+
+multiversion! {
+    /// The largest element.
+    pub(crate) fn highest(row: &[f32]) -> f32 = highest_body
+}
+
+#[inline(always)]
+fn highest_body<const FMA: bool>(row: &[f32]) -> f32 {
+    let mut highest = [f32::NEG_INFINITY; LANES];
+    let (whole, tail) = row.as_chunks::<LANES>();
+    for chunk in whole {
+        for (high, x) in highest.iter_mut().zip(chunk) {
+            *high = if *x > *high { *x } else { *high };
+        }
+    }
+    for (high, x) in highest.iter_mut().zip(tail) {
+        *high = if *x > *high { *x } else { *high };
+    }
+    highest.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// Replaces each `x` by `e^(scale * x - shift)` and returns their sum: 8 lanes, then the lanes.

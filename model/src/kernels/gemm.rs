@@ -34,7 +34,7 @@ pub(crate) enum Start<'a> {
 
 impl Start<'_> {
     /// The start of the result's rows from `first` on.
-    fn from_row(self, first: usize, c_row: usize) -> Self {
+    fn at_row(self, first: usize, c_row: usize) -> Self {
         match self {
             Self::Rows(rows) => Self::Rows(&rows[first * c_row..]),
             other => other,
@@ -72,7 +72,7 @@ pub(crate) fn product_parallel(
                 let first = chunk * rows;
                 if first < a.rows {
                     let a = a.row_range(first, rows.min(a.rows - first));
-                    product(a, b, c, c_row, start.from_row(first, c_row));
+                    product(a, b, c, c_row, start.at_row(first, c_row));
                 }
             });
         return;
@@ -236,7 +236,7 @@ fn panel_range(
             let start = if inner > 0 {
                 Start::Current
             } else {
-                start.from_row(row, c_row)
+                start.at_row(row, c_row)
             };
             block_product(
                 part,

@@ -3,8 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::attention::highest;
-use super::exp::exponentials;
+use super::exp::{exponentials, highest};
 use super::gemm::{Start, product_parallel, product_transposed_left};
 use super::multiversion;
 use super::panels::{Matrix, Panels};

@@ -226,10 +226,10 @@ fn pack_panel(b: Matrix<'_>, first: usize, panel: &mut [f32]) {
     }
 }
 
-/// `to[c][r] = from[r][c]` for 8 rows and columns, rows of `from_row` and `to_row` elements.
+/// `to[c][r] = from[r][c]` for 8 rows and columns, rows of `at_row` and `to_row` elements.
 #[inline]
-fn transpose_square(from: &[f32], from_row: usize, to: &mut [f32], to_row: usize) {
-    assert!(from.len() >= 7 * from_row + LANES && to.len() >= 7 * to_row + LANES);
+fn transpose_square(from: &[f32], at_row: usize, to: &mut [f32], to_row: usize) {
+    assert!(from.len() >= 7 * at_row + LANES && to.len() >= 7 * to_row + LANES);
     #[cfg(target_arch = "x86_64")]
     if super::wide_vectors() {
         #[expect(
@@ -237,11 +237,11 @@ fn transpose_square(from: &[f32], from_row: usize, to: &mut [f32], to_row: usize
             reason = "vector loads; the processor was just seen to have AVX2"
         )]
         // SAFETY: the assertion above covers all loads and stores.
-        return unsafe { avx2_square(from.as_ptr(), from_row, to.as_mut_ptr(), to_row) };
+        return unsafe { avx2_square(from.as_ptr(), at_row, to.as_mut_ptr(), to_row) };
     }
     for r in 0..LANES {
         for c in 0..LANES {
-            to[c * to_row + r] = from[r * from_row + c];
+            to[c * to_row + r] = from[r * at_row + c];
         }
     }
 }
@@ -249,14 +249,14 @@ fn transpose_square(from: &[f32], from_row: usize, to: &mut [f32], to_row: usize
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vector loads from strided rows")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2_square(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+unsafe fn avx2_square(from: *const f32, at_row: usize, to: *mut f32, to_row: usize) {
     use std::arch::x86_64::{
         _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
         _mm256_unpackhi_ps, _mm256_unpacklo_ps,
     };
     // SAFETY: the caller vouches for 8 rows of 8 elements on both sides.
     unsafe {
-        let row = |r: usize| _mm256_loadu_ps(from.add(r * from_row));
+        let row = |r: usize| _mm256_loadu_ps(from.add(r * at_row));
         let mut quads = [row(0); 8];
         for pair in 0..4 {
             let (a, b) = (row(2 * pair), row(2 * pair + 1));
@@ -280,6 +280,64 @@ unsafe fn avx2_square(from: *const f32, from_row: usize, to: *mut f32, to_row: u
             let high = _mm256_permute2f128_ps::<0x31>(quads[c], quads[4 + c]);
             _mm256_storeu_ps(to.add(c * to_row), low);
             _mm256_storeu_ps(to.add((4 + c) * to_row), high);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::gemm::{Start, product};
+
+    /// Values with few bits: exact as bfloat16.
+    fn values(count: usize) -> Vec<f32> {
+        (0..count)
+            .map(|i| ((i * 7919) % 255) as f32 / 64.0 - 2.0)
+            .collect()
+    }
+
+    fn times(a: Matrix<'_>, b: &Panels) -> Vec<f32> {
+        let mut c = vec![0.0; a.rows * b.cols()];
+        product(a, b, &mut c, b.cols(), Start::Zero);
+        c
+    }
+
+    #[test]
+    fn narrowed_panels_change_no_bit() {
+        for (rows, inner, cols) in [(1, 5, 3), (1, 300, 130), (8, 64, 48), (13, 31, 17)] {
+            let (left, right) = (values(rows * inner), values(cols * inner));
+            let a = Matrix::new(&left, rows, inner);
+            let b = Matrix::new(&right, cols, inner).transposed();
+            let plain = times(a, &Panels::pack(b));
+            let narrowed = Panels::pack(b).narrowed();
+            assert!(!narrowed.halves.is_empty());
+            assert_eq!(times(a, &narrowed), plain);
+        }
+    }
+
+    #[test]
+    fn values_of_full_precision_are_not_narrowed() {
+        let values = [1.0, 0.1, 2.0];
+        let panels = Panels::pack(Matrix::new(&values, 1, 3)).narrowed();
+        assert!(panels.halves.is_empty());
+    }
+
+    #[test]
+    fn side_by_side_is_the_columns_of_each() {
+        let values = values(7 * 60);
+        for widths in [[16, 32, 5], [5, 16, 20]] {
+            let mut first = 0;
+            let parts: Vec<_> = widths
+                .iter()
+                .map(|width| {
+                    let part = Matrix::new(&values, 7, 60).col_range(first, *width);
+                    first += width;
+                    part
+                })
+                .collect();
+            let whole = Matrix::new(&values, 7, 60).col_range(0, first);
+            let packed = Panels::pack_side_by_side(&parts);
+            assert_eq!(packed.data, Panels::pack(whole).data);
         }
     }
 }

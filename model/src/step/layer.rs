@@ -1,0 +1,126 @@
+//! One layer over the new tokens of a group of rows.
+//!
+//! Legend: N new tokens, d width, H query heads, K key-value heads, D head size, m inner width of
+//! the MLP.
+
+use rayon::prelude::*;
+
+use super::weights::PreparedLayer;
+use super::{Threads, Work};
+use crate::kernels::decode::{Scratch, attend};
+use crate::kernels::elementwise::{rms_norm_rows, rotate, swiglu};
+use crate::kernels::gemm::{Start, product, product_parallel};
+use crate::kernels::panels::{Matrix, Panels};
+use crate::kv_cache::Sizes;
+use crate::rope::RopeTable;
+
+/// One new token: its row in the group and its position in the text.
+#[derive(Clone, Copy)]
+pub(super) struct Token {
+    pub(super) row: usize,
+    pub(super) position: usize,
+}
+
+/// What a group shares over the layers.
+pub(super) struct Pass<'a, 'b> {
+    pub(super) works: &'a mut [Work<'b>],
+    pub(super) tokens: &'a [Token],
+    pub(super) sizes: &'a Sizes,
+    pub(super) table: &'a RopeTable,
+    pub(super) threads: Threads,
+    pub(super) eps: f32,
+}
+
+pub(super) fn multiply(x: &[f32], panels: &Panels, threads: Threads) -> Vec<f32> {
+    let rows = x.len() / panels.inner();
+    let mut y = vec![0.0; rows * panels.cols()];
+    multiply_into(x, panels, threads, &mut y, Start::Zero);
+    y
+}
+
+fn multiply_into(x: &[f32], panels: &Panels, threads: Threads, y: &mut [f32], start: Start<'_>) {
+    let matrix = Matrix::new(x, x.len() / panels.inner(), panels.inner());
+    match threads {
+        Threads::One => product(matrix, panels, y, panels.cols(), start),
+        Threads::All => product_parallel(matrix, panels, y, panels.cols(), start),
+    }
+}
+
+impl PreparedLayer {
+    /// One layer, added to `hidden` (`[N, d]`).
+    pub(super) fn run(&self, index: usize, hidden: &mut [f32], d: usize, pass: &mut Pass<'_, '_>) {
+        let mut x = vec![0.0; hidden.len()];
+        rms_norm_rows(hidden, &self.input_norm, pass.eps, &mut x);
+        let mixed = self.attention(index, &x, pass); // [N, H * D]
+        multiply_into(&mixed, &self.output, pass.threads, hidden, Start::Current);
+        rms_norm_rows(hidden, &self.mlp_norm, pass.eps, &mut x);
+        let both = multiply(&x, &self.gate_up, pass.threads); // [N, 2 m]
+        let m = self.gate_up.cols() / 2;
+        let mut inner = vec![0.0; hidden.len() / d * m];
+        for (both, inner) in both.chunks_exact(2 * m).zip(inner.chunks_exact_mut(m)) {
+            let (gate, up) = both.split_at(m);
+            swiglu(gate, up, inner);
+        }
+        multiply_into(&inner, &self.down, pass.threads, hidden, Start::Current);
+    }
+
+    /// Appends keys and values of the new tokens, then lets each attend to its own text.
+    fn attention(&self, index: usize, x: &[f32], pass: &mut Pass<'_, '_>) -> Vec<f32> {
+        let Pass { sizes, table, .. } = *pass;
+        let dim = sizes.dim;
+        let kv_width = sizes.kv_heads * dim;
+        let width = self.qkv.cols(); // (H + 2 K) * D
+        let q_width = width - 2 * kv_width;
+        let mut qkv = vec![0.0; pass.tokens.len() * width];
+        let start = match self.qkv_bias.as_slice() {
+            [] => Start::Zero,
+            bias => Start::Bias(bias),
+        };
+        multiply_into(x, &self.qkv, pass.threads, &mut qkv, start);
+        let half = dim / 2;
+        let mut normed = vec![0.0; dim];
+        for (token, row) in pass.tokens.iter().zip(qkv.chunks_exact_mut(width)) {
+            let at = token.position * half;
+            let (cos, sin) = (&table.cos[at..at + half], &table.sin[at..at + half]);
+            let (q, kv) = row.split_at_mut(q_width);
+            let (k, v) = kv.split_at_mut(kv_width);
+            for (heads, norm) in [(q, &self.query_norm), (&mut *k, &self.key_norm)] {
+                for head in heads.chunks_exact_mut(dim) {
+                    if let Some(norm) = norm {
+                        rms_norm_rows(head, norm, pass.eps, &mut normed);
+                        head.copy_from_slice(&normed);
+                    }
+                    rotate(head, cos, sin);
+                }
+            }
+            let text = &mut pass.works[token.row].text;
+            for (head, (k, v)) in k.chunks_exact(dim).zip(v.chunks_exact(dim)).enumerate() {
+                text.write(sizes, (index, head), token.position, k, v);
+            }
+        }
+        let mut mixed = vec![0.0; pass.tokens.len() * q_width];
+        let works = &*pass.works;
+        let one = |scratch: &mut Scratch, ((token, qkv), out): ((&Token, &[f32]), &mut [f32])| {
+            let (text, seen) = (&works[token.row].text, token.position + 1);
+            attend(text, sizes, index, seen, &qkv[..q_width], out, scratch);
+        };
+        match pass.threads {
+            Threads::One => {
+                let mut scratch = Scratch::default();
+                pass.tokens
+                    .iter()
+                    .zip(qkv.chunks_exact(width))
+                    .zip(mixed.chunks_exact_mut(q_width))
+                    .for_each(|item| one(&mut scratch, item));
+            }
+            Threads::All => pass
+                .tokens
+                .par_iter()
+                .zip(qkv.par_chunks_exact(width))
+                .zip(mixed.par_chunks_exact_mut(q_width))
+                .with_min_len(4)
+                .for_each_init(Scratch::default, one),
+        }
+        mixed
+    }
+}
