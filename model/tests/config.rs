@@ -138,6 +138,24 @@ fn rope_of_both_layouts() {
     assert_eq!(parse(&qwen2(plain)).rope_theta, 1e6);
 }
 
+/// The committed files are what transformers 5 writes for its own configs.
+#[test]
+fn configs_that_transformers_wrote_are_read() {
+    let qwen2 = parse(include_str!("golden/config/qwen2.json"));
+    assert_eq!(
+        (qwen2.architecture, qwen2.rope_theta),
+        (Architecture::Qwen2, 10_000.0)
+    );
+    let qwen3 = parse(include_str!("golden/config/qwen3.json"));
+    assert_eq!(
+        (qwen3.rope_theta, qwen3.head_dim, qwen3.tie_word_embeddings),
+        (1e6, 32, true)
+    );
+    let llama = parse(include_str!("golden/config/llama3.json"));
+    assert_eq!(llama.rope_theta, 5e5);
+    assert_eq!(llama.rope_scaling.map(|scaling| scaling.factor), Some(8.0));
+}
+
 #[test]
 fn what_is_not_computed_is_refused_by_name() {
     for (changes, words) in [

@@ -43,7 +43,7 @@ fn indent(
     blank: Option<bool>,
     arguments: Kwargs,
 ) -> Result<String, Error> {
-    let width = width.or(arguments.get("width")?).unwrap_or(4);
+    let width = width_within_limit(width.or(arguments.get("width")?).unwrap_or(4))?;
     let first = first.or(arguments.get("first")?).unwrap_or(false);
     let blank = blank.or(arguments.get("blank")?).unwrap_or(false);
     arguments.assert_all_used()?;
@@ -60,6 +60,17 @@ fn indent(
         }
     });
     Ok(lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// Wider indentation than anyone writes is an attack on the memory.
+fn width_within_limit(width: usize) -> Result<usize, Error> {
+    if width > 100 {
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "more than 100 spaces of indentation",
+        ));
+    }
+    Ok(width)
 }
 
 /// Templates that put a date into a prompt get this one, the day that Llama 3's own template falls

@@ -6,6 +6,7 @@ use minijinja::{Error, ErrorKind, Value};
 
 pub(super) fn tojson(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = arguments.get("indent")?;
+    let indent = indent.map(super::width_within_limit).transpose()?;
     let sort_keys = arguments.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     let ensure_ascii = arguments
         .get::<Option<bool>>("ensure_ascii")?
