@@ -49,7 +49,8 @@ impl Decoder {
     ///
     /// Rows may hold any number of ids: a prompt, an injected text and single tokens go together.
     /// The logits of a row depend on its own text alone, to the bit: not on the other rows, on
-    /// their number or order, on how the text was cut into steps, or on the number of threads.
+    /// their number or order, on how the text was cut into steps, or on the number of threads. On
+    /// the CPU they are the bits that [`Decoder::hidden`] and [`Decoder::logits`] give for it.
     ///
     /// The first step of a cache packs the decoder's weights for this purpose; the cache keeps
     /// them, and packs anew when it meets other weights.

@@ -1,4 +1,5 @@
-//! Writing text in steps computes what reading it whole does, and rows never touch each other.
+//! Writing text in steps computes the bits that reading it whole does, and rows never touch each
+//! other.
 
 #![expect(clippy::unwrap_used, reason = "a test fails on what cannot be had")]
 
@@ -56,11 +57,11 @@ fn text(length: usize, seed: u32) -> Vec<u32> {
 }
 
 #[track_caller]
-fn check_near(found: &[f32], expected: &[f32]) {
+fn check_same(found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len());
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         assert!(
-            (found - expected).abs() < 2e-5,
+            found.to_bits() == expected.to_bits(),
             "[{index}]: {found}, expected {expected}"
         );
     }
@@ -112,7 +113,7 @@ proptest! {
                     let found = step(&decoder, &mut cache, *slot, &new);
                     ids.extend(&new);
                     let expected = whole(&decoder, ids);
-                    check_near(&found, &expected[expected.len() - found.len()..]);
+                    check_same(&found, &expected[expected.len() - found.len()..]);
                 }
                 Action::Fork(index) => {
                     let (slot, ids) = texts[index % texts.len()].clone();
@@ -228,8 +229,8 @@ fn a_fork_shares_memory_and_then_goes_its_own_way() {
     let b = step(&decoder, &mut cache, second, &text(5, 3));
     let joined = |tail: Vec<u32>| [text(96, 1), tail].concat();
     let rest = 96 * VOCABULARY;
-    check_near(&a, &whole(&decoder, &joined(text(5, 2)))[rest..]);
-    check_near(&b, &whole(&decoder, &joined(text(5, 3)))[rest..]);
+    check_same(&a, &whole(&decoder, &joined(text(5, 2)))[rest..]);
+    check_same(&b, &whole(&decoder, &joined(text(5, 3)))[rest..]);
     // Three full blocks are shared, the fourth exists twice.
     assert_eq!(cache.bytes(), before / 3 * 5);
     cache.close(first);
@@ -252,7 +253,7 @@ fn a_cache_notices_new_weights() {
     cache.truncate(slot, 0);
     let new = step(&changed, &mut cache, slot, &ids);
     assert_ne!(old, new);
-    check_near(&new, &whole(&changed, &ids));
+    check_same(&new, &whole(&changed, &ids));
 }
 
 /// Gradients of the summed hidden states, in checkpoint order.

@@ -1,7 +1,7 @@
 //! Attention of new tokens over the cached keys and values of one text.
 //!
-//! The order of every sum depends on the text alone, so that neither the other texts of a batch
-//! nor how a text was cut into steps changes a bit.
+//! The order of every sum depends on the text alone, and is that of `attention`, so that neither
+//! the other texts of a batch nor how a text was cut into steps changes a bit.
 
 use super::exp::{exponentials, highest};
 use super::tile::{LANES, MAX_ROWS, Operands, PANEL, Right, max_vectors, tile};
@@ -12,6 +12,7 @@ use crate::kv_cache::{BLOCK, Sizes, Text};
 pub(crate) struct Scratch {
     queries: Vec<f32>,
     scores: Vec<f32>,
+    inverses: Vec<f32>,
     out: Vec<f32>,
 }
 
@@ -52,13 +53,19 @@ pub(crate) fn attend(
             padded,
         };
         work.scores(&scratch.queries, &mut scratch.scores);
+        scratch.inverses.clear();
         for scores in scratch.scores.chunks_exact_mut(row).take(group) {
-            softmax(&mut scores[..seen], scale);
+            let shift = highest(&scores[..seen]) * scale;
+            let sum = exponentials(&mut scores[..seen], scale, shift);
+            scratch.inverses.push(1.0 / sum);
         }
         work.mix(&scratch.scores, &mut scratch.out);
         let heads = out[range].chunks_exact_mut(sizes.dim);
-        for (out, mixed) in heads.zip(scratch.out.chunks_exact(padded)) {
-            out.copy_from_slice(&mixed[..sizes.dim]);
+        let mixed = scratch.out.chunks_exact(padded).zip(&scratch.inverses);
+        for (out, (mixed, inverse)) in heads.zip(mixed) {
+            for (out, mixed) in out.iter_mut().zip(mixed) {
+                *out = mixed * inverse;
+            }
         }
     }
 }
@@ -164,11 +171,4 @@ impl Work<'_> {
             }
         }
     }
-}
-
-/// Softmax of `scale * score`.
-fn softmax(scores: &mut [f32], scale: f32) {
-    let shift = highest(scores) * scale;
-    let inverse = 1.0 / exponentials(scores, scale, shift);
-    scores.iter_mut().for_each(|score| *score *= inverse);
 }
