@@ -90,32 +90,54 @@ pub(super) fn write_shard(
 fn bytes(parameter: &Parameter, stored: TensorType) -> Result<Vec<u8>, CheckpointError> {
     let values = parameter.data().try_into_vec_as::<f32>();
     let values = values.expect("float data converts to f32");
-    // Rounding to fewer bits can make an infinity of a large value.
-    let rounded = |value: f32| match stored {
-        TensorType::F32 => value,
-        TensorType::F16 => f16::from_f32(value).to_f32(),
-        TensorType::Bf16 => bf16::from_f32(value).to_f32(),
+    let bytes = match stored {
+        TensorType::F32 => narrow(&values, |value| (value.to_le_bytes(), value)),
+        TensorType::F16 => narrow(&values, |value| {
+            let short = f16::from_f32(value);
+            (short.to_le_bytes(), short.to_f32())
+        }),
+        TensorType::Bf16 => narrow(&values, |value| {
+            let short = bf16::from_f32(value);
+            (short.to_le_bytes(), short.to_f32())
+        }),
     };
-    let broken = values
-        .par_iter()
-        .position_first(|value| !rounded(*value).is_finite());
-    if let Some(element) = broken {
-        let (name, value) = (parameter.name.clone(), rounded(values[element]));
-        return Err(CheckpointError::NotFinite {
-            name,
-            element,
-            value,
-        });
-    }
-    let mut bytes = Vec::with_capacity(values.len() * stored.bytes());
-    for value in values {
-        match stored {
-            TensorType::F32 => bytes.extend(value.to_le_bytes()),
-            TensorType::F16 => bytes.extend(f16::from_f32(value).to_le_bytes()),
-            TensorType::Bf16 => bytes.extend(bf16::from_f32(value).to_le_bytes()),
+    bytes.map_err(|(element, value)| CheckpointError::NotFinite {
+        name: parameter.name.clone(),
+        element,
+        value,
+    })
+}
+
+/// Values converted at a time.
+const CHUNK: usize = 1 << 14;
+
+/// All values as bytes, or the first one that is not finite and its index. `convert` also gives the
+/// value that the bytes stand for: rounding to fewer bits can make an infinity of a large value.
+fn narrow<const N: usize>(
+    values: &[f32],
+    convert: impl Fn(f32) -> ([u8; N], f32) + Sync,
+) -> Result<Vec<u8>, (usize, f32)> {
+    let mut bytes = vec![0_u8; values.len() * N];
+    let (numbers, _) = bytes.as_chunks_mut::<N>();
+    let parts = numbers
+        .par_chunks_mut(CHUNK)
+        .zip(values.par_chunks(CHUNK))
+        .enumerate();
+    let broken = parts.filter_map(|(part, (numbers, values))| {
+        let mut finite = true;
+        for (number, value) in numbers.iter_mut().zip(values) {
+            let (converted, rounded) = convert(*value);
+            *number = converted;
+            finite &= rounded.is_finite();
         }
+        let rounded = |value: &f32| convert(*value).1;
+        let first = (!finite).then(|| values.iter().position(|v| !rounded(v).is_finite()))??;
+        Some((part * CHUNK + first, rounded(&values[first])))
+    });
+    match broken.min_by_key(|(element, _)| *element) {
+        Some(broken) => Err(broken),
+        None => Ok(bytes),
     }
-    Ok(bytes)
 }
 
 fn stored_bytes(stored: TensorType, shape: &[usize]) -> u64 {

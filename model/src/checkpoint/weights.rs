@@ -314,15 +314,13 @@ fn each<const N: usize>(
     let mut values = vec![0.0_f32; numbers.len()];
     let parts = values.par_chunks_mut(CHUNK).zip(numbers.par_chunks(CHUNK));
     let broken = parts.enumerate().filter_map(|(part, (values, numbers))| {
-        // Infinities and NaNs have all bits of the exponent set. Adding the check to the conversion
-        // without a branch lets both be done on several values at once.
-        const EXPONENT: u32 = 0x7F80_0000;
-        let mut broken = false;
+        // Without a branch, several values are converted and checked at once.
+        let mut finite = true;
         for (slot, number) in values.iter_mut().zip(numbers) {
             *slot = value(*number);
-            broken |= slot.to_bits() & EXPONENT == EXPONENT;
+            finite &= slot.is_finite();
         }
-        let first = broken.then(|| values.iter().position(|value| !value.is_finite()))??;
+        let first = (!finite).then(|| values.iter().position(|value| !value.is_finite()))??;
         Some((part * CHUNK + first, values[first]))
     });
     match broken.min_by_key(|(element, _)| *element) {

@@ -1,8 +1,8 @@
 //! The decoder's operations on tensors.
 //!
 //! Each operation has two forms with the same meaning: a fused one on the CPU backend, with a
-//! hand-written backward pass ([`backend`]), and a plain one made of Burn's own operations
-//! ([`reference`]), which runs on every other backend and is what the tests compare against.
+//! hand-written backward pass (`backend`), and a plain one made of Burn's own operations
+//! (`reference`), which runs on every other backend and is what the tests compare against.
 //! The caller never chooses: the device of the tensors does.
 //!
 //! Legend: T tokens of a packed batch, d width, V vocabulary, H query heads, K key-value heads,
