@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use data_gen::samples::Selection;
 use data_gen::synthetic::{SearchFamily, SumFamily};
 use infer::local::LocalSettings;
 use infer::simulated::Simulation;
+use model::config::{Architecture, ModelConfig};
 use model::device::Dtype;
 use protocol::{Method, PromptSet, Router, Sampling, Settings, Similarity};
 use serde::{Deserialize, Serialize};
@@ -248,6 +250,63 @@ impl Trained {
     }
 }
 
+impl Scratch {
+    /// The model's shape with a tokenizer of `vocab_size` ids, of which `eos` end a text.
+    ///
+    /// Heads are taken as at least 1, so that a recipe that has none reaches its check.
+    pub(crate) fn config(&self, vocab_size: usize, eos: &[u32]) -> ModelConfig {
+        ModelConfig {
+            architecture: Architecture::Qwen2,
+            vocab_size,
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            num_hidden_layers: self.layers,
+            num_attention_heads: self.heads,
+            num_key_value_heads: self.kv_heads,
+            head_dim: self.hidden_size / self.heads.max(1),
+            rms_norm_eps: 1e-6,
+            rope_theta: self.rope_theta,
+            rope_scaling: None,
+            max_position_embeddings: self.positions,
+            tie_word_embeddings: true,
+            attention_bias: true,
+            qk_norm: false,
+            bos_token_id: None,
+            eos_token_id: eos.to_vec(),
+            initializer_range: self.initializer_range,
+        }
+    }
+
+    /// Checks what can be known before anything is computed.
+    fn check(&self) -> anyhow::Result<()> {
+        let fault = |message: &str, hint: &str| Err(Fault::new(message, hint).into());
+        self.config(self.vocab_size, &[])
+            .validate()
+            .context("`model.scratch` describes no model")?;
+        if !self.hidden_size.is_multiple_of(self.heads) {
+            return fault(
+                "`model.scratch.hidden_size` is no multiple of `model.scratch.heads`",
+                "each head gets an equal part of the width",
+            );
+        }
+        let [least, most] = self.thought_tokens;
+        if least == 0 || least > most {
+            return fault(
+                "`model.scratch.thought_tokens` must be two numbers, the first at least 1 and not \
+                 above the second",
+                "[30, 230] draws budgets between 30 and 230 tokens",
+            );
+        }
+        if self.groups == 0 || self.samples.per_problem == 0 {
+            return fault(
+                "the corpus of the base is empty",
+                "`model.scratch.groups` and `model.scratch.samples.per_problem` must be at least 1",
+            );
+        }
+        self.train.check().context("`model.scratch.train`")
+    }
+}
+
 impl Protocol {
     /// The settings of a group that works by `method`.
     pub(crate) fn settings(&self, method: Method) -> Settings {
@@ -291,6 +350,14 @@ impl RunRecipe {
         let fault = |message: &str, hint: &str| Err(Fault::new(message, hint).into());
         self.protocol.settings(Method::LeapT).check()?;
         self.prompt_set()?;
+        self.engine.check()?;
+        self.train.leap_t.check().context("`train.leap_t`")?;
+        if let Some(control) = &self.train.control {
+            control.check().context("`train.control`")?;
+        }
+        if let Some(scratch) = &self.model.scratch {
+            scratch.check()?;
+        }
         match (&self.model.checkpoint, &self.model.scratch) {
             (None, None) => {
                 return fault(
@@ -339,6 +406,18 @@ impl RunRecipe {
                     "ask for at least one problem",
                 );
             }
+        }
+        if self.traces.leap.groups == 0 || self.samples.select.per_problem == 0 {
+            return fault(
+                "there is nothing to train on",
+                "`traces.leap.groups` and `samples.select.per_problem` must be at least 1",
+            );
+        }
+        if self.train.control.is_some() && self.traces.control.groups == 0 {
+            return fault(
+                "[train.control] has no traces to train on",
+                "`traces.control.groups` must be at least 1, or drop the table",
+            );
         }
         if !(0.0..1.0).contains(&self.samples.plain_share) {
             return fault(

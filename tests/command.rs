@@ -47,6 +47,37 @@ fn mistakes_are_named_with_advice_and_exit_code_2() {
         "`paths` must be at least 1",
         "",
     );
+    check_error(&["run", "tiny", "engine.wave=0"], "`wave` is 0", "");
+    check_error(
+        &["run", "tiny", "model.scratch.heads=0"],
+        "`model.scratch`",
+        "",
+    );
+    check_error(
+        &["run", "tiny", "model.scratch.heads=5"],
+        "`model.scratch",
+        "",
+    );
+    check_error(
+        &["run", "tiny", "model.scratch.thought_tokens=[9, 3]"],
+        "`model.scratch.thought_tokens`",
+        "[30, 230]",
+    );
+    check_error(
+        &["run", "tiny", "train.leap_t.lr=-1"],
+        "`train.leap_t`",
+        "`lr`",
+    );
+    check_error(
+        &["run", "tiny", "traces.leap.groups=0"],
+        "nothing to train on",
+        "at least 1",
+    );
+    check_error(
+        &["run", "tiny", "traces.control.groups=0"],
+        "[train.control]",
+        "drop the table",
+    );
     check_error(
         &["run", "smollm2"],
         "the recipe names no model",

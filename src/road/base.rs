@@ -11,7 +11,7 @@ use infer::local::{LocalEngine, LocalSettings};
 use infer::simulated::{SimulatedEngine, Simulation};
 use infer::solve::solve;
 use infer::vocab::TokenizerVocab;
-use model::config::{Architecture, ModelConfig};
+use model::config::ModelConfig;
 use model::device::{Device, Dtype};
 use model::tokenizer::{AddedToken, Tokenizer, TokenizerTraining};
 use protocol::{
@@ -95,7 +95,8 @@ pub(super) fn stages(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
         &makes,
         worked,
         |road, key| {
-            let config = config(road, scratch)?;
+            let size = Tokenizer::load(&road.tokenizer_folder())?.vocab_size();
+            let config = scratch.config(size, road.vocab()?.eos());
             super::training::from_scratch(road, config, &scratch.train, SAMPLES, key)
         },
     )?;
@@ -163,6 +164,8 @@ pub(crate) fn open_local<'v>(
 ) -> Result<(LocalEngine<'v>, ModelConfig)> {
     let (config, decoder) = model::checkpoint::load(folder, device, dtype)
         .with_context(|| format!("cannot use the checkpoint `{}`", folder.display()))?;
+    // A tokenizer with more ids than the model has embeddings would fail inside a forward pass.
+    Tokenizer::load(folder)?.check_fits(&config)?;
     let engine = LocalEngine::new(decoder, vocab, settings.clone())?;
     Ok((engine, config))
 }
@@ -338,30 +341,6 @@ fn select(road: &mut Road<'_>, scratch: &Scratch) -> Result<Flow> {
     road.output
         .step("Corpus", &format!("{samples} samples, {tokens} tokens"));
     Ok(Flow::Done)
-}
-
-fn config(road: &Road<'_>, scratch: &Scratch) -> Result<ModelConfig> {
-    let vocab = road.vocab()?;
-    Ok(ModelConfig {
-        architecture: Architecture::Qwen2,
-        vocab_size: Tokenizer::load(&road.tokenizer_folder())?.vocab_size(),
-        hidden_size: scratch.hidden_size,
-        intermediate_size: scratch.intermediate_size,
-        num_hidden_layers: scratch.layers,
-        num_attention_heads: scratch.heads,
-        num_key_value_heads: scratch.kv_heads,
-        head_dim: scratch.hidden_size / scratch.heads,
-        rms_norm_eps: 1e-6,
-        rope_theta: scratch.rope_theta,
-        rope_scaling: None,
-        max_position_embeddings: scratch.positions,
-        tie_word_embeddings: true,
-        attention_bias: true,
-        qk_norm: false,
-        bos_token_id: None,
-        eos_token_id: vocab.eos().to_vec(),
-        initializer_range: scratch.initializer_range,
-    })
 }
 
 /// A byte-level BPE in which every word, number and operation of the texts is one token.

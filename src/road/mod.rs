@@ -262,7 +262,8 @@ fn preflight(recipe: &RunRecipe) -> Result<()> {
     problems::check(recipe)?;
     if let Some(folder) = &recipe.model.checkpoint {
         let folder = model_folder(folder)?;
-        model::config::ModelConfig::read(&folder)?;
+        let config = model::config::ModelConfig::read(&folder)?;
+        model::tokenizer::Tokenizer::load(&folder)?.check_fits(&config)?;
         infer::vocab::TokenizerVocab::load(&folder)?;
     }
     Ok(())

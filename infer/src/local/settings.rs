@@ -30,7 +30,11 @@ impl LocalSettings {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), EngineError> {
+    /// Checks the counts.
+    ///
+    /// # Errors
+    /// [`EngineError::Setting`] names the first that is 0.
+    pub fn check(&self) -> Result<(), EngineError> {
         let counts = [
             ("wave", self.wave),
             ("max_rows", self.max_rows),
