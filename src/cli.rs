@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 /// Generate LeaP traces, fine-tune LeaP-T models on them, evaluate the checkpoints.
@@ -31,7 +31,18 @@ pub(crate) enum Command {
     /// Read the built-in recipes: list, print, copy, check, explain their keys.
     #[command(subcommand)]
     Recipe(RecipeCommand),
+    Trap(TrapArgs),
+    /// Look at recorded groups: word by word, driven again, counted.
+    #[command(subcommand)]
+    Trace(TraceCommand),
+    /// The sentences of the protocol: print, check, import the authors'.
+    #[command(subcommand)]
+    Prompts(PromptsCommand),
     Runs(RunsArgs),
+    Schema(SchemaArgs),
+    /// Measure how fast a part is; prints one JSON object.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     Completions(CompletionsArgs),
 }
 
@@ -70,7 +81,8 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  leap infer DIR \"How many positive divisors does 360 have?\" \
-                        --paths 4\n  echo \"What is 17 * 23?\" | leap infer DIR - --method cot"
+                        --paths 4\n  echo \"What is 17 * 23?\" | leap infer DIR - --method cot\n  \
+                        leap infer DIR \"...\" --method moa --paths 3 moa.layers=2"
 )]
 pub(crate) struct InferArgs {
     /// Folder with config.json, tokenizer.json and safetensors.
@@ -78,30 +90,34 @@ pub(crate) struct InferArgs {
     pub(crate) checkpoint: PathBuf,
     /// The problem; `-` reads it from stdin.
     pub(crate) problem: String,
-    /// How paths work together: cot, leap, or leap-t for a model trained on LeaP traces.
+    /// Other settings, as below [protocol] in a recipe, such as router=random, preset=paper or
+    /// prompts=FILE.
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// How paths work together: cot, leap, leap-t for a model trained on LeaP traces, leap-s, moa.
     #[arg(long, default_value = "leap")]
     pub(crate) method: String,
-    /// Paths in the group.
+    /// Paths in the group; agents of a layer, under moa.
     #[arg(long, default_value_t = 4)]
     pub(crate) paths: usize,
-    /// Thought tokens between two blocks.
-    #[arg(long, default_value_t = 128)]
-    pub(crate) turn_tokens: usize,
-    /// Tokens a path may sample for thoughts and summaries.
-    #[arg(long, default_value_t = 384)]
-    pub(crate) max_tokens: usize,
-    /// Most tokens of a summary.
-    #[arg(long, default_value_t = 64)]
-    pub(crate) summary_tokens: usize,
-    /// Most tokens of an answer.
-    #[arg(long, default_value_t = 64)]
-    pub(crate) answer_tokens: usize,
-    /// Peers a path hears in a block.
-    #[arg(long, default_value_t = 3)]
-    pub(crate) peers: usize,
-    /// Sampling temperature; 0 is greedy.
-    #[arg(long, default_value_t = 0.6)]
-    pub(crate) temperature: f32,
+    /// Thought tokens between two blocks [default: 128, or the preset's].
+    #[arg(long)]
+    pub(crate) turn_tokens: Option<usize>,
+    /// Tokens a path may sample for thoughts and summaries [default: 384, or the preset's].
+    #[arg(long)]
+    pub(crate) max_tokens: Option<usize>,
+    /// Most tokens of a summary [default: 64, or the preset's].
+    #[arg(long)]
+    pub(crate) summary_tokens: Option<usize>,
+    /// Most tokens of an answer [default: 64, or the preset's].
+    #[arg(long)]
+    pub(crate) answer_tokens: Option<usize>,
+    /// Peers a path hears in a block [default: 3, or the preset's].
+    #[arg(long)]
+    pub(crate) peers: Option<usize>,
+    /// Sampling temperature; 0 is greedy [default: 0.6].
+    #[arg(long)]
+    pub(crate) temperature: Option<f32>,
     /// Seed of the run.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -136,6 +152,8 @@ pub(crate) enum RecipeCommand {
         #[arg(required = true)]
         recipes: Vec<String>,
     },
+    /// List the presets of [protocol], and in what they differ from the default.
+    Presets,
     /// List the keys of a recipe with their values and what they mean.
     Keys {
         /// Name of a built-in recipe, or a TOML file.
@@ -143,6 +161,181 @@ pub(crate) enum RecipeCommand {
         /// Only keys that begin like this.
         #[arg(default_value = "")]
         prefix: String,
+    },
+}
+
+/// Measure what a bad beginning costs, and what peers repair: the prefix dominance trap.
+///
+/// From stored groups without exchange, one wrong (or right) response is chosen on each of some
+/// problems. New paths go on from its first tokens, once independently and once with LeaP. The
+/// table goes to stdout, everything else below --out; the same command continues what was cut off.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  leap trap runs/tiny/reports/base/groups.jsonl --problems \
+                        runs/tiny/problems.jsonl --checkpoint runs/tiny/checkpoints/leap-t \
+                        --method leap-t --out runs/trap\n  leap trap groups.jsonl --problems \
+                        aime24.jsonl --checkpoint DIR --beginnings right --out runs/trap-right"
+)]
+pub(crate) struct TrapArgs {
+    /// Groups of independent paths (method cot) on the problems.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) groups: PathBuf,
+    /// Settings that differ from those of the stored groups, as below [protocol] in a recipe.
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// The problems of the groups.
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    pub(crate) problems: PathBuf,
+    /// Folder of the model that goes on; it needs the tokenizer of the groups.
+    #[arg(long, value_hint = ValueHint::DirPath)]
+    pub(crate) checkpoint: PathBuf,
+    /// Where groups and results go.
+    #[arg(long, value_hint = ValueHint::DirPath)]
+    pub(crate) out: PathBuf,
+    /// How paths exchange: leap, or leap-t for a model trained on LeaP traces.
+    #[arg(long, default_value = "leap")]
+    pub(crate) method: String,
+    /// Which responses paths go on from.
+    #[arg(long, value_enum, default_value = "wrong")]
+    pub(crate) beginnings: WhichBeginnings,
+    /// Share of a response that is kept.
+    #[arg(long, default_value_t = 0.15)]
+    pub(crate) share: f64,
+    /// Most problems.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) most: usize,
+    /// Paths that go on from each beginning.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) continuations: usize,
+    /// Seed of the choice and of the paths.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Where to compute.
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: String,
+    /// Remove what --out holds of another call.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which responses of stored groups.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum WhichBeginnings {
+    /// With a wrong answer, or none.
+    Wrong,
+    /// With the right answer.
+    Right,
+}
+
+/// Groups of a file.
+#[derive(Debug, Args)]
+pub(crate) struct TraceFilter {
+    /// A traces.jsonl or groups.jsonl.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// Only groups on this problem.
+    #[arg(long, value_name = "ID")]
+    pub(crate) problem: Option<String>,
+    /// Only groups of this number.
+    #[arg(long, value_name = "N")]
+    pub(crate) group: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TraceCommand {
+    /// Print a group: who heard whom, and every path span by span.
+    Show {
+        #[command(flatten)]
+        which: TraceFilter,
+        /// Only this path, counted from 0.
+        #[arg(long)]
+        path: Option<usize>,
+        /// Whole texts, the prompt included.
+        #[arg(long)]
+        full: bool,
+    },
+    /// Drive the groups again with their recorded completions: the same requests, spans and routes
+    /// must come out. Exit code 1 if they do not.
+    Replay {
+        #[command(flatten)]
+        which: TraceFilter,
+        /// Folder with the tokenizer and the chat template that the traces were made with.
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        tokenizer: Option<PathBuf>,
+    },
+    /// Count tokens by kind, rounds, cut summaries, and how readers reacted to what they heard.
+    Stats {
+        #[command(flatten)]
+        which: TraceFilter,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PromptsCommand {
+    /// Print a prompt set as TOML.
+    Cat {
+        /// `clean`, or a file.
+        #[arg(default_value = "clean")]
+        set: String,
+    },
+    /// Check prompt sets; exit code 1 if one cannot work.
+    Check {
+        /// Files.
+        #[arg(required = true)]
+        sets: Vec<String>,
+    },
+    /// Read the authors' wording out of a checkout of their code; their code is not run.
+    Import {
+        /// Folder of a checkout of github.com/tongxuluo/LeaP.
+        #[arg(value_hint = ValueHint::DirPath)]
+        checkout: PathBuf,
+        /// The TOML file to write; it must not exist.
+        #[arg(short, long, value_hint = ValueHint::FilePath)]
+        out: PathBuf,
+    },
+}
+
+/// Print the JSON Schema of a file format.
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// Which format.
+    pub(crate) of: SchemaOf,
+}
+
+/// A file format.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// A line of problems.jsonl.
+    Problem,
+    /// A line of traces.jsonl and groups.jsonl.
+    Trace,
+    /// A line of samples.jsonl.
+    Sample,
+    /// summary.json.
+    Summary,
+    /// A prompt set, as JSON.
+    Prompts,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Similarities of all pairs of summaries, and dispersed routing, on one core.
+    Route {
+        /// Summaries, one of each path.
+        #[arg(long, default_value_t = 32)]
+        summaries: usize,
+        /// Characters of each.
+        #[arg(long, default_value_t = 1000)]
+        chars: usize,
+        /// Times it is measured.
+        #[arg(long, default_value_t = 20)]
+        repeat: usize,
     },
 }
 

@@ -7,6 +7,7 @@ mod fault;
 mod interrupt;
 mod ledger;
 mod output;
+mod presets;
 mod recipe;
 mod recipes;
 mod road;

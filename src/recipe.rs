@@ -9,7 +9,10 @@ use infer::local::LocalSettings;
 use infer::simulated::Simulation;
 use model::config::{Architecture, ModelConfig};
 use model::device::Dtype;
-use protocol::{Method, PromptSet, Router, Sampling, Settings, Similarity};
+use protocol::preset::Preset;
+use protocol::{
+    Finished, Method, Moa, PromptSet, Router, Rules, Sampling, Settings, Similarity, Single,
+};
 use serde::{Deserialize, Serialize};
 use train::TrainSettings;
 
@@ -29,8 +32,8 @@ pub(crate) struct RunRecipe {
     pub(crate) model: Model,
     /// What is asked.
     pub(crate) problems: Problems,
-    /// The sentences of the protocol: the name of a built-in set, or a table.
-    pub(crate) prompts: Prompts,
+    /// The sentences of the protocol.
+    pub(crate) prompts: PromptSet,
     /// How the paths of a group think and exchange.
     pub(crate) protocol: Protocol,
     /// How the local engine batches; sums can depend on it.
@@ -120,26 +123,27 @@ pub(crate) struct ProblemSet {
     pub(crate) count: usize,
 }
 
-/// A prompt set by name, or written out.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Prompts {
-    Named(String),
-    Table(Box<PromptSet>),
-}
-
-/// [`Settings`] without the method, which each stage names.
+/// [`Settings`] without the method, which each stage names. Keys that a recipe leaves out come
+/// from its preset: see [`crate::presets`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Protocol {
+    pub(crate) preset: Preset,
     pub(crate) paths: usize,
     pub(crate) turn_tokens: usize,
     pub(crate) max_tokens: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) turns: Option<usize>,
     pub(crate) summary_tokens: usize,
     pub(crate) answer_tokens: usize,
     pub(crate) peers: usize,
     pub(crate) router: Router,
     pub(crate) similarity: Similarity,
+    pub(crate) blocks: Vec<usize>,
+    pub(crate) finished: Finished,
+    pub(crate) rules: Rules,
+    pub(crate) single: Single,
+    pub(crate) moa: Moa,
     pub(crate) sampling: Sampling,
 }
 
@@ -315,33 +319,23 @@ impl Protocol {
             paths: self.paths,
             turn_tokens: self.turn_tokens,
             max_tokens: self.max_tokens,
+            turns: self.turns,
             summary_tokens: self.summary_tokens,
             answer_tokens: self.answer_tokens,
             peers: self.peers,
             router: self.router,
             similarity: self.similarity,
+            blocks: self.blocks.clone(),
+            finished: self.finished,
+            rules: self.rules,
+            single: self.single,
+            moa: self.moa,
             sampling: self.sampling,
         }
     }
 }
 
 impl RunRecipe {
-    /// The sentences of the protocol.
-    ///
-    /// # Errors
-    /// If there is no built-in set of that name.
-    pub(crate) fn prompt_set(&self) -> anyhow::Result<PromptSet> {
-        match &self.prompts {
-            Prompts::Table(set) => Ok((**set).clone()),
-            Prompts::Named(name) if name == "clean" => Ok(PromptSet::clean()),
-            Prompts::Named(name) => Err(Fault::new(
-                format!("there is no prompt set `{name}`"),
-                "the built-in set is `clean`; a set of your own is a table [prompts]",
-            )
-            .into()),
-        }
-    }
-
     /// Checks what types cannot: combinations and ranges.
     ///
     /// # Errors
@@ -349,7 +343,7 @@ impl RunRecipe {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         let fault = |message: &str, hint: &str| Err(Fault::new(message, hint).into());
         self.protocol.settings(Method::LeapT).check()?;
-        self.prompt_set()?;
+        self.prompts.check()?;
         self.engine.check()?;
         self.train.leap_t.check().context("`train.leap_t`")?;
         if let Some(control) = &self.train.control {

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
 use crate::fault::Fault;
+use crate::presets;
 
 /// The recipes in the binary: name and text.
 pub(crate) const BUILT_IN: &[(&str, &str)] = &[
@@ -73,40 +74,51 @@ impl Source {
             })?;
             set(&mut table, key.trim(), parse_value(value.trim()))?;
         }
-        // Through text, so that the error of a wrong key or type shows its line.
-        let text = toml::to_string(&table).context("cannot write the recipe as TOML")?;
-        toml::from_str(&text).map_err(|error| {
-            let message = error.message();
-            let line = error
-                .span()
-                .map(|span| line_of(&text, span.start))
-                .unwrap_or_default();
-            self.fault(message, &line).into()
-        })
+        presets::expand(&mut table)?;
+        read(&table, &format!("recipe `{}`", self.name))
     }
 
     fn fault(&self, message: &str, line: &str) -> Fault {
-        let name = &self.name;
-        let Some((unknown, known)) = unknown_field(message) else {
-            let place = if line.is_empty() {
-                String::new()
-            } else {
-                format!(" (at `{line}`)")
-            };
-            return Fault::new(
-                format!("recipe `{name}` is not valid: {}{place}", message.trim()),
-                format!("`leap recipe cat {name}` shows a recipe with all its keys"),
-            );
-        };
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        let hint = match nearest(&unknown, &known) {
-            Some(near) => {
-                format!("did you mean `{near}`? `leap recipe keys {name}` lists them all")
-            }
-            None => format!("known here: {}", known.join(", ")),
-        };
-        Fault::new(format!("recipe `{name}` has no key `{unknown}`"), hint)
+        fault(&format!("recipe `{}`", self.name), message, line)
     }
+}
+
+/// Reads a table as `T`; `what` names it in errors.
+///
+/// # Errors
+/// If a key is unknown or has a wrong type; with the nearest key.
+pub(crate) fn read<T: DeserializeOwned>(table: &Table, what: &str) -> Result<T> {
+    // Through text, so that the error of a wrong key or type shows its line.
+    let text = toml::to_string(table).context("cannot write the recipe as TOML")?;
+    toml::from_str(&text).map_err(|error| {
+        let line = error
+            .span()
+            .map(|span| line_of(&text, span.start))
+            .unwrap_or_default();
+        fault(what, error.message(), &line).into()
+    })
+}
+
+fn fault(what: &str, message: &str, line: &str) -> Fault {
+    let Some((unknown, known)) = unknown_field(message) else {
+        let place = if line.is_empty() {
+            String::new()
+        } else {
+            format!(" (at `{line}`)")
+        };
+        return Fault::new(
+            format!("{what} is not valid: {}{place}", message.trim()),
+            "`leap recipe cat tiny` shows a recipe with all its keys",
+        );
+    };
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let hint = match nearest(&unknown, &known) {
+        Some(near) => {
+            format!("did you mean `{near}`? `leap recipe keys tiny` lists them all")
+        }
+        None => format!("known here: {}", known.join(", ")),
+    };
+    Fault::new(format!("{what} has no key `{unknown}`"), hint)
 }
 
 /// SHA-256 (hex) of a resolved recipe.
@@ -121,7 +133,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// A value as TOML reads it; what is no TOML value is text.
-fn parse_value(text: &str) -> Value {
+pub(crate) fn parse_value(text: &str) -> Value {
     format!("v = {text}")
         .parse::<Table>()
         .ok()
@@ -129,7 +141,7 @@ fn parse_value(text: &str) -> Value {
         .unwrap_or_else(|| Value::String(text.to_string()))
 }
 
-fn set(table: &mut Table, key: &str, value: Value) -> Result<()> {
+pub(crate) fn set(table: &mut Table, key: &str, value: Value) -> Result<()> {
     let Some((first, rest)) = key.split_once('.') else {
         table.insert(key.to_string(), value);
         return Ok(());

@@ -15,6 +15,8 @@ pub enum Verdict {
     Kept,
     /// The engine could not serve it.
     Failed,
+    /// Another path of its group went on alone.
+    Released,
     /// No answer was found in its own words.
     NoAnswer,
     /// Its answer is wrong.
@@ -33,6 +35,7 @@ impl Verdict {
         match self {
             Self::Kept => "kept",
             Self::Failed => "failed",
+            Self::Released => "released",
             Self::NoAnswer => "no answer",
             Self::Wrong => "wrong answer",
             Self::CutSummary => "summary cut at its limit",
@@ -52,20 +55,21 @@ pub fn verdicts(trace: &Trace, problem: &Problem, max_tokens: usize) -> Vec<Verd
 }
 
 fn verdict(path: &PathTrace, think_open: bool, problem: &Problem, max_tokens: usize) -> Verdict {
-    if matches!(path.end, PathEnd::Failed(_)) {
-        return Verdict::Failed;
+    match path.end {
+        PathEnd::Failed(_) => return Verdict::Failed,
+        PathEnd::Released => return Verdict::Released,
+        _ => {}
     }
     let Some(text) = path.answer_text(think_open) else {
         return Verdict::NoAnswer;
     };
     let graded = grade(problem.gold.as_str(), &text, problem.question.kind);
-    let length: usize = path.spans.iter().map(|span| span.ids.len()).sum();
     match graded.grade {
         Grade::NoAnswer => Verdict::NoAnswer,
         Grade::Wrong => Verdict::Wrong,
         Grade::Right if path.cut_summaries > 0 => Verdict::CutSummary,
         Grade::Right if !path.answer_ended && path.end != PathEnd::Stopped => Verdict::CutAnswer,
-        Grade::Right if length > max_tokens => Verdict::TooLong,
+        Grade::Right if path.len() > max_tokens => Verdict::TooLong,
         Grade::Right => Verdict::Kept,
     }
 }

@@ -8,6 +8,8 @@
 //! This crate knows no tensors: whatever writes the traces is handed in as an engine.
 
 pub mod filters;
+pub mod official;
 pub mod problems;
+pub mod python;
 pub mod samples;
 pub mod synthetic;

@@ -11,8 +11,8 @@ use infer::simulated::search::Search;
 use infer::simulated::{SimulatedEngine, Simulation};
 use infer::waves::{Ran, Waves};
 use protocol::{
-    ByteVocab, Method, Origin, PathEnd, Problem, Prompt, PromptSet, Router, Sampling, Settings,
-    Similarity, SpanKind, Stream, Trace, Vocab, jsonl,
+    ByteVocab, Method, Origin, PathEnd, Problem, PromptSet, Router, Sampling, Settings, Similarity,
+    SpanKind, Stream, Trace, jsonl,
 };
 
 fn family() -> SearchFamily {
@@ -46,6 +46,12 @@ fn settings(method: Method) -> Settings {
         peers: 3,
         router: Router::Random,
         similarity: Similarity::Levenshtein,
+        turns: None,
+        blocks: Vec::new(),
+        finished: Default::default(),
+        rules: Default::default(),
+        single: Default::default(),
+        moa: Default::default(),
         sampling: Sampling {
             temperature: 1.0,
             top_k: 0,
@@ -83,6 +89,7 @@ fn traces(problems: &[Problem], method: Method, slip: f64) -> Vec<Trace> {
         wave: 5,
         prompts: &prompts(),
         settings: &|_| settings.clone(),
+        beginnings: &|_| Vec::new(),
         stream: Stream::of_run(1).named("traces"),
         origin,
         file: &file,
@@ -95,17 +102,8 @@ fn traces(problems: &[Problem], method: Method, slip: f64) -> Vec<Trace> {
         positions: 100_000,
     };
     let mut engine = SimulatedEngine::new(simulation, &ByteVocab);
-    let render = |user: &str| {
-        let ids = ByteVocab.encode(&format!("{user}\n<think>\n"));
-        Ok(Prompt {
-            ids,
-            think_open: true,
-        })
-    };
     let ran = waves
-        .run(&mut engine, &ByteVocab, &render, &mut |_| {
-            ControlFlow::Continue(())
-        })
+        .run(&mut engine, &ByteVocab, &mut |_| ControlFlow::Continue(()))
         .expect("the groups end");
     assert_eq!(ran, Ran::Done);
     let text = std::fs::read(&file).expect("the file has its final name");

@@ -1,14 +1,11 @@
 //! A checkpoint folder's tokenizer and chat template, as the protocol and the engines see them.
-//!
-//! Prompts are made here, from questions: a gold answer is no part of a question, so none can get
-//! into a prompt.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use model::chat::{ChatError, OpenThink, Prompter};
 use model::tokenizer::TokenizerError;
-use protocol::{Method, Prompt, PromptSet, Question, Vocab};
+use protocol::{Prompt, TemplateError, Vocab};
 
 /// Why a folder's tokenizer or template cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -104,32 +101,6 @@ impl TokenizerVocab {
         })
     }
 
-    /// What every path of a group on `question` begins with.
-    ///
-    /// # Errors
-    /// If the chat template refuses the message.
-    pub fn question(
-        &self,
-        question: &Question,
-        prompts: &PromptSet,
-        method: Method,
-    ) -> Result<Prompt, VocabError> {
-        self.prompt(&prompts.user(question, method))
-    }
-
-    /// The prompt of one user message: rendered by the folder's template, begun by at most one
-    /// begin-of-text token.
-    ///
-    /// # Errors
-    /// If the chat template refuses the message.
-    pub fn prompt(&self, user: &str) -> Result<Prompt, VocabError> {
-        let prompt = self.prompter.user(user)?;
-        Ok(Prompt {
-            ids: prompt.ids,
-            think_open: prompt.in_think,
-        })
-    }
-
     /// Whether the folder has no chat template, so that prompts are the bare message.
     pub fn is_plain(&self) -> bool {
         self.prompter.is_plain()
@@ -151,6 +122,15 @@ impl Vocab for TokenizerVocab {
         };
         let start = if id == 0 { 0 } else { self.ends[id - 1] };
         self.bytes[start..end].to_vec()
+    }
+
+    fn prompt(&self, user: &str) -> Result<Prompt, TemplateError> {
+        let prompt = self.prompter.user(user);
+        let prompt = prompt.map_err(|error| TemplateError(Box::new(error)))?;
+        Ok(Prompt {
+            ids: prompt.ids,
+            think_open: prompt.in_think,
+        })
     }
 
     fn eos(&self) -> &[u32] {

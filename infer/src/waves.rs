@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use protocol::{
-    Group, Origin, Problem, Prompt, PromptSet, PromptTooLong, Settings, Stream, Trace, Vocab, jsonl,
+    Group, Origin, Problem, PromptSet, Settings, Setup, SetupError, Stream, Trace, Vocab, jsonl,
 };
 
 use crate::engine::{Engine, EngineError};
@@ -30,6 +30,8 @@ pub struct Waves<'a> {
     pub prompts: &'a PromptSet,
     /// Settings of the group with this number (over all problems).
     pub settings: &'a dyn Fn(usize) -> Settings,
+    /// What the paths of the group with this number are made to begin with; mostly nothing.
+    pub beginnings: &'a dyn Fn(usize) -> Vec<Vec<u32>>,
     /// Random stream of the stage; each problem and group derives its own by name.
     pub stream: Stream,
     /// What the traces say of their origin.
@@ -39,9 +41,6 @@ pub struct Waves<'a> {
     /// Binds the part file to one set of inputs and settings.
     pub key: &'a str,
 }
-
-/// Renders a user message as the ids a path begins with.
-pub type Render<'a> = dyn Fn(&str) -> Result<Prompt, EngineError> + 'a;
 
 /// How far a run is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,23 +74,14 @@ pub enum WaveError {
         #[source]
         source: io::Error,
     },
-    /// A problem does not fit the model.
-    #[error("problem `{problem}` does not fit")]
-    TooLong {
-        /// Id of the problem.
-        problem: String,
-        /// The sizes.
-        #[source]
-        source: PromptTooLong,
-    },
-    /// A prompt could not be built, or the engine is unusable.
-    #[error("problem `{problem}`")]
-    Prompt {
+    /// A group cannot be made on a problem.
+    #[error("no group can be made on problem `{problem}`")]
+    Setup {
         /// Id of the problem.
         problem: String,
         /// Why.
         #[source]
-        source: EngineError,
+        source: SetupError,
     },
     /// The engine is unusable.
     #[error(transparent)]
@@ -110,7 +100,6 @@ impl Waves<'_> {
         &self,
         engine: &mut dyn Engine,
         vocab: &dyn Vocab,
-        render: &Render<'_>,
         watch: &mut dyn FnMut(WaveProgress) -> ControlFlow<()>,
     ) -> Result<Ran, WaveError> {
         let of = self.problems.len() * self.groups as usize;
@@ -120,7 +109,7 @@ impl Waves<'_> {
             let units = done..of.min(done + self.wave);
             let mut groups = Vec::with_capacity(units.len());
             for (index, unit) in units.clone().enumerate() {
-                groups.push(self.group(index, unit, engine.positions(), vocab, render)?);
+                groups.push(self.group(index, unit, engine.positions(), vocab)?);
             }
             let before = sampled;
             let solved = solve(&mut groups, engine, vocab, &mut |progress: Progress| {
@@ -170,29 +159,17 @@ impl Waves<'_> {
         unit: usize,
         positions: usize,
         vocab: &dyn Vocab,
-        render: &Render<'_>,
     ) -> Result<Group, WaveError> {
         let (problem, number) = self.unit(unit);
-        let settings = (self.settings)(unit);
-        let user = self.prompts.user(&problem.question, settings.method);
-        let prompt = render(&user).map_err(|source| WaveError::Prompt {
-            problem: problem.id.clone(),
-            source,
-        })?;
-        let stream = self.stream.named(&problem.id).indexed(number.into());
-        let prompts = self.prompts.clone();
-        let question = &problem.question;
-        Group::new(
-            index as u32,
-            settings,
-            prompts,
-            question,
-            &prompt,
-            stream,
+        let setup = Setup {
+            question: problem.question.clone(),
+            settings: (self.settings)(unit),
+            prompts: self.prompts.clone(),
+            stream: self.stream.named(&problem.id).indexed(number.into()),
             positions,
-            vocab,
-        )
-        .map_err(|source| WaveError::TooLong {
+            beginnings: (self.beginnings)(unit),
+        };
+        Group::new(index as u32, setup, vocab).map_err(|source| WaveError::Setup {
             problem: problem.id.clone(),
             source,
         })

@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use protocol::grade::AnswerKind;
 use protocol::{
     ByteVocab, Completion, Finish, Group, Method, Origin, PathEnd, PathKey, Prompt, PromptSet,
-    Question, Request, Router, Settings, Similarity, Stop, Stream, Vocab,
+    Question, Request, Router, Settings, Setup, Similarity, Stop, Stream, TemplateError, Vocab,
 };
 
 use tiny::{GREEDY, SETTINGS, WARM, decoder, engine, key, request, run, sampled};
@@ -282,6 +282,13 @@ impl Vocab for Threes {
         format!("{id:03}").into_bytes()
     }
 
+    fn prompt(&self, user: &str) -> Result<Prompt, TemplateError> {
+        Ok(Prompt {
+            ids: self.encode(user),
+            think_open: true,
+        })
+    }
+
     fn eos(&self) -> &[u32] {
         &[]
     }
@@ -405,10 +412,16 @@ fn groups_end_and_their_traces_are_what_the_engine_saw() {
         peers: 2,
         router: Router::Dispersed,
         similarity: Similarity::Levenshtein,
+        turns: None,
+        blocks: Vec::new(),
+        finished: Default::default(),
+        rules: Default::default(),
+        single: Default::default(),
+        moa: Default::default(),
         sampling: WARM,
     };
     let question = Question {
-        text: "1 + 1?".into(),
+        text: "Q: 1 + 1?\n".into(),
         kind: AnswerKind::Integer,
         choices: Vec::new(),
     };
@@ -422,19 +435,21 @@ fn groups_end_and_their_traces_are_what_the_engine_saw() {
         open: BTreeMap::new(),
         closed: BTreeMap::new(),
     };
-    let prompt = Prompt {
-        ids: ByteVocab.encode("Q: 1 + 1?\n"),
-        think_open: true,
-    };
+    let prompt = "Q: 1 + 1?\n";
     let mut groups: Vec<Group> = (0..3)
         .map(|index| {
-            let (settings, set) = (settings.clone(), PromptSet::clean());
-            let stream = Stream::of_run(1).indexed(index.into());
-            let positions = witness.positions();
-            Group::new(
-                index, settings, set, &question, &prompt, stream, positions, &ByteVocab,
-            )
-            .unwrap()
+            let setup = Setup {
+                question: question.clone(),
+                settings: settings.clone(),
+                prompts: PromptSet {
+                    math: "{problem}".into(),
+                    ..PromptSet::clean()
+                },
+                stream: Stream::of_run(1).indexed(index.into()),
+                positions: witness.positions(),
+                beginnings: Vec::new(),
+            };
+            Group::new(index, setup, &ByteVocab).unwrap()
         })
         .collect();
     let solved = solve(&mut groups, &mut witness, &ByteVocab, &mut |_| {
@@ -466,6 +481,6 @@ fn groups_end_and_their_traces_are_what_the_engine_saw() {
     let stats = witness.engine.stats();
     assert_eq!(stats.refilled, 0);
     // Each group feeds its own prompt once, and every injected token once.
-    assert_eq!(stats.prefilled as usize, 3 * prompt.ids.len() + injected);
+    assert_eq!(stats.prefilled as usize, 3 * prompt.len() + injected);
     assert_eq!(witness.engine.kv_bytes(), 0);
 }

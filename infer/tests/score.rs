@@ -243,8 +243,12 @@ fn groups_that_do_not_belong_together_are_named() {
         "group 1 of problem `c` is there twice",
     );
     check_error(
-        |groups| groups[6].paths.truncate(3),
+        |groups| groups[6].counted.truncate(3),
         "group 1 of problem `c` has 3 paths, others have 4",
+    );
+    check_error(
+        |groups| groups[6].paths.truncate(3),
+        "group 1 of problem `c` is broken: the trace names path 3, but has 3 paths",
     );
     check_error(
         |groups| groups[7].method = Method::Leap,
@@ -264,7 +268,7 @@ fn groups_that_do_not_belong_together_are_named() {
     );
     check_error(Vec::clear, "there is no path to score");
     check_error(
-        |groups| groups.iter_mut().for_each(|group| group.paths.clear()),
+        |groups| groups.iter_mut().for_each(|group| group.counted.clear()),
         "there is no path to score",
     );
     let twice = [problem("a", "1"), problem("a", "2")];

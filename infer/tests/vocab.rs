@@ -5,6 +5,7 @@
 use infer::vocab::{TokenizerVocab, VocabError};
 use model::tokenizer::{AddedToken, Tokenizer, TokenizerTraining};
 use protocol::grade::AnswerKind;
+use protocol::preset::Preset;
 use protocol::{Method, PromptSet, Question, Vocab};
 
 const TEXTS: [&str; 3] = [
@@ -134,7 +135,8 @@ fn a_prompt_is_the_rendered_question() {
         math: "{problem}".into(),
         ..PromptSet::clean()
     };
-    let prompt = vocab.question(&question, &set, Method::Cot).unwrap();
+    let settings = Preset::Default.settings(Method::Cot);
+    let prompt = vocab.prompt(&set.user(&question, &settings)).unwrap();
     assert!(prompt.think_open);
     let expected = "<|start|>user\nWhat is 7 times 6?<|end|><|start|>assistant\n<think>\n";
     assert_eq!(vocab.text(&prompt.ids), expected);

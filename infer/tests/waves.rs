@@ -8,8 +8,8 @@ use infer::simulated::{SimulatedEngine, Simulation};
 use infer::waves::{Ran, WaveProgress, Waves};
 use protocol::grade::AnswerKind;
 use protocol::{
-    ByteVocab, Gold, Method, Origin, Problem, Prompt, PromptSet, Question, Router, Sampling,
-    Settings, Similarity, Stream, Vocab,
+    ByteVocab, Gold, Method, Origin, Problem, PromptSet, Question, Router, Sampling, Settings,
+    Similarity, Stream,
 };
 
 fn problems() -> Vec<Problem> {
@@ -40,6 +40,12 @@ fn run(file: &Path, key: &str, watch: &mut dyn FnMut(WaveProgress) -> ControlFlo
         peers: 1,
         router: Router::All,
         similarity: Similarity::Indel,
+        turns: None,
+        blocks: Vec::new(),
+        finished: Default::default(),
+        rules: Default::default(),
+        single: Default::default(),
+        moa: Default::default(),
         sampling: Sampling {
             temperature: 1.0,
             top_k: 0,
@@ -54,6 +60,7 @@ fn run(file: &Path, key: &str, watch: &mut dyn FnMut(WaveProgress) -> ControlFlo
         wave: 3,
         prompts: &PromptSet::clean(),
         settings: &|_| settings.clone(),
+        beginnings: &|_| Vec::new(),
         stream: Stream::of_run(1),
         origin: Origin {
             seed: 1,
@@ -74,15 +81,7 @@ fn run(file: &Path, key: &str, watch: &mut dyn FnMut(WaveProgress) -> ControlFlo
         },
         &ByteVocab,
     );
-    let render = |user: &str| {
-        Ok(Prompt {
-            ids: ByteVocab.encode(user),
-            think_open: false,
-        })
-    };
-    waves
-        .run(&mut engine, &ByteVocab, &render, watch)
-        .expect("it runs")
+    waves.run(&mut engine, &ByteVocab, watch).expect("it runs")
 }
 
 fn go_on(_: WaveProgress) -> ControlFlow<()> {

@@ -35,24 +35,25 @@ pub fn cut_at(vocab: &dyn Vocab, ids: &[u32], keep: usize) -> Cut {
 
 /// The byte behind the first `needle` in the text of `ids`.
 pub fn end_of_first(vocab: &dyn Vocab, ids: &[u32], needle: &str) -> Option<usize> {
-    find(&bytes_of(vocab, ids), needle.as_bytes()).map(|at| at + needle.len())
+    find(&bytes_of(vocab, ids), needle).map(|at| at + needle.len())
 }
 
-/// The byte behind the last `needle` in the text of `ids`.
-pub fn end_of_last(vocab: &dyn Vocab, ids: &[u32], needle: &str) -> Option<usize> {
-    let (text, needle) = (bytes_of(vocab, ids), needle.as_bytes());
-    let starts = text.len().checked_sub(needle.len())?;
-    (0..=starts)
-        .rev()
-        .find(|&at| text[at..].starts_with(needle))
-        .map(|at| at + needle.len())
-}
-
-fn bytes_of(vocab: &dyn Vocab, ids: &[u32]) -> Vec<u8> {
+/// The bytes of `ids`.
+pub(crate) fn bytes_of(vocab: &dyn Vocab, ids: &[u32]) -> Vec<u8> {
     ids.iter().flat_map(|&id| vocab.bytes(id)).collect()
 }
 
-fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
+/// Where the first `needle` begins.
+pub(crate) fn find(text: &[u8], needle: &str) -> Option<usize> {
     text.windows(needle.len().max(1))
-        .position(|window| window == needle)
+        .position(|window| window == needle.as_bytes())
+}
+
+/// Bytes of `text` without a character that is not finished at its end.
+pub(crate) fn whole_characters(text: &[u8]) -> usize {
+    let last = text.utf8_chunks().last();
+    // More bytes could only finish what may begin a character.
+    let broken = last.map_or(&[][..], |chunk| chunk.invalid());
+    let begins = broken.first().is_some_and(|&byte| byte >= 0xc2);
+    text.len() - if begins { broken.len() } else { 0 }
 }

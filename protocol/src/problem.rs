@@ -1,11 +1,12 @@
 //! A problem is a question and its answer, kept apart so that the answer cannot reach a prompt.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::grade::AnswerKind;
 
 /// One line of problems.jsonl.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// Stable name, unique in its file.
     pub id: String,
@@ -14,6 +15,7 @@ pub struct Problem {
     pub question: Question,
     /// What is right; only grading sees it.
     #[serde(rename = "answer", with = "gold_field")]
+    #[schemars(with = "gold_field::Either")]
     pub gold: Gold,
     /// Where the problem comes from, in words; free text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,7 +26,7 @@ pub struct Problem {
 }
 
 /// What is asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Question {
     /// The statement.
     #[serde(rename = "problem")]
@@ -65,9 +67,9 @@ mod gold_field {
 
     use super::Gold;
 
-    #[derive(Deserialize)]
+    #[derive(Deserialize, schemars::JsonSchema)]
     #[serde(untagged)]
-    enum Either {
+    pub(super) enum Either {
         Integer(i64),
         Text(String),
     }

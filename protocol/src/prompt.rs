@@ -1,17 +1,20 @@
 //! The sentences the protocol puts into a path.
 
+mod clean;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::grade::AnswerKind;
 use crate::problem::Question;
 use crate::seed::Stream;
-use crate::settings::Method;
+use crate::settings::Settings;
 
 /// A set of sentences. Our own is [`PromptSet::clean`]; others come from TOML.
 ///
 /// Templates hold names in braces that are replaced once, left to right; what is put in is never
 /// searched again, so a problem or a summary cannot smuggle a template in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PromptSet {
     /// Name, as reports show it.
@@ -20,13 +23,17 @@ pub struct PromptSet {
     pub math: String,
     /// User message of a multiple-choice problem: `{problem}`, `{choices}`.
     pub choice: String,
-    /// Added to the user message for [`Method::Leap`]: explains the exchange with an example.
-    pub leap_example: String,
-    /// How a path starts to think under [`Method::Leap`]; may be empty.
-    pub leap_seed: String,
+    /// The same for a model that was not trained on LeaP: explains the exchange with an example.
+    pub math_example: String,
+    /// The same for multiple choice.
+    pub choice_example: String,
+    /// How a path starts to think after such an example, on a math problem; may be empty.
+    pub math_seed: String,
+    /// The same on a multiple-choice problem.
+    pub choice_seed: String,
     /// Sentences that ask for a summary; one is drawn for each path and block.
     pub triggers: Vec<String>,
-    /// Openings of a summary, which begin with the summary tag; one is drawn likewise.
+    /// Openings of a summary, which hold the summary tag; one is drawn likewise.
     pub openers: Vec<String>,
     /// What peers said: `{peers}`.
     pub comment: String,
@@ -34,14 +41,25 @@ pub struct PromptSet {
     pub peer: String,
     /// Between two peers.
     pub peer_separator: String,
-    /// What a path reads when nobody else is there.
-    pub no_peers: String,
     /// What a path begins with after it has read its peers.
     pub reflection: String,
-    /// Opening of a forced answer to a math problem.
+    /// What a path reads when nobody else is there.
+    pub no_peers: String,
+    /// What it begins with then.
+    pub alone: String,
+    /// Opening of a forced answer to a math problem; `{close}` ends a thought that is open.
     pub forced_math: String,
-    /// Opening of a forced answer to a multiple-choice problem.
+    /// The same for a multiple-choice problem.
     pub forced_choice: String,
+    /// User message of an agent behind the first layer: `{question}` is the plain user message,
+    /// `{answers}` what the layer before answered.
+    pub moa: String,
+    /// One of these answers: `{n}` counts from 1, `{answer}`.
+    pub moa_answer: String,
+    /// Between two answers.
+    pub moa_separator: String,
+    /// What makes an agent that is out of budget write its answer; `{close}` as above.
+    pub moa_stop: String,
 }
 
 /// Opens a summary.
@@ -53,72 +71,98 @@ pub const THINK_OPEN: &str = "<think>";
 /// Closes a thought.
 pub const THINK_CLOSE: &str = "</think>";
 
+/// A sentence of a prompt set that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` of prompt set `{set}` {problem}")]
+pub struct PromptSetError {
+    set: String,
+    key: &'static str,
+    problem: String,
+}
+
 impl PromptSet {
-    /// Our own wording, with a worked example that is in no benchmark.
-    pub fn clean() -> Self {
-        let owned = |lines: &[&str]| lines.iter().map(|line| (*line).to_string()).collect();
-        Self {
-            name: "clean".into(),
-            math: "{problem}\n\nThink it through one step at a time. At the end write the final \
-                   answer in \\boxed{}."
-                .into(),
-            choice: "{problem}\n\n{choices}\n\nThink it through one step at a time. At the end \
-                     write the letter of the right option in \\boxed{}."
-                .into(),
-            leap_example: "\n\nOthers work on the same problem beside you. From time to time you \
-                are asked to sum up where you stand, and then you read what some of the others \
-                wrote. Check what they say before you use it: they can be wrong. It looks like \
-                this:\n\nThe sum 1 + 2 + ... + 20 is 20 * 21 / 2, so far so good.\n\nTime to share \
-                where I stand. <summarize> I use n(n+1)/2 with n = 20 and get 210. </summarize> \
-                <comment> Peer 1: \"Pairing 1 with 20, 2 with 19 and so on gives 10 pairs of 21, \
-                so 210.\"\nPeer 2: \"I added up to 19 and got 190.\" </comment>\n\nLet me weigh \
-                what the others say. Peer 1 reaches 210 by pairing, which agrees with mine. Peer 2 \
-                left out the last term: 190 + 20 = 210."
-                .into(),
-            leap_seed: String::new(),
-            triggers: owned(&[
-                "Time to share where I stand.",
-                "Before I go on, here is where I am.",
-                "Let me sum up my progress for the others.",
-                "A short note on what I have so far.",
-            ]),
-            openers: owned(&[
-                " <summarize> So far",
-                " <summarize> In short,",
-                " <summarize> My approach is",
-                " <summarize> What I know is",
-            ]),
-            comment: " <comment> {peers} </comment>\n\n".into(),
-            peer: "Peer {n}: \"{summary}\"".into(),
-            peer_separator: "\n".into(),
-            no_peers: " <comment> Nobody else is working on it any more. </comment>\n\n".into(),
-            reflection: "Let me weigh what the others say.".into(),
-            forced_math: "\n\nI have to decide now: the answer is \\boxed{".into(),
-            forced_choice: "\n\nI have to decide now: the right option is \\boxed{".into(),
+    /// Checks that every template has the places it needs.
+    ///
+    /// # Errors
+    /// The first sentence that cannot work.
+    pub fn check(&self) -> Result<(), PromptSetError> {
+        let fault = |key, problem| {
+            let set = self.name.clone();
+            Err(PromptSetError { set, key, problem })
+        };
+        for (key, text, places) in [
+            ("math", &self.math, &["{problem}"][..]),
+            ("choice", &self.choice, &["{problem}", "{choices}"]),
+            ("math_example", &self.math_example, &["{problem}"]),
+            (
+                "choice_example",
+                &self.choice_example,
+                &["{problem}", "{choices}"],
+            ),
+            ("comment", &self.comment, &["{peers}"]),
+            ("peer", &self.peer, &["{summary}"]),
+            ("moa", &self.moa, &["{question}", "{answers}"]),
+            ("moa_answer", &self.moa_answer, &["{answer}"]),
+        ] {
+            if let Some(place) = places.iter().find(|place| !text.contains(**place)) {
+                return fault(key, format!("has no {place}"));
+            }
+        }
+        if self.openers.is_empty() {
+            return fault("openers", "is empty: a summary has to be opened".into());
+        }
+        match self
+            .openers
+            .iter()
+            .find(|text| !text.contains(SUMMARY_OPEN))
+        {
+            Some(opener) => fault(
+                "openers",
+                format!("has \"{opener}\" without {SUMMARY_OPEN}"),
+            ),
+            None => Ok(()),
         }
     }
 
     /// The user message for `question`.
-    pub fn user(&self, question: &Question, method: Method) -> String {
-        let template = match question.kind {
-            AnswerKind::Choice => &self.choice,
-            AnswerKind::Integer | AnswerKind::Math => &self.math,
+    pub fn user(&self, question: &Question, settings: &Settings) -> String {
+        let choice = question.kind == AnswerKind::Choice;
+        let template = match (choice, settings.shows_example()) {
+            (false, false) => &self.math,
+            (false, true) => &self.math_example,
+            (true, false) => &self.choice,
+            (true, true) => &self.choice_example,
         };
         let letters = ('A'..='Z').zip(&question.choices);
         let choices: Vec<String> = letters
             .map(|(letter, text)| format!("{letter}) {text}"))
             .collect();
-        let mut user = fill(
+        fill(
             template,
             &[
                 ("problem", &question.text),
                 ("choices", &choices.join("\n")),
             ],
-        );
-        if method == Method::Leap {
-            user.push_str(&self.leap_example);
+        )
+    }
+
+    /// The user message of an agent that reads `answers`; without any, it is the plain one.
+    pub fn agent(&self, question: &Question, answers: &[String], settings: &Settings) -> String {
+        let plain = self.user(question, settings);
+        if answers.is_empty() {
+            return plain;
         }
-        user
+        let answers = numbered(&self.moa_answer, "answer", answers).join(&self.moa_separator);
+        fill(&self.moa, &[("question", &plain), ("answers", &answers)])
+    }
+
+    /// How a path starts to think.
+    pub fn seed(&self, kind: AnswerKind, settings: &Settings) -> &str {
+        match (settings.shows_example(), kind) {
+            (false, _) => "",
+            (true, AnswerKind::Choice) => &self.choice_seed,
+            (true, AnswerKind::Integer | AnswerKind::Math) => &self.math_seed,
+        }
     }
 
     /// The request for a summary that path `lot` draws: a trigger and an opener.
@@ -130,34 +174,36 @@ impl PromptSet {
         pick(0, &self.triggers) + &pick(1, &self.openers)
     }
 
-    /// What a reader of `summaries` finds in its path.
-    pub fn comment(&self, summaries: &[&str]) -> String {
+    /// What a reader of `summaries` finds in its path, and what it begins with then.
+    pub fn comment(&self, summaries: &[String]) -> (String, &str) {
         if summaries.is_empty() {
-            return self.no_peers.clone();
+            return (self.no_peers.clone(), &self.alone);
         }
-        let peers: Vec<String> = summaries
-            .iter()
-            .enumerate()
-            .map(|(index, summary)| {
-                fill(
-                    &self.peer,
-                    &[("n", &(index + 1).to_string()), ("summary", summary)],
-                )
-            })
-            .collect();
-        fill(
-            &self.comment,
-            &[("peers", &peers.join(&self.peer_separator))],
-        )
+        let peers = numbered(&self.peer, "summary", summaries).join(&self.peer_separator);
+        (fill(&self.comment, &[("peers", &peers)]), &self.reflection)
     }
 
-    /// The opening of a forced answer.
-    pub fn forced(&self, kind: AnswerKind) -> &str {
-        match kind {
-            AnswerKind::Choice => &self.forced_choice,
-            AnswerKind::Integer | AnswerKind::Math => &self.forced_math,
-        }
+    /// The opening of a forced answer; `think_open` tells whether a thought has to be closed.
+    pub fn forced(&self, kind: AnswerKind, moa: bool, think_open: bool) -> String {
+        let template = match (moa, kind) {
+            (true, _) => &self.moa_stop,
+            (false, AnswerKind::Choice) => &self.forced_choice,
+            (false, AnswerKind::Integer | AnswerKind::Math) => &self.forced_math,
+        };
+        let close = match think_open {
+            true => format!("\n{THINK_CLOSE}"),
+            false => String::new(),
+        };
+        fill(template, &[("close", &close)])
     }
+}
+
+/// `template` filled for each of `texts`, which are counted from 1.
+fn numbered(template: &str, name: &str, texts: &[String]) -> Vec<String> {
+    let texts = texts.iter().enumerate();
+    texts
+        .map(|(index, text)| fill(template, &[("n", &(index + 1).to_string()), (name, text)]))
+        .collect()
 }
 
 /// `template` with `{name}` replaced; unknown names in braces stay as they are.

@@ -1,11 +1,14 @@
 //! The surface between a group and an engine: what is asked, and what comes back.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::seed::Stream;
 
 /// Which path of which group; `group` counts the groups of one `solve` call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub struct PathKey {
     /// Index of the group among those solved together.
     pub group: u32,
@@ -16,7 +19,7 @@ pub struct PathKey {
 /// How the next token is drawn.
 ///
 /// The order is that of vLLM V1: temperature, min-p, top-k, top-p.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
     /// Divides the logits; 0 = greedy (ties go to the lower id).
@@ -30,7 +33,7 @@ pub struct Sampling {
 }
 
 /// What ends a completion before its budget does.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Stop {
     /// Texts that end it, also when they end inside a token.
     pub strings: Vec<String>,
@@ -39,7 +42,7 @@ pub struct Stop {
 }
 
 /// One thing a group asks of an engine: keep, append, go on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Request {
     /// The path that is continued.
     pub key: PathKey,
@@ -58,7 +61,7 @@ pub struct Request {
 }
 
 /// What an engine answers to one [`Request`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Completion {
     /// The path that was continued.
     pub key: PathKey,
@@ -69,7 +72,7 @@ pub struct Completion {
 }
 
 /// Why an engine stopped sampling.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
     /// The budget is used up; the normal end of a turn.

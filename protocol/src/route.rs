@@ -1,11 +1,12 @@
 //! Which peers a path hears.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::seed::Stream;
 
 /// A rule that picks peers by how alike their summaries are to the reader's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Router {
     /// The least similar peers, least first. Source: paper, eq. 1.
@@ -25,7 +26,7 @@ pub enum Router {
 }
 
 /// What one path hears in one block.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Route {
     /// The path that reads.
     pub reader: u32,
@@ -76,5 +77,28 @@ impl Router {
         }
         peers.truncate(count);
         peers
+    }
+
+    /// As [`Router::select`], but both halves of [`Router::Hybrid`] are drawn from all peers, so
+    /// that one can be heard twice. Source: `leap/utils/util.py`, `get_topk_all_gather`.
+    ///
+    /// # Panics
+    /// As [`Router::select`].
+    pub fn select_with_repeats(
+        self,
+        similarity: &[f64],
+        reader: usize,
+        count: usize,
+        lot: &Stream,
+    ) -> Vec<usize> {
+        match self {
+            Self::Hybrid => {
+                let mut far = Self::Dispersed.select(similarity, reader, count / 2, lot);
+                let near = count - count / 2;
+                far.extend(Self::Clustered.select(similarity, reader, near, lot));
+                far
+            }
+            other => other.select(similarity, reader, count, lot),
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! What is trained on: one path of a trace, as spans of ids.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::trace::{SpanKind, Trace};
 
 /// One line of samples.jsonl.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
     /// Version of this format.
     pub version: u32,
@@ -20,7 +21,7 @@ pub struct Sample {
 }
 
 /// Consecutive ids of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SampleSpan {
     /// What these ids are.
     pub kind: SpanKind,
@@ -56,6 +57,7 @@ impl Sample {
             problem: trace.problem.clone(),
             tokenizer: trace.origin.tokenizer.clone(),
             spans: spans
+                .filter(|span| !span.ids.is_empty())
                 .map(|span| SampleSpan {
                     kind: span.kind,
                     ids: span.ids.clone(),

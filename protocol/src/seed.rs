@@ -5,6 +5,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -12,9 +13,40 @@ use sha2::{Digest, Sha256};
 ///
 /// The key is SHA-256 over the run seed and labels such as problem, group, path and purpose; the
 /// generator behind it is ChaCha with 8 rounds, read at `position`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Stream {
     key: [u8; 32],
+}
+
+impl From<Stream> for String {
+    fn from(stream: Stream) -> Self {
+        stream
+            .key
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+impl TryFrom<String> for Stream {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let mut key = [0; 32];
+        let digits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !digits {
+            return Err(format!(
+                "`{text}` is no random stream: 64 hex digits are expected"
+            ));
+        }
+        for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digit = |at: usize| (digits[at] as char).to_digit(16).unwrap_or_default() as u8;
+            *byte = digit(0) << 4 | digit(1);
+        }
+        Ok(Self { key })
+    }
 }
 
 impl Stream {

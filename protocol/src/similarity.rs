@@ -1,10 +1,11 @@
 //! How alike two summaries are: the paper's measure and the one of the authors' code.
 
 use rapidfuzz::distance::{indel, levenshtein};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A similarity in `[0, 1]` over Unicode code points; two empty texts are equal (1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Similarity {
     /// `1 - lev(a, b) / max(|a|, |b|)`. Source: LeaP paper, eq. 4.

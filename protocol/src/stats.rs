@@ -7,6 +7,7 @@
 //!
 //! No value is invented: what cannot be computed from the rows at hand is `None`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::grade::Grade;
@@ -19,7 +20,7 @@ pub use interval::{Interval, bootstrap, mean_interval, wilson};
 pub use vote::{Vote, cons_at_n, majority, shortest_majority};
 
 /// What statistics need to know of one path.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PathScore {
     /// The verdict.
     pub grade: Grade,
@@ -40,7 +41,7 @@ impl PathScore {
 pub type Problems = [Vec<Vec<PathScore>>];
 
 /// An estimate with two standard errors: one for other problems, one for other samples.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Estimate {
     /// The score with its 95% interval over problems: how it would vary on other problems of
     /// the same sort.

@@ -1,16 +1,24 @@
 //! What happened in a group: every path as spans of ids, every block as its routes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::prompt::{THINK_CLOSE, THINK_OPEN};
+use crate::request::Finish;
 use crate::route::Route;
 use crate::settings::Method;
+use crate::setup::Setup;
 
 /// What a stretch of a path is, and so whether it is trained on and whether it is graded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum SpanKind {
     /// The rendered question, up to where the path begins to write.
     Prompt,
+    /// Injected: the first tokens of another response, which the path has to go on from.
+    Beginning,
     /// Sampled by the path: its reasoning.
     Thought,
     /// Injected: the sentence that asks for a summary and opens it.
@@ -29,8 +37,9 @@ pub enum SpanKind {
 
 impl SpanKind {
     /// Every kind, in the order a path first meets them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Prompt,
+        Self::Beginning,
         Self::Thought,
         Self::Trigger,
         Self::Summary,
@@ -47,7 +56,7 @@ impl SpanKind {
 }
 
 /// Consecutive ids of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Span {
     /// What these ids are.
     pub kind: SpanKind,
@@ -58,10 +67,17 @@ pub struct Span {
     pub ids: Vec<u32>,
     /// A view of the ids for people and filters, without a final end-of-text token.
     pub text: String,
+    /// Why sampling ended; only sampled spans have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish: Option<Finish>,
+    /// Ids that stood behind `ids` and were cut off again: an unfinished paragraph, or what a
+    /// token held behind a stop string. With `ids`, this is what the engine sampled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<u32>,
 }
 
 /// How a path ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PathEnd {
     /// It closed its thought and wrote an answer.
@@ -72,12 +88,14 @@ pub enum PathEnd {
     Forced,
     /// It would have outgrown the model's positions, and was forced to answer.
     Outgrown,
+    /// Another path of its group went on alone.
+    Released,
     /// The engine could not serve it; the reason is for people.
     Failed(String),
 }
 
 /// One path from prompt to end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PathTrace {
     /// The path's ids in order; the first span is the prompt.
     pub spans: Vec<Span>,
@@ -87,10 +105,19 @@ pub struct PathTrace {
     pub answer_ended: bool,
     /// Summaries that were cut at their limit instead of closed by the path.
     pub cut_summaries: u32,
+    /// Its layer, from 0; only a mixture of agents has several.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub layer: u32,
+    /// SHA-256 (hex) over everything the path asked of the engine, in order.
+    pub requests: String,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One exchange: who heard whom.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Block {
     /// Number of the block, from 0.
     pub index: u32,
@@ -99,7 +126,7 @@ pub struct Block {
 }
 
 /// Where a trace comes from: enough to tell which traces may be mixed, and to make it again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Origin {
     /// Seed of the run.
     pub seed: u64,
@@ -114,7 +141,7 @@ pub struct Origin {
 }
 
 /// One finished group: one line of traces.jsonl and of groups.jsonl.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Trace {
     /// Version of this format.
     pub version: u32,
@@ -126,10 +153,15 @@ pub struct Trace {
     pub method: Method,
     /// Where it comes from.
     pub origin: Origin,
+    /// What the group was made of.
+    pub setup: Setup,
     /// Whether the prompt left a `<think>` open.
     pub think_open: bool,
     /// The paths, in path order.
     pub paths: Vec<PathTrace>,
+    /// Paths whose answer is the group's: all of them, the one that went on alone (`leap-s`), or
+    /// the last layer (`moa`).
+    pub counted: Vec<u32>,
     /// The exchanges, in order; empty for independent paths.
     pub blocks: Vec<Block>,
 }
@@ -137,12 +169,43 @@ pub struct Trace {
 impl Trace {
     /// The version this build reads and writes.
     pub const VERSION: u32 = 1;
+
+    /// The paths whose answer is the group's.
+    ///
+    /// # Panics
+    /// If `counted` names a path that is not there: [`Trace::check`] finds that.
+    pub fn counted(&self) -> impl Iterator<Item = &PathTrace> {
+        self.counted.iter().map(|&path| &self.paths[path as usize])
+    }
+
+    /// Checks what other code relies on: the version, and that paths are named that exist.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&self) -> Result<(), String> {
+        if self.version != Self::VERSION {
+            return Err(format!(
+                "the trace has version {}, but this build reads version {}",
+                self.version,
+                Self::VERSION
+            ));
+        }
+        let paths = self.paths.len() as u32;
+        let routes = self.blocks.iter().flat_map(|block| &block.routes);
+        let named = routes.flat_map(|route| route.peers.iter().chain([&route.reader]));
+        match named.chain(&self.counted).find(|path| **path >= paths) {
+            Some(path) => Err(format!(
+                "the trace names path {path}, but has {paths} paths"
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 impl PathTrace {
-    /// Tokens the path sampled itself.
+    /// Tokens the path sampled itself, those that were cut off again included.
     pub fn sampled(&self) -> usize {
-        self.tokens(SpanKind::is_sampled)
+        self.tokens(SpanKind::is_sampled) + self.dropped()
     }
 
     /// Tokens that were put into the path after its prompt.
@@ -158,54 +221,66 @@ impl PathTrace {
             .sum()
     }
 
+    /// Tokens the path sampled and lost again to a cut or behind a stop string.
+    pub fn dropped(&self) -> usize {
+        let sampled = self.spans.iter().filter(|span| span.kind.is_sampled());
+        sampled.map(|span| span.dropped.len()).sum()
+    }
+
+    /// Tokens of the path, prompt included.
+    pub fn len(&self) -> usize {
+        self.tokens(|_| true)
+    }
+
+    /// Whether it holds no token at all: an agent whose layer was never reached.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The part of the path that is read for an answer; `None` if it gave none.
     ///
     /// Only the path's own words count: its answer spans (with the injected opening that a forced
     /// answer completes), or, if it never closed a thought and ended by itself outside of one, the
     /// thought it ended with. Prompt, peers and other injected text are never read.
     pub fn answer_text(&self, think_open: bool) -> Option<String> {
-        let answered = self.spans.iter().any(|span| span.kind == SpanKind::Answer);
-        if answered {
-            let text = self
-                .spans
-                .iter()
-                .filter(|span| matches!(span.kind, SpanKind::Forced | SpanKind::Answer))
-                .map(|span| span.text.as_str())
-                .collect();
-            return Some(after_thought(text));
-        }
-        if self.end != PathEnd::Stopped {
-            return None;
-        }
-        let own: String = self
-            .spans
-            .iter()
-            .filter(|span| span.kind == SpanKind::Thought)
-            .map(|span| span.text.as_str())
-            .collect();
-        let open = think_open || own.contains("<think>");
-        match (own.contains("</think>"), open) {
-            (true, _) => Some(after_thought(own)),
-            (false, true) => None,
-            (false, false) => Some(own),
-        }
+        answer_text(&self.spans, &self.end, think_open)
     }
 
-    /// The path's summary in `block`, as its peers read it.
+    /// The path's summary in `block`, from the trigger that opened it to its closing tag; `None` if
+    /// it wrote none.
     pub fn summary(&self, block: u32) -> Option<String> {
-        let mut own = self.spans.iter().filter(|span| span.block == Some(block));
-        let text: String = own
-            .by_ref()
-            .filter(|span| matches!(span.kind, SpanKind::Trigger | SpanKind::Summary))
-            .map(|span| span.text.as_str())
-            .collect();
-        (!text.is_empty()).then_some(text)
+        let spans = self.spans.iter().filter(|span| span.block == Some(block));
+        let spans = spans.take_while(|span| span.kind != SpanKind::Comment);
+        let wrote = spans.clone().any(|span| span.kind == SpanKind::Summary);
+        wrote.then(|| spans.map(|span| span.text.as_str()).collect())
+    }
+}
+
+/// As [`PathTrace::answer_text`].
+pub(crate) fn answer_text(spans: &[Span], end: &PathEnd, think_open: bool) -> Option<String> {
+    let of = |kinds: &[SpanKind]| -> String {
+        let spans = spans.iter().filter(|span| kinds.contains(&span.kind));
+        spans.map(|span| span.text.as_str()).collect()
+    };
+    if spans.iter().any(|span| span.kind == SpanKind::Answer) {
+        return Some(after_thought(of(&[SpanKind::Forced, SpanKind::Answer])));
+    }
+    if *end != PathEnd::Stopped {
+        return None;
+    }
+    let own = of(&[SpanKind::Thought]);
+    let given = of(&[SpanKind::Beginning]);
+    let open = think_open || own.contains(THINK_OPEN) || given.contains(THINK_OPEN);
+    match (own.contains(THINK_CLOSE), open) {
+        (true, _) => Some(after_thought(own)),
+        (false, true) => None,
+        (false, false) => Some(own),
     }
 }
 
 fn after_thought(text: String) -> String {
-    match text.rfind("</think>") {
-        Some(at) => text[at + "</think>".len()..].to_string(),
+    match text.rfind(THINK_CLOSE) {
+        Some(at) => text[at + THINK_CLOSE.len()..].to_string(),
         None => text,
     }
 }

@@ -1,6 +1,25 @@
-//! What the protocol needs of a tokenizer: ids to bytes, text to ids, and which ids end a text.
+//! What the protocol needs of a tokenizer: ids to bytes, text to ids, a user message to a prompt,
+//! and which ids end a text.
 
-/// A tokenizer as the protocol sees it.
+use std::error::Error;
+
+use serde::{Deserialize, Serialize};
+
+/// A rendered user message: what a path begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// Its ids, begun by at most one begin-of-text token.
+    pub ids: Vec<u32>,
+    /// Whether it ends inside a `<think>`.
+    pub think_open: bool,
+}
+
+/// A chat template that refuses a message.
+#[derive(Debug, thiserror::Error)]
+#[error("the chat template refuses the message")]
+pub struct TemplateError(#[source] pub Box<dyn Error + Send + Sync>);
+
+/// A tokenizer and its chat template, as the protocol sees them.
 ///
 /// Ids are the truth and text is a view of them: the protocol decodes what was sampled, and encodes
 /// only its own sentences and the kept part of a token that a cut divides.
@@ -12,6 +31,12 @@ pub trait Vocab {
     ///
     /// One token may hold a part of a UTF-8 character.
     fn bytes(&self, id: u32) -> Vec<u8>;
+
+    /// One user message, rendered up to where the answer begins.
+    ///
+    /// # Errors
+    /// If the chat template refuses the message.
+    fn prompt(&self, user: &str) -> Result<Prompt, TemplateError>;
 
     /// Ids that end a text when they are sampled.
     fn eos(&self) -> &[u32];
@@ -28,7 +53,8 @@ pub trait Vocab {
 
 /// A vocabulary of the 256 bytes and an end: id = byte, 256 = end of text.
 ///
-/// For tests and dry runs that need a real round trip and no tokenizer file.
+/// For tests and dry runs that need a real round trip and no tokenizer file. A prompt is the bare
+/// message, and counts as the inside of a thought, as with reasoning models.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByteVocab;
 
@@ -44,6 +70,13 @@ impl Vocab for ByteVocab {
 
     fn bytes(&self, id: u32) -> Vec<u8> {
         u8::try_from(id).map_or_else(|_| Vec::new(), |byte| vec![byte])
+    }
+
+    fn prompt(&self, user: &str) -> Result<Prompt, TemplateError> {
+        Ok(Prompt {
+            ids: self.encode(user),
+            think_open: true,
+        })
     }
 
     fn eos(&self) -> &[u32] {

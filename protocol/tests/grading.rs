@@ -6,7 +6,7 @@
     reason = "tests fail on rows that cannot be read, and say what they skipped or measured"
 )]
 
-use std::path::{Path, PathBuf};
+mod fixtures;
 
 use proptest::prelude::*;
 use protocol::grade::{AnswerKind, Found, Grade, answer_region, canonical, equal, extract, grade};
@@ -16,36 +16,10 @@ use serde_json::Value;
 
 /// Rows of every `grading/<stem>*.jsonl`; `None` (after a message) without the fixtures.
 fn rows(stem: &str) -> Option<Vec<(String, Value)>> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures");
-    let named = std::env::var_os("LEAP_FIXTURES").map(PathBuf::from);
-    let folder = named.clone().unwrap_or(default).join("grading");
-    if named.is_none() && !folder.is_dir() {
-        eprintln!("skipped: no golden files at {}", folder.display());
-        return None;
-    }
-    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .unwrap_or_else(|e| panic!("cannot read `{}`: {e}", folder.display()))
-        .map(|entry| entry.unwrap().path())
-        .filter(|p| {
-            let name = p.file_name().unwrap().to_string_lossy().into_owned();
-            // `answer_pairs_with_peers` holds the same pairs once more.
-            name.starts_with(stem) && name.ends_with(".jsonl") && !name.contains("with_peers")
-        })
-        .collect();
-    files.sort();
-    assert!(
-        !files.is_empty(),
-        "no `{stem}*.jsonl` in `{}`",
-        folder.display()
-    );
     let mut rows = Vec::new();
-    for file in files {
-        let text = std::fs::read_to_string(&file).unwrap();
+    for (file, text) in fixtures::files("grading", stem, ".jsonl")? {
         for line in text.split('\n').filter(|l| !l.trim().is_empty()) {
-            rows.push((
-                file.display().to_string(),
-                serde_json::from_str(line).unwrap(),
-            ));
+            rows.push((file.clone(), serde_json::from_str(line).unwrap()));
         }
     }
     Some(rows)

@@ -1,14 +1,17 @@
 //! Cuts, prompts, random streams and records.
 
+use std::collections::BTreeSet;
 use std::io::Cursor;
 
 use proptest::prelude::*;
-use protocol::cut::{Cut, cut_at, end_of_first, end_of_last};
+use protocol::cut::{Cut, cut_at, end_of_first};
 use protocol::grade::AnswerKind;
+use protocol::preset::Preset;
 use protocol::{
-    ByteVocab, Method, Problem, PromptSet, Question, Sample, SampleSpan, SpanKind, Stream, Vocab,
-    jsonl,
+    ByteVocab, Method, Problem, Prompt, PromptSet, Question, Router, Sample, SampleSpan,
+    Similarity, SpanKind, Stream, TemplateError, Vocab, jsonl,
 };
+use serde_json::Value;
 
 /// Three letters a token.
 struct Triples;
@@ -24,6 +27,13 @@ impl Vocab for Triples {
             .into_iter()
             .skip_while(|&byte| byte == 0)
             .collect()
+    }
+
+    fn prompt(&self, user: &str) -> Result<Prompt, TemplateError> {
+        Ok(Prompt {
+            ids: self.encode(user),
+            think_open: false,
+        })
     }
 
     fn eos(&self) -> &[u32] {
@@ -63,9 +73,8 @@ fn a_cut_keeps_whole_tokens_and_gives_the_divided_ones_text_back() {
 fn needles_are_found_across_token_borders() {
     let ids = Triples.encode("a\n\nb\n\n\nc");
     assert_eq!(end_of_first(&Triples, &ids, "\n\n"), Some(3));
-    assert_eq!(end_of_last(&Triples, &ids, "\n\n"), Some(7));
-    assert_eq!(end_of_last(&Triples, &ids, "</think>"), None);
-    assert_eq!(end_of_last(&Triples, &[], "\n\n"), None);
+    assert_eq!(end_of_first(&Triples, &ids, "</think>"), None);
+    assert_eq!(end_of_first(&Triples, &[], "\n\n"), None);
 }
 
 #[test]
@@ -100,25 +109,101 @@ fn a_prompt_fills_its_template_once() {
         kind: AnswerKind::Choice,
         choices: vec!["x".into(), "{problem}".into()],
     };
-    let user = set.user(&question, Method::Cot);
+    let settings = |method| Preset::Default.settings(method);
+    let user = set.user(&question, &settings(Method::Cot));
     assert_eq!(user, "Which {choices}?|A) x\nB) {problem}|{unknown}");
-    assert!(set.user(&question, Method::Leap).starts_with(&user));
-    assert_eq!(set.user(&question, Method::LeapT), user);
+    assert_eq!(set.user(&question, &settings(Method::LeapT)), user);
+    assert_ne!(set.user(&question, &settings(Method::Leap)), user);
+    let heard = ["a \"quoted\" one".to_string(), "{n}".to_string()];
     assert_eq!(
-        set.comment(&["a \"quoted\" one", "{n}"]),
+        set.comment(&heard).0,
         " <comment> Peer 1: \"a \"quoted\" one\"\nPeer 2: \"{n}\" </comment>\n\n"
     );
 }
 
+#[track_caller]
+fn check_set(change: impl Fn(&mut PromptSet), expected: &str) {
+    let mut set = PromptSet::clean();
+    set.check().expect("our own set works");
+    change(&mut set);
+    let error = set.check().expect_err("it cannot work").to_string();
+    assert!(error.contains(expected), "{error}");
+}
+
 #[test]
-fn the_clean_set_shows_no_benchmark_and_its_openers_open() {
-    let set = PromptSet::clean();
-    assert!(
-        set.openers
-            .iter()
-            .all(|opener| opener.contains("<summarize>"))
+fn a_set_that_cannot_work_is_refused_by_key() {
+    check_set(
+        |set| set.math = "Solve it".into(),
+        "`math` of prompt set `clean` has no {problem}",
     );
-    assert!(set.forced_math.ends_with("\\boxed{"));
+    check_set(
+        |set| set.choice_example = "{problem}".into(),
+        "has no {choices}",
+    );
+    check_set(|set| set.peer = "Peer".into(), "`peer`");
+    check_set(
+        |set| set.openers.clear(),
+        "`openers` of prompt set `clean` is empty",
+    );
+    check_set(
+        |set| set.openers.push("So".into()),
+        "\"So\" without <summarize>",
+    );
+}
+
+#[test]
+fn a_preset_names_every_setting_in_which_it_differs() {
+    let table = |preset: Preset| {
+        let settings = preset.settings(Method::LeapT);
+        let Value::Object(mut table) = serde_json::to_value(settings).expect("json") else {
+            panic!("settings are a table");
+        };
+        table.insert("prompts".into(), preset.prompts().into());
+        table
+    };
+    let default = table(Preset::Default);
+    for preset in Preset::ALL {
+        preset
+            .settings(Method::Leap)
+            .check()
+            .expect("a preset works");
+        let ours = table(preset);
+        let keys = default.keys().chain(ours.keys());
+        let differ: BTreeSet<&str> = keys
+            .filter(|key| default.get(*key) != ours.get(*key))
+            .map(String::as_str)
+            .collect();
+        let named: BTreeSet<&str> = preset.differences().iter().map(|line| line.key).collect();
+        assert_eq!(named, differ, "{}", preset.name());
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_paper() {
+    let settings = Preset::Default.settings(Method::Leap);
+    let numbers = (
+        settings.paths,
+        settings.turn_tokens,
+        settings.peers,
+        settings.summary_tokens,
+    );
+    assert_eq!(numbers, (8, 4096, 4, 256));
+    assert_eq!(settings.router, Router::Dispersed);
+    assert_eq!(settings.similarity, Similarity::Levenshtein);
+}
+
+#[test]
+fn a_random_stream_is_written_in_hex_and_read_back() {
+    let stream = Stream::of_run(5).named("p").indexed(2);
+    let text = serde_json::to_string(&stream).expect("json");
+    assert_eq!(text.len(), 66);
+    assert_eq!(
+        serde_json::from_str::<Stream>(&text).expect("a stream"),
+        stream
+    );
+    for broken in ["\"00\"", "\"zz\"", "7"] {
+        assert!(serde_json::from_str::<Stream>(broken).is_err(), "{broken}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Who hears whom, and how alike two summaries are.
 
+mod fixtures;
+
 use proptest::prelude::*;
 use protocol::{Router, Similarity, Stream};
 
@@ -60,6 +62,35 @@ fn similarities_are_those_of_the_paper_and_of_the_authors_code() {
     check_alike("", "x", 0.0, 0.0);
     // Code points, not bytes.
     check_alike("é", "e", 0.0, 0.0);
+}
+
+#[test]
+fn similarities_are_those_of_the_golden_pairs() {
+    let Some(files) = fixtures::files("grading", "levenshtein", ".jsonl") else {
+        return;
+    };
+    let mut pairs = 0;
+    for (file, text) in files {
+        for line in text.split('\n').filter(|line| !line.trim().is_empty()) {
+            let row: serde_json::Value = serde_json::from_str(line).expect(&file);
+            let text = |key: &str| row[key].as_str().expect("a text").to_string();
+            let number = |key: &str| row[key].as_f64().expect("a number");
+            check_alike(
+                &text("a"),
+                &text("b"),
+                number("similarity"),
+                number("ratio"),
+            );
+            check_alike(
+                &text("b"),
+                &text("a"),
+                number("similarity"),
+                number("ratio"),
+            );
+            pairs += 1;
+        }
+    }
+    assert!(pairs > 0);
 }
 
 proptest! {

@@ -9,18 +9,19 @@ use infer::vocab::TokenizerVocab;
 use model::device::{DeviceSpec, Dtype};
 use protocol::grade::{AnswerKind, extract};
 use protocol::{
-    Group, Origin, PathEnd, PromptSet, Question, Router, Sampling, Settings, Similarity, Span,
-    SpanKind, Stream, Trace, Vocab,
+    Group, Origin, PathEnd, PromptSet, Question, Settings, Setup, Span, SpanKind, Stream, Trace,
+    Vocab,
 };
+use toml::Table;
 
 use super::ExitStatus;
 use crate::cli::InferArgs;
 use crate::fault::Fault;
 use crate::output::Output;
-use crate::{interrupt, ledger, road};
+use crate::{interrupt, ledger, presets, recipes, road};
 
 pub(super) fn run(args: InferArgs, output: &mut Output) -> Result<ExitStatus> {
-    let settings = settings(&args)?;
+    let (settings, prompts) = settings(&args)?;
     let question = Question {
         text: problem_text(&args.problem)?,
         kind: AnswerKind::Math,
@@ -30,25 +31,20 @@ pub(super) fn run(args: InferArgs, output: &mut Output) -> Result<ExitStatus> {
     let spec: DeviceSpec = args.device.parse()?;
     let device = spec.open()?;
     let vocab = TokenizerVocab::load(&folder)?;
-    let local = LocalSettings::for_one_group(settings.paths);
+    let local = LocalSettings::for_one_group(settings.all_paths());
     let (mut engine, _) = road::open_local(&folder, &vocab, &local, Dtype::F32, &device)?;
     interrupt::listen()?;
 
-    let prompts = PromptSet::clean();
-    let user = prompts.user(&question, settings.method);
-    let prompt = vocab.prompt(&user)?;
-    let stream = Stream::of_run(args.seed).named("infer");
-    let mut group = Group::new(
-        0,
-        settings.clone(),
+    let setup = Setup {
+        question,
+        settings,
         prompts,
-        &question,
-        &prompt,
-        stream,
-        engine.positions(),
-        &vocab,
-    )?;
-    let mut shown = vec![0; settings.paths];
+        stream: Stream::of_run(args.seed).named("infer"),
+        positions: engine.positions(),
+        beginnings: Vec::new(),
+    };
+    let mut group = Group::new(0, setup, &vocab)?;
+    let mut shown = vec![0; group.paths()];
     let show = |group: &Group, output: &mut Output, shown: &mut Vec<usize>| {
         for (path, shown) in shown.iter_mut().enumerate() {
             for span in group
@@ -91,32 +87,37 @@ pub(super) fn run(args: InferArgs, output: &mut Output) -> Result<ExitStatus> {
     conclude(&trace, args.json, output)
 }
 
-fn settings(args: &InferArgs) -> Result<Settings> {
-    let method = serde_json::from_value(args.method.clone().into()).map_err(|_| {
-        Fault::new(
-            format!("there is no method `{}`", args.method),
-            "choose cot, leap or leap-t",
-        )
-    })?;
-    let settings = Settings {
-        method,
-        paths: args.paths,
-        turn_tokens: args.turn_tokens,
-        max_tokens: args.max_tokens,
-        summary_tokens: args.summary_tokens,
-        answer_tokens: args.answer_tokens,
-        peers: args.peers,
-        router: Router::Dispersed,
-        similarity: Similarity::Levenshtein,
-        sampling: Sampling {
-            temperature: args.temperature,
-            top_k: 40,
-            top_p: 0.95,
-            min_p: 0.05,
-        },
-    };
+/// The settings of the group: small ones that answer in seconds on a CPU, or those of a preset.
+fn settings(args: &InferArgs) -> Result<(Settings, PromptSet)> {
+    let method = presets::method(&args.method)?;
+    let mut table = Table::new();
+    let preset = |item: &String| item.trim_start().starts_with("preset");
+    let small = !args.overrides.iter().any(preset);
+    let count = |given: Option<usize>, small_one: usize| given.or(small.then_some(small_one));
+    for (key, value) in [
+        ("paths", Some(args.paths)),
+        ("turn_tokens", count(args.turn_tokens, 128)),
+        ("max_tokens", count(args.max_tokens, 384)),
+        ("summary_tokens", count(args.summary_tokens, 64)),
+        ("answer_tokens", count(args.answer_tokens, 64)),
+        ("peers", count(args.peers, 3)),
+    ] {
+        if let Some(value) = value {
+            recipes::set(
+                &mut table,
+                &format!("protocol.{key}"),
+                (value as i64).into(),
+            )?;
+        }
+    }
+    if let Some(temperature) = args.temperature {
+        let value = f64::from(temperature).into();
+        recipes::set(&mut table, "protocol.sampling.temperature", value)?;
+    }
+    let (protocol, prompts) = presets::of_call(table, &args.overrides)?;
+    let settings = protocol.settings(method);
     settings.check()?;
-    Ok(settings)
+    Ok((settings, prompts))
 }
 
 fn problem_text(given: &str) -> Result<String> {
@@ -147,6 +148,7 @@ fn is_shown(kind: SpanKind) -> bool {
 fn line(span: &Span) -> String {
     let name = match span.kind {
         SpanKind::Prompt => "prompt",
+        SpanKind::Beginning => "begins with",
         SpanKind::Thought => "thinks",
         SpanKind::Trigger => "is asked",
         SpanKind::Summary => "sums up",
@@ -161,16 +163,16 @@ fn line(span: &Span) -> String {
 /// Prints the vote; exit code 1 if no path gave an answer.
 fn conclude(trace: &Trace, json: bool, output: &mut Output) -> Result<ExitStatus> {
     let answers: Vec<Option<String>> = trace
-        .paths
-        .iter()
+        .counted()
         .map(|path| extract(&path.answer_text(trace.think_open)?, AnswerKind::Math).0)
         .collect();
-    for (path, answer) in answers.iter().enumerate() {
-        let how = match &trace.paths[path].end {
+    for (&path, answer) in trace.counted.iter().zip(&answers) {
+        let how = match &trace.paths[path as usize].end {
             PathEnd::Answered | PathEnd::Stopped => "",
             PathEnd::Forced => " (forced)",
             PathEnd::Outgrown => " (forced: no positions left)",
-            PathEnd::Failed(_) => " (failed)",
+            PathEnd::Released => " (released)",
+            PathEnd::Failed(reason) => &format!(" (failed: {reason})"),
         };
         let answer = answer.as_deref().unwrap_or("no answer");
         output.note(&format!("path {}: {answer}{how}", path + 1));

@@ -1,10 +1,15 @@
 //! One file per subcommand; each runs and says how it ended.
 
+mod bench;
 mod completions;
 mod infer;
+mod prompts;
 mod recipe;
 mod run;
 mod runs;
+mod schema;
+mod trace;
+mod trap;
 
 use std::process::ExitCode;
 
@@ -40,7 +45,12 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<ExitStatus> {
         Command::Run(args) => run::run(args, output),
         Command::Infer(args) => infer::run(args, output),
         Command::Recipe(command) => recipe::run(command, output),
+        Command::Trap(args) => trap::run(&args, output),
+        Command::Trace(command) => trace::run(command, output),
+        Command::Prompts(command) => prompts::run(command, output),
         Command::Runs(args) => runs::run(&args, output),
+        Command::Schema(args) => schema::run(&args, output),
+        Command::Bench(command) => bench::run(&command, output),
         Command::Completions(args) => completions::run(&args, output),
     }
 }

@@ -3,6 +3,8 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use protocol::Method;
+use protocol::preset::Preset;
 
 use super::ExitStatus;
 use crate::cli::RecipeCommand;
@@ -38,6 +40,7 @@ pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitSta
             output.data(&to.display().to_string());
         }
         RecipeCommand::Check { recipes } => return Ok(check(&recipes, output)),
+        RecipeCommand::Presets => presets(output),
         RecipeCommand::Keys { recipe, prefix } => {
             let keys = recipes::keys(&recipes::find(&recipe)?.text);
             for (key, value) in keys.iter().filter(|(key, _)| key.starts_with(&prefix)) {
@@ -46,6 +49,24 @@ pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitSta
         }
     }
     Ok(ExitStatus::Done)
+}
+
+fn presets(output: &mut Output) {
+    for preset in Preset::ALL {
+        let settings = preset.settings(Method::LeapT);
+        output.data(&format!(
+            "{}: N = {}, T = {}, k = {}, {} tokens, prompts {}",
+            preset.name(),
+            settings.paths,
+            settings.turn_tokens,
+            settings.peers,
+            settings.max_tokens,
+            preset.prompts()
+        ));
+        for line in preset.differences() {
+            output.data(&format!("  {:<14} {}", line.key, line.why));
+        }
+    }
 }
 
 fn check(items: &[String], output: &mut Output) -> ExitStatus {

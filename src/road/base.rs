@@ -15,7 +15,7 @@ use model::config::ModelConfig;
 use model::device::{Device, Dtype};
 use model::tokenizer::{AddedToken, Tokenizer, TokenizerTraining};
 use protocol::{
-    ByteVocab, Group, Method, Problem, Prompt, SUMMARY_CLOSE, SUMMARY_OPEN, Sample, Settings,
+    ByteVocab, Group, Method, Problem, SUMMARY_CLOSE, SUMMARY_OPEN, Sample, Settings, Setup,
     Stream, THINK_CLOSE, THINK_OPEN, Trace, Vocab,
 };
 
@@ -204,7 +204,7 @@ fn tokenizer_texts(road: &Road<'_>) -> Result<Vec<String>> {
     const BYTES_A_TOKEN: usize = 4;
     let recipe = road.recipe;
     let simulation = simulation(recipe)?;
-    let prompts = recipe.prompt_set()?;
+    let prompts = &recipe.prompts;
     let train = problems::read(road)?.train;
     let mut settings = recipe.protocol.settings(Method::LeapT);
     for count in [
@@ -219,24 +219,15 @@ fn tokenizer_texts(road: &Road<'_>) -> Result<Vec<String>> {
     let mut groups = Vec::new();
     let positions = usize::MAX / 2;
     for (index, problem) in train.iter().take(TOKENIZER_GROUPS).enumerate() {
-        let user = prompts.user(&problem.question, settings.method);
-        let prompt = Prompt {
-            ids: ByteVocab.encode(&user),
-            think_open: true,
-        };
-        let (stream, question) = (stream.named(&problem.id), &problem.question);
-        let set = prompts.clone();
-        let group = Group::new(
-            index as u32,
-            settings.clone(),
-            set,
-            question,
-            &prompt,
-            stream,
+        let setup = Setup {
+            question: problem.question.clone(),
+            settings: settings.clone(),
+            prompts: prompts.clone(),
+            stream: stream.named(&problem.id),
             positions,
-            &ByteVocab,
-        )?;
-        groups.push(group);
+            beginnings: Vec::new(),
+        };
+        groups.push(Group::new(index as u32, setup, &ByteVocab)?);
     }
     let simulation = Simulation {
         positions,

@@ -125,13 +125,13 @@ impl Groups<'_> {
             tokenizer: vocab.hash().to_string(),
             device: format!("{} {}", road.device_name, road.recipe.model.dtype),
         };
-        let prompts = road.recipe.prompt_set()?;
         let waves = Waves {
             problems: self.problems,
             groups: self.groups,
             wave: road.recipe.engine.wave,
-            prompts: &prompts,
+            prompts: &road.recipe.prompts,
             settings: self.settings,
+            beginnings: &|_| Vec::new(),
             stream: Stream::of_run(road.recipe.seed).named(self.stream),
             origin,
             file: self.file,
@@ -140,9 +140,8 @@ impl Groups<'_> {
         let mut progress = road.output.progress("Running", self.what);
         let mut last = WaveProgress::default();
         let started = std::time::Instant::now();
-        let render = |user: &str| Ok(vocab.prompt(user)?);
         let ran = waves
-            .run(engine, vocab, &render, &mut |now: WaveProgress| {
+            .run(engine, vocab, &mut |now: WaveProgress| {
                 last = now;
                 let rate = now.sampled as f64 / started.elapsed().as_secs_f64().max(1e-9);
                 let more = format!("{rate:.0} tokens/s");

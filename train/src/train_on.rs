@@ -32,6 +32,8 @@ pub enum TrainOn {
 pub struct KindWeights {
     /// The question.
     pub prompt: f64,
+    /// What the path was made to begin with.
+    pub beginning: f64,
     /// Reasoning.
     pub thought: f64,
     /// The sentence that asks for a summary.
@@ -81,6 +83,7 @@ impl KindWeights {
     fn of(&self, kind: SpanKind) -> f64 {
         match kind {
             SpanKind::Prompt => self.prompt,
+            SpanKind::Beginning => self.beginning,
             SpanKind::Thought => self.thought,
             SpanKind::Trigger => self.trigger,
             SpanKind::Summary => self.summary,

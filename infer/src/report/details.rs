@@ -85,8 +85,11 @@ pub(super) fn ends(rows: &[Summary]) -> Vec<Line> {
 pub(super) fn tokens(rows: &[Summary]) -> Vec<Line> {
     let per_path = |row: &Summary, kind| mean(row.tokens.per_path(row.tokens.of(kind)));
     let kinds = token_order().chain([SpanKind::Prompt]);
+    let dropped = |row: &Summary| mean(row.tokens.per_path(row.tokens.dropped));
     kinds
+        .filter(|kind| rows.iter().any(|row| row.tokens.of(*kind) > 0))
         .map(|kind| Line::new(kind_name(kind), rows, |row| per_path(row, kind)))
+        .chain([Line::new("sampled and cut off again", rows, dropped)])
         .collect()
 }
 

@@ -4,7 +4,7 @@ use protocol::grade::Grade;
 use protocol::{Problem, Trace};
 use serde::{Deserialize, Serialize};
 
-use crate::score::{GroupScore, Summary};
+use crate::score::{GroupScore, PathScore, Summary};
 
 /// A group with its question, its right answer and its verdicts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ impl Example {
             .iter()
             .find(|group| group.group == trace.group)?
             .clone();
-        let fits = problem.id == trace.problem && verdicts.paths.len() == trace.paths.len();
+        let fits = problem.id == trace.problem && verdicts.paths.len() == trace.counted.len();
         fits.then(|| Self {
             row: row.name.clone(),
             question: problem.question.text.clone(),
@@ -41,6 +41,13 @@ impl Example {
             trace,
             verdicts,
         })
+    }
+
+    /// The verdict on a path; `None` if its answer does not count.
+    pub(super) fn verdict(&self, path: usize) -> Option<&PathScore> {
+        let mut counted = self.trace.counted.iter();
+        let place = counted.position(|&counted| counted as usize == path)?;
+        self.verdicts.paths.get(place)
     }
 }
 

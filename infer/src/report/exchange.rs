@@ -1,7 +1,7 @@
 //! One group word by word: what each path wrote, and whom it heard.
 
 use minijinja::value::Value;
-use protocol::{PathTrace, Route, SpanKind, Trace};
+use protocol::{PathEnd, Route, SpanKind, Trace};
 use serde::Serialize;
 
 use super::example::Example;
@@ -9,7 +9,7 @@ use super::grid::verdict;
 use super::lanes;
 use super::number::{counted, shortened, whole};
 use super::picture::kind_name;
-use crate::score::{End, PathScore};
+use crate::score::PathScore;
 
 /// Most characters of a span that are shown; the middle of a longer one is left out.
 const MOST_TEXT: usize = 4000;
@@ -55,13 +55,6 @@ struct Words {
 
 pub(super) fn shown(example: &Example) -> Shown {
     let trace = &example.trace;
-    let pairs = || {
-        trace
-            .paths
-            .iter()
-            .zip(&example.verdicts.paths)
-            .take(lanes::MOST_PATHS)
-    };
     let heard = trace.blocks.iter().map(|block| Heard {
         block: block.index + 1,
         readers: block
@@ -76,11 +69,10 @@ pub(super) fn shown(example: &Example) -> Shown {
         group: trace.group + 1,
         question: shortened(&example.question, MOST_TEXT),
         gold: shortened(&example.gold, 40),
-        picture: Value::from_safe_string(lanes::picture(trace, &example.verdicts.paths)),
+        picture: Value::from_safe_string(lanes::picture(example)),
         heard: heard.collect(),
-        paths: pairs()
-            .enumerate()
-            .map(|(at, (path, score))| words(trace, at, path, score))
+        paths: (0..trace.paths.len().min(lanes::MOST_PATHS))
+            .map(|at| words(trace, at, example.verdict(at)))
             .collect(),
         left_out: trace.paths.len().saturating_sub(lanes::MOST_PATHS),
     }
@@ -104,8 +96,9 @@ pub(super) fn heard(route: &Route) -> String {
     }
 }
 
-fn words(trace: &Trace, at: usize, path: &PathTrace, score: &PathScore) -> Path {
-    let (class, mark, verdict) = verdict(score.grade);
+fn words(trace: &Trace, at: usize, score: Option<&PathScore>) -> Path {
+    let path = &trace.paths[at];
+    let (class, mark, verdict) = score.map_or(UNCOUNTED, |score| verdict(score.grade));
     let route = |block: u32| {
         let block = trace.blocks.iter().find(|found| found.index == block)?;
         block
@@ -116,7 +109,7 @@ fn words(trace: &Trace, at: usize, path: &PathTrace, score: &PathScore) -> Path 
     let spans = path
         .spans
         .iter()
-        .filter(|span| span.kind != SpanKind::Prompt);
+        .filter(|span| span.kind != SpanKind::Prompt && !span.ids.is_empty());
     let spans = spans.map(|span| {
         let block = span.block.map(|block| format!("block {}", block + 1));
         let from = match (span.kind, span.block.and_then(route)) {
@@ -136,27 +129,31 @@ fn words(trace: &Trace, at: usize, path: &PathTrace, score: &PathScore) -> Path 
         class,
         mark,
         verdict,
-        answer: score
-            .answer
-            .as_deref()
-            .map_or("no answer".into(), |answer| shortened(answer, 40)),
-        end: ending(score.end),
+        answer: score.map_or(String::new(), |score| {
+            let answer = score.answer.as_deref();
+            answer.map_or("no answer".into(), |answer| shortened(answer, 40))
+        }),
+        end: ending(&path.end),
         tokens: format!(
             "{} sampled + {} injected tokens",
-            whole(score.sampled),
-            whole(score.injected)
+            whole(path.sampled() as u64),
+            whole(path.injected() as u64)
         ),
         spans: spans.collect(),
     }
 }
 
-fn ending(end: End) -> &'static str {
+/// Class, mark and words for a path whose answer does not count.
+pub(super) const UNCOUNTED: (&str, &str, &str) = ("none", "\u{2013}", "not counted");
+
+fn ending(end: &PathEnd) -> &'static str {
     match end {
-        End::Answered => "answered",
-        End::Stopped => "stopped by itself",
-        End::Forced => "forced to answer",
-        End::Outgrown => "out of positions",
-        End::Failed => "failed",
+        PathEnd::Answered => "answered",
+        PathEnd::Stopped => "stopped by itself",
+        PathEnd::Forced => "forced to answer",
+        PathEnd::Outgrown => "out of positions",
+        PathEnd::Released => "another path went on alone",
+        PathEnd::Failed(_) => "failed",
     }
 }
 

@@ -110,7 +110,10 @@ impl<'a> Page<'a> {
             tokens: details::tokens(rows),
             measured: details::measured(rows),
             ends: details::ends(rows),
-            kinds: picture::token_order().map(picture::kind_name).collect(),
+            kinds: picture::token_order()
+                .filter(|kind| rows.iter().any(|row| row.tokens.of(*kind) > 0))
+                .map(picture::kind_name)
+                .collect(),
             examples: report
                 .examples
                 .iter()

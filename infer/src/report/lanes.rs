@@ -2,12 +2,12 @@
 
 use protocol::{PathTrace, SpanKind, Trace};
 
-use super::exchange::heard;
+use super::example::Example;
+use super::exchange::{UNCOUNTED, heard};
 use super::grid::verdict;
 use super::number::{counted, shortened};
 use super::picture::kind_name;
 use super::svg::Svg;
-use crate::score::PathScore;
 
 /// Most paths that are shown.
 pub(super) const MOST_PATHS: usize = 16;
@@ -38,7 +38,7 @@ fn phases(path: &PathTrace) -> Vec<(Phase, SpanKind, usize)> {
     let spans = path
         .spans
         .iter()
-        .filter(|span| span.kind != SpanKind::Prompt);
+        .filter(|span| span.kind != SpanKind::Prompt && !span.ids.is_empty());
     spans
         .map(|span| {
             let phase = match (span.block, span.kind) {
@@ -126,7 +126,8 @@ impl Columns {
 }
 
 /// The group as a picture: a lane for each path, an arrow from each summary to who read it.
-pub(super) fn picture(trace: &Trace, scores: &[PathScore]) -> String {
+pub(super) fn picture(example: &Example) -> String {
+    let trace = &example.trace;
     let columns = Columns::of(trace);
     let lanes = trace.paths.len().min(MOST_PATHS);
     let height = TOP + lanes as f64 * LANE;
@@ -140,7 +141,7 @@ pub(super) fn picture(trace: &Trace, scores: &[PathScore]) -> String {
             &format!("block {}", block + 1),
         );
     }
-    for (at, (path, score)) in trace.paths.iter().zip(scores).take(lanes).enumerate() {
+    for (at, path) in trace.paths.iter().take(lanes).enumerate() {
         let y = middle(at);
         svg.text("label", (0.0, y + 4.0), &format!("{}", at + 1));
         let mut place = None;
@@ -173,11 +174,12 @@ pub(super) fn picture(trace: &Trace, scores: &[PathScore]) -> String {
             );
             x += width;
         }
-        let (class, mark, _) = verdict(score.grade);
-        let answer = score
-            .answer
-            .as_deref()
-            .map_or("no answer".into(), |text| shortened(text, 12));
+        let score = example.verdict(at);
+        let (class, mark, _) = score.map_or(UNCOUNTED, |score| verdict(score.grade));
+        let answer = score.map_or("not counted".into(), |score| {
+            let answer = score.answer.as_deref();
+            answer.map_or("no answer".into(), |text| shortened(text, 12))
+        });
         svg.text(
             &format!("label {class}-text"),
             (x + 6.0, y + 4.0),

@@ -127,6 +127,7 @@ pub(super) fn token_order() -> impl Iterator<Item = SpanKind> {
 pub(super) fn kind_name(kind: SpanKind) -> &'static str {
     match kind {
         SpanKind::Prompt => "prompt",
+        SpanKind::Beginning => "beginning",
         SpanKind::Thought => "thought",
         SpanKind::Trigger => "trigger",
         SpanKind::Summary => "summary",

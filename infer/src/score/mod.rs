@@ -52,6 +52,16 @@ pub enum ScoreError {
         /// Number of the group.
         group: u32,
     },
+    /// A group that names what it does not hold.
+    #[error("group {group} of problem `{problem}` is broken: {reason}")]
+    Broken {
+        /// Id of the problem.
+        problem: String,
+        /// Number of the group.
+        group: u32,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Groups differ in size.
     #[error("group {group} of problem `{problem}` has {paths} paths, others have {expected}")]
     Uneven {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use protocol::grade::{Found, Grade};
 use protocol::stats::Estimate;
 use protocol::{Method, PathEnd, Settings, SpanKind};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One row of a report: reports/<row>/summary.json.
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// It follows from the groups and the problems alone: no clock, rate or file path is in it, and it
 /// is the same however the groups were ordered or split over files. All shares are fractions from
 /// 0 to 1, all token counts are whole numbers summed over every path of the row.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// Version of this format.
     pub version: u32,
@@ -43,7 +44,7 @@ pub struct Summary {
     pub incomplete: Vec<String>,
     /// Independent groups of a problem (G); the largest number, if problems differ.
     pub groups: usize,
-    /// Paths in a group (N).
+    /// Paths of a group whose answer counts (N).
     pub paths: usize,
     /// How right the paths are.
     pub scores: Scores,
@@ -58,7 +59,7 @@ pub struct Summary {
 }
 
 /// How right the paths of a row are.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Scores {
     /// Share of right paths, each problem counting the same.
     pub pass_at_1: Estimate,
@@ -81,7 +82,7 @@ pub struct Scores {
 }
 
 /// Pass@k at one k.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PassAtK {
     /// Paths drawn from a group.
     pub k: usize,
@@ -89,19 +90,22 @@ pub struct PassAtK {
     pub value: f64,
 }
 
-/// Tokens of all paths of a row.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Tokens of all paths of a row, those whose answer does not count included: they are its cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tokens {
-    /// Number of paths they are summed over.
+    /// Paths whose answer counts.
     pub paths: u64,
+    /// Sampled tokens that were cut off again.
+    #[serde(default)]
+    pub dropped: u64,
     /// Tokens by what they are; a kind that never occurs has no entry.
     pub by_kind: BTreeMap<SpanKind, u64>,
 }
 
 impl Tokens {
-    /// Tokens the models sampled and that stayed in their paths.
+    /// Tokens the models sampled, those that were cut off again included.
     pub fn sampled(&self) -> u64 {
-        self.sum(SpanKind::is_sampled)
+        self.sum(SpanKind::is_sampled) + self.dropped
     }
 
     /// Tokens put into the paths after their prompts.
@@ -119,7 +123,7 @@ impl Tokens {
         self.by_kind.get(&kind).copied().unwrap_or(0)
     }
 
-    /// `tokens` as a mean over paths.
+    /// `tokens` as a mean over the paths whose answer counts.
     pub fn per_path(&self, tokens: u64) -> f64 {
         if self.paths == 0 {
             0.0
@@ -138,7 +142,7 @@ impl Tokens {
 }
 
 /// How many paths ended in which way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ends {
     /// Closed their thought and wrote an answer.
     pub answered: u64,
@@ -155,7 +159,7 @@ pub struct Ends {
 }
 
 /// How a path ended; as [`PathEnd`], without the words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
     /// It closed its thought and wrote an answer.
@@ -177,13 +181,13 @@ impl From<&PathEnd> for End {
             PathEnd::Stopped => Self::Stopped,
             PathEnd::Forced => Self::Forced,
             PathEnd::Outgrown => Self::Outgrown,
-            PathEnd::Failed(_) => Self::Failed,
+            PathEnd::Released | PathEnd::Failed(_) => Self::Failed,
         }
     }
 }
 
 /// What the paths of a row told each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exchange {
     /// Groups of the row.
     pub groups: u64,
@@ -211,7 +215,7 @@ impl Exchange {
 }
 
 /// The verdicts on one problem.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProblemScore {
     /// Id of the problem.
     pub id: String,
@@ -243,7 +247,7 @@ impl ProblemScore {
 }
 
 /// The verdicts on one group.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupScore {
     /// Number of the group among those of its problem.
     pub group: u32,
@@ -251,12 +255,12 @@ pub struct GroupScore {
     pub vote: Vec<String>,
     /// What the vote is worth: 1 right, 0 wrong; between them in a tie.
     pub vote_score: f64,
-    /// Its paths, in path order.
+    /// Those of its paths whose answer counts, in path order.
     pub paths: Vec<PathScore>,
 }
 
 /// The verdict on one path.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PathScore {
     /// Right, wrong, or no answer.
     pub grade: Grade,

@@ -21,7 +21,7 @@ impl Shared {
         Self {
             method: trace.method,
             origin: trace.origin.clone(),
-            paths: trace.paths.len(),
+            paths: trace.counted.len(),
         }
     }
 
@@ -97,9 +97,13 @@ impl Tally {
                 group: trace.group,
             });
         };
+        trace.check().map_err(|reason| ScoreError::Broken {
+            problem: trace.problem.clone(),
+            group: trace.group,
+            reason,
+        })?;
         let paths: Vec<PathScore> = trace
-            .paths
-            .iter()
+            .counted()
             .map(|path| judge(path, trace.think_open, problem))
             .collect();
         entry.insert(numbers::group_score(trace.group, paths));
@@ -111,14 +115,17 @@ impl Tally {
             self.exchange.without_peers += u64::from(route.peers.is_empty());
         }
         for path in &trace.paths {
-            self.count(path);
+            self.count_tokens(path);
+        }
+        for path in trace.counted() {
+            self.count_end(path);
         }
         Ok(())
     }
 
-    fn count(&mut self, path: &PathTrace) {
-        self.tokens.paths += 1;
-        for span in &path.spans {
+    fn count_tokens(&mut self, path: &PathTrace) {
+        self.tokens.dropped += path.dropped() as u64;
+        for span in path.spans.iter().filter(|span| !span.ids.is_empty()) {
             *self.tokens.by_kind.entry(span.kind).or_default() += span.ids.len() as u64;
         }
         // A summary may lack either part: its trigger if the path opened it, its words if it is empty.
@@ -131,13 +138,18 @@ impl Tally {
             .collect();
         self.exchange.summaries += blocks.len() as u64;
         self.exchange.cut_summaries += u64::from(path.cut_summaries);
+    }
+
+    fn count_end(&mut self, path: &PathTrace) {
+        self.tokens.paths += 1;
         let ends = &mut self.ends;
         *match path.end {
             PathEnd::Answered => &mut ends.answered,
             PathEnd::Stopped => &mut ends.stopped,
             PathEnd::Forced => &mut ends.forced,
             PathEnd::Outgrown => &mut ends.outgrown,
-            PathEnd::Failed(_) => &mut ends.failed,
+            // A path that was released has no answer, as one that failed; it is never counted.
+            PathEnd::Released | PathEnd::Failed(_) => &mut ends.failed,
         } += 1;
         let wrote = path.spans.iter().any(|span| span.kind == SpanKind::Answer);
         ends.cut_answers += u64::from(wrote && !path.answer_ended);

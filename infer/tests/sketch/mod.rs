@@ -1,7 +1,12 @@
 //! Traces from a line of answers, for tests of what comes after them.
 
 use infer::score::{Row, Summary, score};
-use protocol::{Block, Method, Origin, PathEnd, PathTrace, Problem, Route, Span, SpanKind, Trace};
+use protocol::grade::AnswerKind;
+use protocol::preset::Preset;
+use protocol::{
+    Block, Method, Origin, PathEnd, PathTrace, Problem, PromptSet, Question, Route, Setup, Span,
+    SpanKind, Stream, Trace,
+};
 
 /// A problem with an integer answer.
 pub(crate) fn problem(id: &str, gold: &str) -> Problem {
@@ -15,6 +20,8 @@ pub(crate) fn span(kind: SpanKind, block: Option<u32>, tokens: usize, text: &str
         block,
         ids: vec![1; tokens],
         text: text.into(),
+        finish: None,
+        dropped: Vec::new(),
     }
 }
 
@@ -40,8 +47,11 @@ pub(crate) fn group(problem: &str, group: u32, answers: &str) -> Trace {
             end: PathEnd::Answered,
             answer_ended: true,
             cut_summaries: 0,
+            layer: 0,
+            requests: String::new(),
         }
     };
+    let answers: Vec<&str> = answers.split(' ').collect();
     Trace {
         version: Trace::VERSION,
         problem: problem.into(),
@@ -54,8 +64,21 @@ pub(crate) fn group(problem: &str, group: u32, answers: &str) -> Trace {
             tokenizer: "bytes".into(),
             device: "cpu f32".into(),
         },
+        setup: Setup {
+            question: Question {
+                text: "What is it?".into(),
+                kind: AnswerKind::Integer,
+                choices: Vec::new(),
+            },
+            settings: Preset::Default.settings(Method::Cot),
+            prompts: PromptSet::clean(),
+            stream: Stream::of_run(1),
+            positions: 1000,
+            beginnings: Vec::new(),
+        },
         think_open: true,
-        paths: answers.split(' ').enumerate().map(path).collect(),
+        counted: (0..answers.len() as u32).collect(),
+        paths: answers.into_iter().enumerate().map(path).collect(),
         blocks: Vec::new(),
     }
 }

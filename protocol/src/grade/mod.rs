@@ -24,12 +24,13 @@ mod product;
 mod region;
 mod roots;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::prompt::{THINK_CLOSE, THINK_OPEN};
 
 /// How an answer is to be read.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerKind {
     /// A whole number, as in AIME: anything that evaluates exactly to an integer.
@@ -41,7 +42,7 @@ pub enum AnswerKind {
 }
 
 /// The verdict on one path.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Grade {
     /// The answer equals gold.
@@ -53,7 +54,7 @@ pub enum Grade {
 }
 
 /// How an answer was found, best evidence first.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Found {
     /// In the last non-empty closed `\boxed`, `\fbox` or `\framebox`.
@@ -67,7 +68,7 @@ pub enum Found {
 }
 
 /// The verdict on one path, with the answer it rests on.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Graded {
     /// The verdict.
     pub grade: Grade,

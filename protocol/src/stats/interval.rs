@@ -1,12 +1,13 @@
 //! Intervals: what range of true scores the rows at hand are compatible with.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{mean, resample, variance};
 use crate::seed::Stream;
 
 /// An estimate with its 95% interval.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Interval {
     /// The estimate.
     pub estimate: f64,
