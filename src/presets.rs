@@ -45,6 +45,12 @@ pub(crate) fn expand(recipe: &mut Table) -> Result<()> {
     Ok(())
 }
 
+/// Whether an override names a preset.
+pub(crate) fn is_asked_for(item: &str) -> bool {
+    let key = item.split_once('=').map(|(key, _)| key.trim());
+    matches!(key, Some("protocol.preset" | "preset"))
+}
+
 /// The keys of `[protocol]` that a preset stands for.
 fn defaults(preset: Preset) -> Result<Table> {
     let mut table = Table::try_from(preset.settings(Method::LeapT))?;

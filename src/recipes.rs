@@ -65,6 +65,11 @@ impl Source {
             .text
             .parse()
             .map_err(|error: toml::de::Error| self.fault(&error.to_string(), ""))?;
+        // A preset asked for in the call replaces what the recipe says; other keys go over it.
+        if overrides.iter().any(|item| presets::is_asked_for(item)) {
+            table.remove("protocol");
+            table.remove("prompts");
+        }
         for item in overrides {
             let (key, value) = item.split_once('=').ok_or_else(|| {
                 Fault::new(

@@ -197,3 +197,130 @@ fn completions_are_data() {
     let script = Bench::new().leap(&["completions", "bash"]).succeeds();
     assert!(script.stdout.contains("_leap") && script.stderr.is_empty());
 }
+
+#[test]
+fn schemas_name_what_a_line_must_hold() {
+    let bench = Bench::new();
+    let required = |of: &str| {
+        let schema = bench.leap(&["schema", of]).succeeds().stdout;
+        let schema: serde_json::Value = serde_json::from_str(&schema).expect("JSON");
+        let keys = schema["required"].as_array().expect("a list").clone();
+        let keys: Vec<String> = keys
+            .iter()
+            .map(|key| key.as_str().unwrap_or("").into())
+            .collect();
+        keys.join(" ")
+    };
+    assert_eq!(required("problem"), "id problem answer");
+    let trace = required("trace");
+    for key in ["version", "setup", "origin", "counted", "paths", "blocks"] {
+        assert!(trace.contains(key), "no {key} in {trace}");
+    }
+    assert!(required("sample").contains("tokenizer"));
+    assert!(required("summary").contains("scores"));
+    assert!(required("prompts").contains("openers"));
+    bench
+        .leap(&["schema", "report"])
+        .fails("invalid value 'report'");
+}
+
+#[test]
+fn prompt_sets_are_printed_checked_and_used_from_a_file() {
+    let bench = Bench::new();
+    let clean = bench.leap(&["prompts", "cat"]).succeeds().stdout;
+    bench.write(
+        "mine.toml",
+        &clean.replace("name = \"clean\"", "name = \"mine\""),
+    );
+    bench.write("broken.toml", &clean.replace("{peers}", "peers"));
+    let checked = bench.leap(&["prompts", "check", "mine.toml", "broken.toml"]);
+    assert_eq!(checked.code, Some(1));
+    assert_eq!(checked.stdout.trim(), "mine.toml: valid");
+    assert!(
+        checked
+            .stderr
+            .contains("`comment` of prompt set `clean` has no {peers}")
+    );
+    let used = ["recipe", "check", "tiny", "prompts=mine.toml"];
+    assert!(bench.leap(&used).succeeds().stdout.contains("valid"));
+    bench
+        .leap(&["prompts", "cat", "mine"])
+        .fails("there is no prompt set `mine`");
+    bench
+        .leap(&["prompts", "cat", "none.toml"])
+        .fails("cannot read the prompt set `none.toml`");
+}
+
+#[test]
+fn an_import_takes_the_published_wording_only_and_overwrites_nothing() {
+    let bench = Bench::new();
+    let import = ["prompts", "import", "checkout", "-o", "official.toml"];
+    bench
+        .leap(&import)
+        .fails("cannot read `checkout/leap/prompts.py`");
+    bench.write("checkout/leap/prompts.py", "MATH_cot = \"Solve it.\"\n");
+    let refused = bench.leap(&import).fails("`MATH_cot` has 9 characters");
+    assert!(refused.stderr.contains("589ff64"), "{}", refused.stderr);
+    assert!(!bench.path("official.toml").exists());
+}
+
+#[test]
+fn presets_are_explained_and_need_their_wording() {
+    let bench = Bench::new();
+    let presets = bench.leap(&["recipe", "presets"]).succeeds().stdout;
+    for part in [
+        "default: N = 8, T = 4096, k = 4",
+        "paper: N = 32",
+        "authors-code",
+        "min_p",
+    ] {
+        assert!(presets.contains(part), "no {part} in {presets}");
+    }
+    let paper = ["recipe", "check", "tiny", "protocol.preset=paper"];
+    let refused = bench.leap(&paper);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("leap prompts import"),
+        "{}",
+        refused.stderr
+    );
+    let ours = [
+        "recipe",
+        "check",
+        "tiny",
+        "protocol.preset=paper",
+        "prompts=clean",
+    ];
+    bench.leap(&ours).succeeds();
+    check_error(
+        &["run", "tiny", "protocol.preset=papr"],
+        "there is no preset \"papr\"",
+        "default, paper, authors-code",
+    );
+}
+
+#[test]
+fn a_bench_prints_one_object() {
+    let bench = Bench::new();
+    let args = [
+        "bench",
+        "route",
+        "--summaries",
+        "4",
+        "--chars",
+        "50",
+        "--repeat",
+        "3",
+    ];
+    let found = bench.leap(&args).succeeds().stdout;
+    let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
+    assert_eq!(found["pairs"], 6);
+    for similarity in ["indel", "levenshtein"] {
+        assert!(found["similarity"][similarity]["median_ms"].as_f64() > Some(0.0));
+    }
+    check_error(
+        &["bench", "route", "--repeat", "0"],
+        "nothing to measure",
+        "at least once",
+    );
+}

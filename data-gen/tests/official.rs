@@ -1,5 +1,7 @@
 //! Python constants as text, and the refusal of wording that is not the published one.
 
+#![expect(clippy::print_stderr, reason = "a test says what it skipped")]
+
 use data_gen::official::{OfficialError, prompt_set};
 use data_gen::python::{Constant, constants, strings};
 
@@ -82,4 +84,24 @@ fn another_wording_is_refused_by_name() {
     let message = changed.to_string();
     assert!(message.contains("`MATH_cot` has 9 characters"), "{message}");
     assert!(message.contains("1ac42a4db949361d"), "{message}");
+}
+
+/// With a checkout of the authors' code at hand (`LEAP_CHECKOUT`), its wording becomes a set.
+#[test]
+fn the_published_wording_becomes_a_set_that_works() {
+    let Some(folder) = std::env::var_os("LEAP_CHECKOUT").map(std::path::PathBuf::from) else {
+        eprintln!("skipped: LEAP_CHECKOUT names no checkout");
+        return;
+    };
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a checkout");
+    let (prompts, util) = (read("leap/prompts.py"), read("leap/utils/util.py"));
+    let set = prompt_set(&prompts, Some(&util)).expect("the wording of 589ff64");
+    set.check().expect("it works");
+    assert_eq!((set.triggers.len(), set.openers.len()), (7, 6));
+    assert!(set.choice.starts_with("{problem}\n{choices}\n\n"));
+    assert!(set.no_peers.ends_with(" </comment>\n\n") && !set.alone.is_empty());
+    assert!(set.forced_math.ends_with("\\boxed{") && set.forced_choice.contains("</think>"));
+    let without = prompt_set(&prompts, None).expect("the rest is there");
+    assert_eq!(without.reflection, set.reflection);
+    assert_ne!(without.alone, set.alone);
 }

@@ -132,8 +132,8 @@ fn claim(text: &str, kind: AnswerKind) -> Option<String> {
 fn last_number(text: &str) -> Option<String> {
     let digits = |c: char| c.is_ascii_digit() || c == '.';
     let words = text.split(|c: char| !digits(c));
-    let numbers = words.map(|word| word.trim_matches('.'));
-    let last = numbers.filter(|word| !word.is_empty()).next_back()?;
+    let mut numbers = words.map(|word| word.trim_matches('.'));
+    let last = numbers.rfind(|word| !word.is_empty())?;
     let plain = last.trim_start_matches('0');
     Some(match plain {
         "" => "0".to_string(),

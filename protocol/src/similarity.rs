@@ -29,12 +29,27 @@ impl Similarity {
         let n = texts.len();
         let mut all = vec![1.0; n * n];
         for row in 0..n {
+            let alike = self.to(texts[row]);
             for column in row + 1..n {
-                let value = self.of(texts[row], texts[column]);
+                let value = alike(texts[column]);
                 all[row * n + column] = value;
                 all[column * n + row] = value;
             }
         }
         all
+    }
+
+    /// The similarity to `text`, which is prepared once for many comparisons.
+    fn to(self, text: &str) -> Box<dyn Fn(&str) -> f64> {
+        match self {
+            Self::Levenshtein => {
+                let text = levenshtein::BatchComparator::new(text.chars());
+                Box::new(move |other| text.normalized_similarity(other.chars()))
+            }
+            Self::Indel => {
+                let text = indel::BatchComparator::new(text.chars());
+                Box::new(move |other| text.normalized_similarity(other.chars()))
+            }
+        }
     }
 }

@@ -44,6 +44,11 @@ fn random_routing_is_a_function_of_its_stream_and_reaches_everybody() {
 fn check_alike(a: &str, b: &str, levenshtein: f64, indel: f64) {
     let near = |similarity: Similarity, expected: f64| {
         let found = similarity.of(a, b);
+        assert_eq!(
+            similarity.matrix(&[a, b, a])[3],
+            found,
+            "one by one or all at once"
+        );
         assert!(
             (found - expected).abs() < 1e-12,
             "{similarity:?} of `{a}`, `{b}`: {found}"

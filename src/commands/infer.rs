@@ -91,8 +91,10 @@ pub(super) fn run(args: InferArgs, output: &mut Output) -> Result<ExitStatus> {
 fn settings(args: &InferArgs) -> Result<(Settings, PromptSet)> {
     let method = presets::method(&args.method)?;
     let mut table = Table::new();
-    let preset = |item: &String| item.trim_start().starts_with("preset");
-    let small = !args.overrides.iter().any(preset);
+    let small = !args
+        .overrides
+        .iter()
+        .any(|item| presets::is_asked_for(item));
     let count = |given: Option<usize>, small_one: usize| given.or(small.then_some(small_one));
     for (key, value) in [
         ("paths", Some(args.paths)),

@@ -124,3 +124,29 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
         }
     }
 }
+
+/// The recipe `tiny` with budgets of a few seconds.
+const MICRO: &[&str] = &[
+    "run",
+    "tiny",
+    "problems.train.count=24",
+    "problems.test.count=6",
+    "model.scratch.train.tokens=4000",
+    "model.scratch.train.save_every_steps=2",
+    "model.scratch.layers=1",
+    "model.scratch.hidden_size=32",
+    "model.scratch.intermediate_size=64",
+    "train.leap_t.tokens=1500",
+    "train.leap_t.save_every_steps=1",
+    "train.control.tokens=1500",
+    "engine.wave=4",
+    "protocol.paths=3",
+    "--out",
+];
+
+/// The arguments that run it into `out`.
+pub(crate) fn micro(out: &str) -> Vec<&str> {
+    let mut args = MICRO.to_vec();
+    args.push(out);
+    args
+}

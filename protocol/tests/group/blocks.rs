@@ -125,7 +125,7 @@ fn busy(early: &'static [usize]) -> impl Fn(PathKey, usize) -> String {
         match n {
             _ if n == ends.saturating_mul(2) => "</think>".to_string(),
             _ if n > ends.saturating_mul(2) => "\\boxed{2}".to_string(),
-            _ if n % 2 == 0 => "t".repeat(999),
+            _ if n.is_multiple_of(2) => "t".repeat(999),
             _ => format!(" path {} in {n} </summarize>", key.path),
         }
     }

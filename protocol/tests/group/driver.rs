@@ -8,7 +8,8 @@ use protocol::{
     Router, Sampling, Settings, Setup, Similarity, Step, Stream, Trace, Vocab,
 };
 
-/// What the n-th request of a path is answered with. `FAIL` is a request that cannot be served.
+/// What the n-th request of a path is answered with. `FAIL` is a request that cannot be
+/// served, `CANCEL` one that was cancelled.
 pub(crate) type Script<'a> = dyn Fn(PathKey, usize) -> String + 'a;
 
 pub(crate) fn settings(method: Method, paths: usize) -> Settings {
@@ -111,6 +112,7 @@ impl<'a> Fake<'a> {
         *count += 1;
         let (ids, finish) = match text.as_str() {
             "FAIL" => (Vec::new(), Finish::Failed("scripted".into())),
+            "CANCEL" => (Vec::new(), Finish::Cancelled),
             text => self.sample(text, request),
         };
         if let Some(held) = self.held.get_mut(&request.key) {

@@ -1,4 +1,5 @@
 //! What the authors' functions gave (`leap_parity*.json`), under both sets of rules.
+#![expect(clippy::print_stderr, reason = "a test says what it measured")]
 
 use protocol::{
     ByteVocab, Group, Method, PathKey, Router, Rules, Settings, Similarity, SpanKind, Trace,
@@ -213,8 +214,8 @@ fn the_default_chooses_by_the_papers_formulas_and_so_differs_from_their_code() {
     for case in &cases {
         let summaries = summaries_of(case);
         let (router, k) = (
-            case["router"].as_str().unwrap(),
-            case["k"].as_u64().unwrap(),
+            case["router"].as_str().expect("a router"),
+            case["k"].as_u64().expect("a number"),
         );
         if summaries.len() < 2 {
             continue;

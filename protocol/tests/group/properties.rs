@@ -24,7 +24,7 @@ fn texts() -> impl Strategy<Value = Vec<Vec<String>>> {
     ];
     let text = prop_oneof![
         9 => proptest::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat()),
-        1 => Just("FAIL".to_string()),
+        1 => prop_oneof![Just("FAIL"), Just("CANCEL")].prop_map(str::to_string),
     ];
     proptest::collection::vec(proptest::collection::vec(text, 12), 5)
 }

@@ -84,7 +84,7 @@ fn at_most_so_many_problems_in_file_order() {
     let order = ["d", "b", "c", "a"];
     let places: Vec<usize> = (ids
         .iter()
-        .map(|id| order.iter().position(|o| o == id).unwrap()))
+        .map(|id| order.iter().position(|o| o == id).expect("one of them")))
     .collect();
     assert_eq!(ids.len(), 3);
     assert!(places.is_sorted());
@@ -120,7 +120,7 @@ fn what_cannot_be_chosen_from_is_an_error() {
     }
     let (problem, trace) = stored("p", Method::LeapT, ["2", "1", "1", "1"]);
     let trap = Trap::default();
-    let exchanged = trap.choose(&[trace.clone()], &[problem], &Stream::of_run(1));
+    let exchanged = trap.choose(std::slice::from_ref(&trace), &[problem], &Stream::of_run(1));
     assert!(matches!(
         exchanged,
         Err(TrapError::Exchange {
