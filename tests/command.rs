@@ -324,3 +324,17 @@ fn a_bench_prints_one_object() {
         "at least once",
     );
 }
+
+#[test]
+fn a_bench_needs_a_model_and_something_to_measure() {
+    check_error(
+        &["bench", "decode", "nowhere"],
+        "no model folder `nowhere`",
+        "config.json",
+    );
+    check_error(
+        &["bench", "decode", ".", "--repeat", "0"],
+        "nothing to measure",
+        "at least 1",
+    );
+}

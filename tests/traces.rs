@@ -176,3 +176,42 @@ fn a_trap_is_set_continued_and_not_mixed_with_another() {
     trap("other", &["--share", "1.5"]).fails("`share` is 1.5");
     trap("other", &["--method", "cot"]).fails("do not exchange");
 }
+
+#[test]
+fn a_model_is_measured() {
+    let bench = run();
+    let measure = |what: &str, more: &[&str]| {
+        let mut args = vec!["bench", what, "out/checkpoints/base", "--repeat", "1"];
+        args.extend(more);
+        json(&bench.leap(&args).succeeds().stdout)
+    };
+    let decode = measure("decode", &["--batch", "1,3", "--prompt", "5", "--new", "8"]);
+    assert_eq!(decode["runs"].as_array().map(Vec::len), Some(2));
+    assert!(decode["runs"][1]["tokens_per_s_best"].as_f64() > Some(0.0));
+    assert!(decode["runs"][0]["weight_bytes_per_step"].as_u64() > Some(1000));
+    let prefill = measure("prefill", &["--tokens", "40", "--threads", "1"]);
+    assert_eq!(
+        (&prefill["tokens"], &prefill["machine"]["threads"]),
+        (&40.into(), &1.into())
+    );
+    let leap = measure(
+        "leap",
+        &[
+            "--paths",
+            "2",
+            "--turn-tokens",
+            "12",
+            "--summary-tokens",
+            "6",
+            "--blocks",
+            "2",
+            "--problems",
+            "2",
+        ],
+    );
+    let round = &leap["rounds"][0];
+    assert_eq!(round["refilled_tokens"], 0);
+    // Every path of every group: three turns, two summaries, one token of answer.
+    assert_eq!(round["sampled_tokens"], 4 * (3 * 12 + 2 * 6 + 1));
+    assert!(leap["ratio_median"].as_f64() > Some(0.0));
+}

@@ -67,11 +67,7 @@ impl<'v> ScriptedEngine<'v> {
 
     fn complete(&mut self, request: Request) -> Completion {
         let key = request.key;
-        let failed = |reason: String| Completion {
-            key,
-            ids: Vec::new(),
-            finish: Finish::Failed(reason),
-        };
+        let failed = |reason: String| Completion::failed(key, reason);
         let path = self.paths.entry(key).or_default();
         if request.keep > path.len() {
             let has = path.len();
@@ -96,7 +92,7 @@ impl<'v> ScriptedEngine<'v> {
             .unwrap_or_default();
         let (ids, finish) = say(self.vocab, &text, &request);
         path.extend_from_slice(&ids);
-        Completion { key, ids, finish }
+        Completion::new(key, ids, finish)
     }
 }
 
@@ -139,11 +135,7 @@ impl Engine for ScriptedEngine<'_> {
 
     fn wait(&mut self) -> Result<Option<Completion>, EngineError> {
         if let Some(key) = self.cancelled.pop_front() {
-            return Ok(Some(Completion {
-                key,
-                ids: Vec::new(),
-                finish: Finish::Cancelled,
-            }));
+            return Ok(Some(Completion::new(key, Vec::new(), Finish::Cancelled)));
         }
         let request = self.queue.pop_front();
         Ok(request.map(|request| self.complete(request)))

@@ -17,7 +17,8 @@ use proptest::prelude::*;
 use protocol::grade::AnswerKind;
 use protocol::{
     ByteVocab, Completion, Finish, Group, Method, Origin, PathEnd, PathKey, Prompt, PromptSet,
-    Question, Request, Router, Settings, Setup, Similarity, Stop, Stream, TemplateError, Vocab,
+    Question, Request, Router, Sampling, Settings, Setup, Similarity, Stop, Stream, TemplateError,
+    Vocab,
 };
 
 use tiny::{GREEDY, SETTINGS, WARM, decoder, engine, key, request, run, sampled};
@@ -59,6 +60,50 @@ fn greedy_is_the_argmax_of_whole_passes() {
     check_greedy("a");
     check_greedy("What is 7 times 6?");
     check_greedy(&"a long prompt, fed in pieces or at once; ".repeat(5));
+}
+
+#[test]
+fn log_probabilities_are_those_of_the_model_before_any_filter() {
+    let decoder = decoder();
+    let prompt = ByteVocab.encode("What is 7 times 6?");
+    // Sharp settings, so that what was filtered would show.
+    let sampling = Sampling {
+        temperature: 0.3,
+        top_k: 3,
+        top_p: 0.9,
+        min_p: 0.1,
+    };
+    let asked = Request {
+        sampling,
+        logprobs: true,
+        ..request(key(0, 0), 0, &prompt, 12)
+    };
+    let silent = Request {
+        logprobs: false,
+        ..asked.clone()
+    };
+    let completion = run(&mut engine(SETTINGS), asked);
+    let found = completion.logprobs.expect("they were asked for");
+    assert_eq!(found.len(), completion.ids.len());
+    let mut path = prompt;
+    for (id, found) in completion.ids.iter().zip(found) {
+        let batch = Packed {
+            ids: path.clone(),
+            lengths: vec![path.len()],
+        };
+        let data = decoder.logits(decoder.hidden(&batch)).into_data();
+        let all = data.as_slice::<f32>().unwrap();
+        let last = &all[all.len() - 257..];
+        let sum: f64 = last.iter().map(|logit| f64::from(*logit).exp()).sum();
+        let expected = f64::from(last[*id as usize]) - sum.ln();
+        assert!(
+            (f64::from(found) - expected).abs() < 1e-5,
+            "{found} {expected}"
+        );
+        path.push(*id);
+    }
+    let other = run(&mut engine(SETTINGS), silent);
+    assert_eq!((other.ids, other.logprobs), (completion.ids, None));
 }
 
 /// A path with roll-backs: its prompt, then for each turn how much of it stays, in sixteenths of

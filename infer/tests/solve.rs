@@ -290,16 +290,13 @@ fn check_stop(text: &str, stops: &[&str], max_tokens: usize, ids: &[u32], finish
             eos: vec![6],
         },
         max_tokens,
+        logprobs: false,
         stream: Stream::of_run(0),
     });
     let completion = engine.wait().unwrap();
     assert_eq!(
         completion,
-        Some(Completion {
-            key,
-            ids: ids.to_vec(),
-            finish
-        }),
+        Some(Completion::new(key, ids.to_vec(), finish)),
         "{text:?}"
     );
 }

@@ -183,6 +183,14 @@ impl KvCache {
         self.texts.iter().all(Option::is_none)
     }
 
+    /// Bytes of the decoder's weights as they were packed by the first step, which every later step
+    /// reads; 0 before it.
+    pub fn weight_bytes(&self) -> usize {
+        self.prepared
+            .as_ref()
+            .map_or(0, |prepared| prepared.bytes())
+    }
+
     /// Bytes of memory that keys and values take, a shared block counted once.
     pub fn bytes(&self) -> usize {
         let mut blocks: Vec<*const f32> = self

@@ -13,6 +13,7 @@ pub mod device;
 mod kernels;
 pub mod kv_cache;
 pub mod lineage;
+pub mod memory;
 pub mod ops;
 pub mod packed;
 pub mod parameters;

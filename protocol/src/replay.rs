@@ -198,11 +198,7 @@ impl<'a> Player<'a> {
             .position(|span| span.finish.is_some());
         let Some(next) = next else {
             return match &path.end {
-                PathEnd::Failed(reason) => Ok(Completion {
-                    key: request.key,
-                    ids: Vec::new(),
-                    finish: Finish::Failed(reason.clone()),
-                }),
+                PathEnd::Failed(reason) => Ok(Completion::failed(request.key, reason.clone())),
                 _ => Err(fault("no completion of it is recorded".into())),
             };
         };
@@ -217,10 +213,7 @@ impl<'a> Player<'a> {
             )));
         }
         held.extend(&ids);
-        Ok(Completion {
-            key: request.key,
-            ids,
-            finish: span.finish.clone().unwrap_or(Finish::Length),
-        })
+        let finish = span.finish.clone().unwrap_or(Finish::Length);
+        Ok(Completion::new(request.key, ids, finish))
     }
 }

@@ -56,12 +56,15 @@ pub struct Request {
     pub stop: Stop,
     /// Most tokens to sample, at least 1.
     pub max_tokens: usize,
+    /// Whether the completion tells how probable its tokens were.
+    #[serde(default)]
+    pub logprobs: bool,
     /// Sampling noise; the token that becomes the path's token `i` reads position `i`.
     pub stream: Stream,
 }
 
 /// What an engine answers to one [`Request`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Completion {
     /// The path that was continued.
     pub key: PathKey,
@@ -69,6 +72,27 @@ pub struct Completion {
     pub ids: Vec<u32>,
     /// Why sampling ended.
     pub finish: Finish,
+    /// If asked for: for each of `ids`, the natural logarithm of the probability that the model
+    /// gave it, before temperature and filters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Vec<f32>>,
+}
+
+impl Completion {
+    /// What was sampled, without log-probabilities.
+    pub fn new(key: PathKey, ids: Vec<u32>, finish: Finish) -> Self {
+        Self {
+            key,
+            ids,
+            finish,
+            logprobs: None,
+        }
+    }
+
+    /// A request that could not be served, and why.
+    pub fn failed(key: PathKey, reason: impl Into<String>) -> Self {
+        Self::new(key, Vec::new(), Finish::Failed(reason.into()))
+    }
 }
 
 /// Why an engine stopped sampling.

@@ -20,6 +20,8 @@ pub(super) struct Running {
     pub(super) stop: StopScanner,
     /// What was sampled for it.
     pub(super) ids: Vec<u32>,
+    /// How probable these were, if that was asked for.
+    pub(super) logprobs: Vec<f32>,
     /// The shared prompt it waits for.
     prompt: Option<u64>,
 }
@@ -152,6 +154,7 @@ impl Batch {
                 request,
                 stop,
                 ids: Vec::new(),
+                logprobs: Vec::new(),
                 prompt,
             });
         }

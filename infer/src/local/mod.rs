@@ -78,6 +78,21 @@ impl<'v> LocalEngine<'v> {
         }
     }
 
+    /// Bytes of weights that a step reads; 0 before the first step.
+    pub fn weight_bytes(&self) -> usize {
+        self.batch.texts.cache.weight_bytes()
+    }
+
+    /// Tokens of the model's vocabulary.
+    pub fn vocabulary(&self) -> usize {
+        self.decoder.config().vocab_size
+    }
+
+    /// Bytes of the keys and values of one token.
+    pub fn bytes_per_token(&self) -> usize {
+        self.bytes_per_token
+    }
+
     /// Bytes of keys and values in memory now.
     pub fn kv_bytes(&self) -> usize {
         self.batch.texts.cache.bytes()
@@ -181,24 +196,26 @@ impl<'v> LocalEngine<'v> {
     }
 
     /// Adds one drawn token to each path, and ends the requests that are complete with it.
-    fn take(&mut self, drawn: &[(usize, Result<u32, NotFinite>)]) {
+    fn take(&mut self, drawn: &[(usize, Result<Drawn, NotFinite>)]) {
         let mut ended = Vec::new();
         for (place, result) in drawn {
             let finish = match result {
                 Err(error) => Some(Finish::Failed(error.to_string())),
-                Ok(id) => {
+                Ok(Drawn { id, logprob }) => {
                     self.stats.sampled += 1;
                     self.batch.push(*place, *id);
-                    finish(&mut self.batch.running[*place], *id, self.vocab)
+                    let running = &mut self.batch.running[*place];
+                    running.logprobs.extend(*logprob);
+                    finish(running, *id, self.vocab)
                 }
             };
             if let Some(finish) = finish {
                 let running = &mut self.batch.running[*place];
                 let ids = std::mem::take(&mut running.ids);
+                let logprobs = std::mem::take(&mut running.logprobs);
                 self.done.push_back(Completion {
-                    key: running.request.key,
-                    ids,
-                    finish,
+                    logprobs: running.request.logprobs.then_some(logprobs),
+                    ..Completion::new(running.request.key, ids, finish)
                 });
                 ended.push(*place);
             }
@@ -212,23 +229,15 @@ impl Engine for LocalEngine<'_> {
         match self.refusal(&request) {
             None => self.batch.submit(request),
             Some(reason) => {
-                let finish = Finish::Failed(reason);
-                self.done.push_back(Completion {
-                    key: request.key,
-                    ids: Vec::new(),
-                    finish,
-                });
+                self.done.push_back(Completion::failed(request.key, reason));
             }
         }
     }
 
     fn close(&mut self, key: PathKey) {
         if let Some(ids) = self.batch.close(key) {
-            self.done.push_back(Completion {
-                key,
-                ids,
-                finish: Finish::Cancelled,
-            });
+            self.done
+                .push_back(Completion::new(key, ids, Finish::Cancelled));
         }
     }
 
@@ -249,9 +258,15 @@ impl Engine for LocalEngine<'_> {
     }
 }
 
+/// A token that was drawn, and how probable it was, if that was asked for.
+struct Drawn {
+    id: u32,
+    logprob: Option<f32>,
+}
+
 /// Draws a token for each place from its logits, on all threads; the order does not matter to the
 /// result.
-fn draw(batch: &Batch, ready: &[(usize, &[f32])]) -> Vec<(usize, Result<u32, NotFinite>)> {
+fn draw(batch: &Batch, ready: &[(usize, &[f32])]) -> Vec<(usize, Result<Drawn, NotFinite>)> {
     // Rows that are too few or too short are not worth waking a thread.
     const LOGITS_PER_TASK: usize = 1 << 13;
     let width = ready.first().map_or(1, |(_, logits)| logits.len());
@@ -262,7 +277,12 @@ fn draw(batch: &Batch, ready: &[(usize, &[f32])]) -> Vec<(usize, Result<u32, Not
             let request = &batch.running[*place].request;
             let position = batch.ids(request.key).len() as u64;
             let uniform = || request.stream.uniform(position);
-            (*place, sampler.draw(logits, &request.sampling, uniform))
+            let drawn = sampler.draw(logits, &request.sampling, uniform);
+            let with_logprob = |id| Drawn {
+                id,
+                logprob: request.logprobs.then(|| sampler::logprob(logits, id)),
+            };
+            (*place, drawn.map(with_logprob))
         })
         .collect()
 }

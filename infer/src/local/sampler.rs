@@ -22,6 +22,20 @@ const CHUNK: usize = 64;
 /// How far below the best token (in units of temperature) candidates are looked for, step by step.
 const REACHES: [f32; 5] = [4.0, 8.0, 16.0, 32.0, f32::INFINITY];
 
+/// The natural logarithm of the probability that a softmax over `logits` gives to `id`.
+///
+/// Nothing is filtered and the temperature is 1: this is what the model says, whatever is drawn.
+/// Sums run in f64, in order of ids.
+///
+/// # Panics
+/// If `id` is no index of `logits`.
+pub fn logprob(logits: &[f32], id: u32) -> f32 {
+    let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let above = |logit: f32| f64::from(logit) - f64::from(best);
+    let sum: f64 = logits.iter().map(|&logit| above(logit).exp()).sum();
+    (above(logits[id as usize]) - sum.ln()) as f32
+}
+
 /// Draws tokens; holds only scratch memory.
 ///
 /// A candidate is one number: its distance to the best token's scaled logit, as bits, in the high

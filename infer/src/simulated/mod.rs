@@ -106,27 +106,19 @@ impl<'a> SimulatedEngine<'a> {
                 request.max_tokens,
                 self.simulation.positions
             );
-            return Completion {
-                key,
-                ids: Vec::new(),
-                finish: Finish::Failed(reason),
-            };
+            return Completion::failed(key, reason);
         }
         let prompt = self.vocab.text(&path.ids[..path.prompt]);
         let Some(problem) = Task::find_in(&prompt) else {
             let reason = "the simulated reasoner knows the families `search` and `sum` only";
-            return Completion {
-                key,
-                ids: Vec::new(),
-                finish: Finish::Failed(reason.into()),
-            };
+            return Completion::failed(key, reason);
         };
         let written = self.vocab.text(&path.ids[path.prompt..]);
         let (ids, finish) = self.write(&problem, &written, path_len(&self.paths, key), &request);
         if let Some(path) = self.paths.get_mut(&key) {
             path.ids.extend_from_slice(&ids);
         }
-        Completion { key, ids, finish }
+        Completion::new(key, ids, finish)
     }
 
     fn write(

@@ -74,6 +74,7 @@ pub(crate) fn request(key: PathKey, keep: usize, append: &[u32], max_tokens: usi
         sampling: WARM,
         stop: Stop::default(),
         max_tokens,
+        logprobs: false,
         stream: Stream::of_run(3)
             .indexed(key.group.into())
             .indexed(key.path.into()),

@@ -165,6 +165,11 @@ impl Panels {
         }
     }
 
+    /// Bytes of the packed elements.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(self.data.as_slice()) + size_of_val(self.halves.as_slice())
+    }
+
     /// Columns of the packed operand.
     pub(crate) fn cols(&self) -> usize {
         self.cols

@@ -64,6 +64,15 @@ impl Prepared {
         }
     }
 
+    /// Bytes of all packed matrices: what a step of one row reads.
+    pub(crate) fn bytes(&self) -> usize {
+        let layers = self
+            .layers
+            .iter()
+            .flat_map(|layer| [&layer.qkv, &layer.output, &layer.gate_up, &layer.down]);
+        layers.chain([&self.head]).map(Panels::bytes).sum()
+    }
+
     /// Whether these are the weights of `decoder`.
     pub(super) fn fits(&self, decoder: &Decoder) -> bool {
         let theirs = sources(decoder);

@@ -229,6 +229,7 @@ impl Group {
                 eos: vocab.eos().to_vec(),
             },
             max_tokens,
+            logprobs: false,
             stream: self.setup.stream.named("sample").indexed(index as u64),
         };
         self.paths[index].note(&request);

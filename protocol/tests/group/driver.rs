@@ -118,11 +118,7 @@ impl<'a> Fake<'a> {
         if let Some(held) = self.held.get_mut(&request.key) {
             held.extend(&ids);
         }
-        let completion = Completion {
-            key: request.key,
-            ids,
-            finish,
-        };
+        let completion = Completion::new(request.key, ids, finish);
         self.said.push(completion.clone());
         completion
     }

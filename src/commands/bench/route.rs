@@ -1,29 +1,23 @@
-//! `leap bench`: how fast the parts are, as one JSON object.
+//! The time of routing: similarities of all pairs, and the choice of peers.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::Result;
 use protocol::{Router, Similarity, Stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::ExitStatus;
-use crate::cli::BenchCommand;
+use super::spread;
+use crate::cli::BenchRoute;
 use crate::fault::Fault;
-use crate::output::Output;
-
-pub(super) fn run(command: &BenchCommand, output: &mut Output) -> Result<ExitStatus> {
-    match command {
-        BenchCommand::Route {
-            summaries,
-            chars,
-            repeat,
-        } => route(*summaries, *chars, *repeat, output),
-    }
-}
 
 /// Routes between summaries of seeded words, on one core.
-fn route(summaries: usize, chars: usize, repeat: usize, output: &mut Output) -> Result<ExitStatus> {
+pub(super) fn run(args: &BenchRoute) -> Result<Value> {
+    let &BenchRoute {
+        summaries,
+        chars,
+        repeat,
+    } = args;
     if summaries < 2 || chars == 0 || repeat == 0 {
         return Err(Fault::new(
             "there is nothing to measure",
@@ -52,24 +46,20 @@ fn route(summaries: usize, chars: usize, repeat: usize, output: &mut Output) -> 
                 started.elapsed().as_secs_f64() * 1e3
             })
             .collect();
-        milliseconds.sort_by(f64::total_cmp);
-        let (least, most) = (milliseconds[0], milliseconds[repeat - 1]);
-        let median = milliseconds[repeat / 2];
+        let [least, median, most] = spread(&mut milliseconds);
         found.insert(
             name.into(),
             json!({ "min_ms": least, "median_ms": median, "max_ms": most }),
         );
     }
-    let all = json!({
+    Ok(json!({
         "bench": "route",
         "summaries": summaries,
         "chars": chars,
         "pairs": summaries * (summaries - 1) / 2,
         "repeat": repeat,
         "similarity": found,
-    });
-    output.data(&serde_json::to_string_pretty(&all)?);
-    Ok(ExitStatus::Done)
+    }))
 }
 
 /// Text of letters and blanks, as long as asked for.
