@@ -1,7 +1,11 @@
 //! One file per subcommand; each runs and says how it ended.
 
+mod checkpoint;
 mod completions;
+mod hub;
 mod infer;
+mod pull;
+mod push;
 mod recipe;
 mod run;
 mod runs;
@@ -39,6 +43,9 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<ExitStatus> {
     match command {
         Command::Run(args) => run::run(args, output),
         Command::Infer(args) => infer::run(args, output),
+        Command::Pull(args) => pull::run(args, output),
+        Command::Push(args) => push::run(args, output),
+        Command::Checkpoint(command) => checkpoint::run(command, output),
         Command::Recipe(command) => recipe::run(command, output),
         Command::Runs(args) => runs::run(&args, output),
         Command::Completions(args) => completions::run(&args, output),
