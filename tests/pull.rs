@@ -58,7 +58,8 @@ fn command(bench: &Bench, endpoint: &str, args: &[&str]) -> Command {
     command
         .env("HF_ENDPOINT", endpoint)
         .env("HF_TOKEN", "")
-        .env("HF_HOME", bench.path("hf-home"));
+        .env("HF_HOME", bench.path("hf-home"))
+        .env_remove("HF_TOKEN_PATH");
     command
 }
 

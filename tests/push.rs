@@ -164,6 +164,7 @@ fn a_data_set_is_pushed_with_its_folders() {
     bench.write("set/data/train.jsonl", "{}\n");
     bench.write("set/data/rows 1.parquet", "rows");
     bench.write("set/data/.hidden", "no");
+    bench.write("set/data/none.bin", "");
     let args = ["push", "set", "owner/set", "--dataset"];
     leap(&bench, &hub, TOKEN, &args).succeeds();
     leap(
@@ -179,7 +180,12 @@ fn a_data_set_is_pushed_with_its_folders() {
         .collect();
     assert_eq!(
         names,
-        ["data/rows 1.parquet", "data/train.jsonl", "pull.json"]
+        [
+            "data/none.bin",
+            "data/rows 1.parquet",
+            "data/train.jsonl",
+            "pull.json"
+        ]
     );
     bench.write("none/.hidden", "no");
     let ran = leap(

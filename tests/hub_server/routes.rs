@@ -276,6 +276,7 @@ fn batch(state: &State, asked: &Asked) -> Answer {
     assert_eq!(body["operation"], "upload");
     let objects = body["objects"].as_array().expect("a list").iter().map(|object| {
         let oid = object["oid"].as_str().expect("a hash");
+        assert_ne!(object["size"], 0, "nothing is no object");
         let mut granted = json!({"oid": oid, "size": object["size"]});
         if !state.storage.contains_key(oid) {
             granted["actions"] = json!({

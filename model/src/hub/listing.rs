@@ -69,6 +69,8 @@ struct Entry {
 
 #[derive(Deserialize)]
 struct Lfs {
+    // The listing of a whole repository says `sha256`, that of a commit's tree `oid`.
+    #[serde(alias = "sha256")]
     oid: String,
     size: u64,
 }

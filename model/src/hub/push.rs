@@ -252,6 +252,8 @@ fn modes<'a>(
             let mode = modes.files.iter().find(|mode| mode.path == file.name);
             match mode {
                 Some(mode) if mode.should_ignore => ignored.push(file.name.clone()),
+                // There is no large storage for nothing.
+                Some(_) if file.digests.bytes == 0 => small.push(file),
                 Some(mode) if mode.upload_mode == "lfs" => large.push(file),
                 Some(mode) if mode.upload_mode == "regular" => small.push(file),
                 _ => {

@@ -33,7 +33,8 @@ impl Token {
         }
     }
 
-    /// The token of `HF_TOKEN`, else that of the file that logging in writes. An empty `HF_TOKEN`
+    /// The token of `HF_TOKEN`, else that of the file that logging in writes (`HF_TOKEN_PATH`, else
+    /// `token` in `HF_HOME`, else in the user's cache). An empty `HF_TOKEN`
     /// means none.
     ///
     /// # Errors
@@ -62,13 +63,16 @@ impl Token {
     }
 }
 
-/// Where logging in leaves the token: `HF_HOME`, else the user's cache.
+/// Where logging in leaves the token.
 fn file() -> Option<PathBuf> {
     let folder = |name: &str| {
         std::env::var_os(name)
             .filter(|text| !text.is_empty())
             .map(PathBuf::from)
     };
+    if let Some(path) = folder("HF_TOKEN_PATH") {
+        return Some(path);
+    }
     let home = folder("HF_HOME").or_else(|| {
         folder("XDG_CACHE_HOME")
             .or_else(|| Some(std::env::home_dir()?.join(".cache")))
