@@ -89,6 +89,14 @@ impl Output {
     }
 }
 
+/// So many things, in the plural if there is not just one.
+pub(crate) fn count(number: usize, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        number => format!("{number} {thing}s"),
+    }
+}
+
 /// A number of bytes as people say it.
 pub(crate) fn size(bytes: u64) -> String {
     let bytes = bytes as f64;

@@ -278,7 +278,7 @@ fn a_busy_hub_is_asked_again_but_not_for_ever() {
         Act::Status(503, "retry-after: 9999"),
     );
     let started = Instant::now();
-    pull(&bench, &hub).fails("answers 503 (1 tries)");
+    pull(&bench, &hub).fails("answers 503 (1 try)");
     assert!(started.elapsed() < Duration::from_secs(60));
 }
 
@@ -507,7 +507,7 @@ fn files_of_others_are_not_overwritten_and_own_ones_are_brought_up_to_date() {
     fs::remove_file(bench.path(folder).join("config.json")).expect("the file");
     bench.write(&format!("{folder}/notes.txt"), "mine");
     let ran = pull(&bench, &hub).succeeds();
-    check_words(&ran.stderr, &["3 files", "(1 files are there)"]);
+    check_words(&ran.stderr, &["3 files", "(1 there already)"]);
 
     // A new commit: one file changes, one goes.
     let (config, weights) = (golden("config.json"), golden("model.safetensors"));
@@ -522,7 +522,7 @@ fn files_of_others_are_not_overwritten_and_own_ones_are_brought_up_to_date() {
     let ran = pull(&bench, &hub).succeeds();
     check_words(
         &ran.stderr,
-        &["1 files, 9 B (2 files are there)", "Removing LICENSE"],
+        &["1 file, 9 B (2 there already)", "Removing LICENSE"],
     );
     assert_eq!(hub.served(), 9);
     let expected = [
@@ -583,7 +583,7 @@ fn a_data_set_comes_whole_or_in_part() {
     let ran = leap(&bench, &hub, &["pull", "owner/problems", "--dataset"]).succeeds();
     check_words(
         &ran.stderr,
-        &["(2 files are there)", "Leaving out .gitattributes"],
+        &["(2 there already)", "Leaving out .gitattributes"],
     );
     let expected = [
         "README.md",

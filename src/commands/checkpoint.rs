@@ -14,7 +14,7 @@ use serde_json::json;
 use super::ExitStatus;
 use crate::cli::{CheckpointCommand, ExportDtype};
 use crate::fault::Fault;
-use crate::output::{Output, size};
+use crate::output::{Output, count, size};
 
 pub(super) fn run(command: CheckpointCommand, output: &mut Output) -> Result<ExitStatus> {
     match command {
@@ -93,11 +93,10 @@ fn lines(found: &Description, pulled: Option<&PullRecord>) -> Vec<(&'static str,
         (
             "tensors",
             format!(
-                "{}; {} in {} file{}",
+                "{}; {} in {}",
                 formats.join(", "),
                 size(found.bytes),
-                found.files,
-                plural(found.files)
+                count(found.files, "file")
             ),
         ),
         ("tokenizer", tokenizer),
@@ -136,9 +135,8 @@ fn history(record: &Record) -> Vec<String> {
             base => format!("from checkpoint {}", short(base)),
         };
         parts.push(format!(
-            "trained {start} for {} step{} on samples {} with recipe {}",
-            made.step,
-            if made.step == 1 { "" } else { "s" },
+            "trained {start} for {} on samples {} with recipe {}",
+            count(made.step as usize, "step"),
             short(&made.samples),
             short(&made.recipe)
         ));
@@ -171,12 +169,8 @@ fn verify(folder: &Path, output: &mut Output) -> Result<ExitStatus> {
     for Damage { file, problem } in &damages {
         output.data(&format!("{}: {problem}", folder.join(file).display()));
     }
-    let count = damages.len();
-    output.note(&format!(
-        "{}: damaged, {count} problem{}",
-        folder.display(),
-        plural(count)
-    ));
+    let problems = count(damages.len(), "problem");
+    output.note(&format!("{}: damaged, {problems}", folder.display()));
     Ok(ExitStatus::AnswerIsNo)
 }
 
@@ -277,13 +271,12 @@ fn export(
         .into(),
         other => fault(other),
     })?;
-    let count = saved.files.len();
     output.step(
         "Wrote",
         &format!(
-            "{} in {count} file{}, weights hash {}",
+            "{} in {}, weights hash {}",
             size(saved.bytes),
-            plural(count),
+            count(saved.files.len(), "file"),
             saved.sha256
         ),
     );
@@ -336,11 +329,4 @@ pub(super) fn fault(error: CheckpointError) -> anyhow::Error {
         _ => "`leap checkpoint verify DIR` names everything that is wrong",
     };
     Fault::new(error.to_string(), hint).into()
-}
-
-fn plural(count: usize) -> &'static str {
-    match count {
-        1 => "",
-        _ => "s",
-    }
 }

@@ -10,7 +10,7 @@ use super::ExitStatus;
 use super::hub::{Teller, fault};
 use crate::cli::PullArgs;
 use crate::interrupt;
-use crate::output::{Output, size};
+use crate::output::{Output, count, size};
 
 /// Names of files that were left out, before `and so many more`.
 const NAMED: usize = 4;
@@ -58,10 +58,8 @@ fn pull(client: &Client, settings: &PullSettings, output: &mut Output) -> Result
     let mut teller = Teller::new(output, "Pulling");
     let pulled = hub::pull(client, plan, &mut |event| teller.hear(event))?;
     if nothing {
-        let count = pulled.there;
-        output.note(&format!(
-            "nothing to do: all {count} files are there, and checked"
-        ));
+        let files = count(pulled.there, "file");
+        output.note(&format!("nothing to do: {files} there, and checked"));
     }
     Ok(())
 }
@@ -71,13 +69,13 @@ fn announce(plan: &Plan, settings: &PullSettings, output: &mut Output) {
     let commit = &plan.commit[..12];
     let folder = settings.folder.display();
     let mut text = format!(
-        "{} at {commit} into `{folder}`: {} files, {}",
+        "{} at {commit} into `{folder}`: {}, {}",
         settings.repo,
-        plan.fetch.len(),
+        count(plan.fetch.len(), "file"),
         size(plan.bytes())
     );
     if !plan.there.is_empty() {
-        text += &format!(" ({} files are there)", plan.there.len());
+        text += &format!(" ({} there already)", plan.there.len());
     }
     output.step("Pulling", &text);
     if !plan.left_out.is_empty() {

@@ -9,7 +9,7 @@ use super::{ExitStatus, checkpoint as checkpoints};
 use crate::cli::PushArgs;
 use crate::fault::Fault;
 use crate::interrupt;
-use crate::output::Output;
+use crate::output::{Output, count};
 
 pub(super) fn run(args: PushArgs, output: &mut Output) -> Result<ExitStatus> {
     let kind = match args.dataset {
@@ -82,8 +82,8 @@ fn conclude(pushed: &Pushed, output: &mut Output) {
         Some(commit) => output.step(
             "Committed",
             &format!(
-                "{} files as {commit} ({} were there)",
-                pushed.sent.len(),
+                "{} as {commit} ({} there already)",
+                count(pushed.sent.len(), "file"),
                 pushed.there
             ),
         ),

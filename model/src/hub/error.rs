@@ -53,7 +53,7 @@ pub enum HubError {
         problem: String,
     },
     /// The hub did not answer, or broke off each time.
-    #[error("`{url}` cannot be reached ({tries} tries): {problem}")]
+    #[error("`{url}` cannot be reached ({}): {problem}", counted(*tries))]
     Unreachable {
         /// What was asked for, without its query.
         url: String,
@@ -63,7 +63,7 @@ pub enum HubError {
         tries: u32,
     },
     /// The hub says that it cannot answer now.
-    #[error("`{url}` answers {status} ({tries} tries): {message}")]
+    #[error("`{url}` answers {status} ({}): {message}", counted(*tries))]
     Busy {
         /// What was asked for, without its query.
         url: String,
@@ -200,7 +200,7 @@ pub enum HubError {
         path: PathBuf,
     },
     /// The content is not what the hub lists.
-    #[error("`{name}` arrives with hash {found}, but the hub lists {expected} ({tries} tries)")]
+    #[error("`{name}` arrives with hash {found}, but the hub lists {expected} ({})", counted(*tries))]
     WrongHash {
         /// The file.
         name: String,
@@ -274,11 +274,18 @@ pub enum HubError {
     Stopped,
 }
 
+fn counted(tries: u32) -> String {
+    match tries {
+        1 => "1 try".to_owned(),
+        tries => format!("{tries} tries"),
+    }
+}
+
 fn more(names: &[String]) -> String {
     match names.len() {
         0 | 1 => String::new(),
         2 => format!(" and `{}`", names[1]),
-        count => format!(" and {} other files", count - 1),
+        count => format!(", `{}` and {} more", names[1], count - 2),
     }
 }
 
