@@ -59,7 +59,8 @@ fn command(bench: &Bench, endpoint: &str, args: &[&str]) -> Command {
         .env("HF_ENDPOINT", endpoint)
         .env("HF_TOKEN", "")
         .env("HF_HOME", bench.path("hf-home"))
-        .env_remove("HF_TOKEN_PATH");
+        .env_remove("HF_TOKEN_PATH")
+        .env_remove("SSL_CERT_FILE");
     command
 }
 
@@ -419,6 +420,15 @@ fn a_hub_that_is_not_there_is_named() {
     let mut offline = command(&bench, &endpoint, &["pull", "owner/name"]);
     offline.env("HF_HUB_OFFLINE", "1");
     run(offline).fails("HF_HUB_OFFLINE is set");
+    bench.write("roots.pem", "nothing");
+    for (roots, message) in [
+        ("roots.pem", "it holds no certificate"),
+        ("none.pem", "none.pem"),
+    ] {
+        let mut command = command(&bench, &endpoint, &["pull", "owner/name"]);
+        command.env("SSL_CERT_FILE", roots);
+        run(command).fails(message);
+    }
     let pattern = ["pull", "owner/name", "--include", "[a"];
     run(command(&bench, &endpoint, &pattern)).fails("`[a` is no pattern");
 }

@@ -45,7 +45,8 @@ fn leap(bench: &Bench, hub: &Hub, token: &str, args: &[&str]) -> Ran {
     command
         .env("HF_ENDPOINT", &hub.endpoint)
         .env("HF_TOKEN", token)
-        .env("HF_HOME", bench.path("hf-home"));
+        .env("HF_HOME", bench.path("hf-home"))
+        .env_remove("SSL_CERT_FILE");
     let output = command.output().expect("leap starts");
     let ran = Ran {
         code: output.status.code(),

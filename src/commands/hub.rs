@@ -77,6 +77,14 @@ pub(super) fn fault(error: HubError) -> anyhow::Error {
         HubError::Pattern { .. } => {
             "`*` stands for any text, `?` for one character, `[ab]` for one of these".to_owned()
         }
+        HubError::Unreachable { problem, .. } if problem.contains("certificate") => {
+            "who the hub is cannot be told: if this network has an authority of its own, name its \
+             PEM file in SSL_CERT_FILE"
+                .to_owned()
+        }
+        HubError::Roots { .. } => {
+            "SSL_CERT_FILE names a PEM file with certificates of authorities".to_owned()
+        }
         HubError::Unreachable { .. } => "check the network, and HF_ENDPOINT if the hub is another \
              one; the same command continues"
             .to_owned(),

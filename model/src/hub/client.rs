@@ -1,12 +1,15 @@
 //! Asks a hub: bounded retries, redirects that do not carry the token away, refusals as errors.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, header};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::request::{Request, shown};
+use super::roots;
 use super::{Event, HubError, Repo, Token, Watch, tell, wait};
 
 /// How often a request is sent at most.
@@ -35,12 +38,17 @@ pub(super) struct Answer {
 }
 
 impl Client {
-    /// A hub at `endpoint`, such as `https://huggingface.co`.
+    /// A hub at `endpoint`, such as `https://huggingface.co`. The authorities that vouch for it are
+    /// those of a PEM file, else those that browsers know.
     ///
     /// # Errors
-    /// An address that is none, or a token that would be readable on its way: over plain HTTP it
+    /// A file without authorities, an address that is none, or a token that would be readable on its way: over plain HTTP it
     /// goes to this machine only.
-    pub fn new(endpoint: &str, token: Option<Token>) -> Result<Self, HubError> {
+    pub fn new(
+        endpoint: &str,
+        token: Option<Token>,
+        roots: Option<&Path>,
+    ) -> Result<Self, HubError> {
         let endpoint = endpoint.trim().trim_end_matches('/').to_owned();
         let refused = |problem| HubError::Endpoint {
             endpoint: shown(&endpoint),
@@ -61,7 +69,12 @@ impl Client {
         if scheme == "http" && token.is_some() && !is_this_machine(authority) {
             return Err(HubError::PlainToken { endpoint });
         }
+        let roots = match roots {
+            Some(path) => roots::of_file(path)?,
+            None => RootCerts::WebPki,
+        };
         let config = Agent::config_builder()
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent(concat!("leap-t/", env!("CARGO_PKG_VERSION")))
@@ -77,7 +90,8 @@ impl Client {
     }
 
     /// The hub of `HF_ENDPOINT` (else huggingface.co), with the token of `HF_TOKEN`, or of the file
-    /// in `HF_HOME` (else `~/.cache/huggingface`) that logging in writes.
+    /// in `HF_HOME` (else `~/.cache/huggingface`) that logging in writes. `SSL_CERT_FILE` names
+    /// authorities, and the usual variables a proxy.
     ///
     /// # Errors
     /// Those of [`Client::new`] and [`Token::from_environment`], and [`HubError::Offline`] if
@@ -91,7 +105,9 @@ impl Client {
         }
         let endpoint = text("HF_ENDPOINT");
         let endpoint = endpoint.as_deref().unwrap_or("https://huggingface.co");
-        Self::new(endpoint, Token::from_environment()?)
+        let roots = text("SSL_CERT_FILE");
+        let roots = roots.as_deref().map(Path::new);
+        Self::new(endpoint, Token::from_environment()?, roots)
     }
 
     /// The hub's address.

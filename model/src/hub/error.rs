@@ -27,6 +27,14 @@ pub enum HubError {
         /// The hub.
         endpoint: String,
     },
+    /// A file of authorities that cannot be used.
+    #[error("`{}` names no authorities for connections: {problem}", path.display())]
+    Roots {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// The environment forbids the network.
     #[error("HF_HUB_OFFLINE is set: the hub is not asked")]
     Offline,

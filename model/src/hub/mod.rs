@@ -21,6 +21,7 @@ mod push;
 mod record;
 mod repo;
 mod request;
+mod roots;
 mod token;
 
 pub use client::Client;
