@@ -28,6 +28,11 @@ const VERSION: &str = env!("LEAP_VERSION");
 pub(crate) enum Command {
     Run(RunArgs),
     Infer(InferArgs),
+    Pull(PullArgs),
+    Push(PushArgs),
+    /// Look at checkpoint folders: show, verify, compare, write in another number format.
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
     /// Read the built-in recipes: list, print, copy, check, explain their keys.
     #[command(subcommand)]
     Recipe(RecipeCommand),
@@ -127,6 +132,116 @@ pub(crate) struct InferArgs {
     /// Print the whole trace as JSON instead of the answer.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Fetch a model or a data set from the hub.
+///
+/// Every file is checked against the hash that the hub lists; the same command continues what was
+/// cut off, and does nothing if all is there. A model is verified. HF_ENDPOINT is another hub,
+/// HF_TOKEN (or the file that logging in writes) says who asks.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  leap pull HuggingFaceTB/SmolLM2-135M-Instruct\n  \
+                        leap pull owner/problems@v1.0 --dataset --include '*.jsonl' --to problems"
+)]
+pub(crate) struct PullArgs {
+    /// OWNER/NAME, with a branch, tag or commit behind an @ if it is not the newest state.
+    #[arg(value_name = "REPO[@REV]")]
+    pub(crate) repo: String,
+    /// Folder [default: checkpoints/NAME, or datasets/NAME].
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) to: Option<PathBuf>,
+    /// It is a data set, not a model.
+    #[arg(long)]
+    pub(crate) dataset: bool,
+    /// Only files that match one of these patterns [default: what a checkpoint needs, or a whole
+    /// data set].
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    pub(crate) include: Vec<String>,
+}
+
+/// Send a checkpoint or a data set to the hub, as one commit.
+///
+/// The repository is made if it is not there; files that the hub has are not sent again. A
+/// checkpoint is verified first. Hidden files and pull.json stay here.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  leap push runs/mine/checkpoints/leap-t owner/leap-t-1.5b --private\n  \
+                        leap push data owner/problems --dataset --message \"300 problems\""
+)]
+pub(crate) struct PushArgs {
+    /// The folder.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) folder: PathBuf,
+    /// OWNER/NAME.
+    pub(crate) repo: String,
+    /// It is a data set, not a model.
+    #[arg(long)]
+    pub(crate) dataset: bool,
+    /// Nobody else may see it; a public repository of this name is refused.
+    #[arg(long)]
+    pub(crate) private: bool,
+    /// What the commit says.
+    #[arg(long, default_value = "Upload with leap push")]
+    pub(crate) message: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckpointCommand {
+    /// Say what a folder holds and what it was made from.
+    Show {
+        /// The checkpoint folder.
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look for all that is wrong with a folder; exit code 1 if something is.
+    Verify {
+        /// The checkpoint folder.
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+    },
+    /// Compare two folders: config, tensors, tokenizer, template; exit code 1 if they differ.
+    Diff {
+        /// One checkpoint folder.
+        #[arg(value_hint = ValueHint::DirPath)]
+        a: PathBuf,
+        /// The other.
+        #[arg(value_hint = ValueHint::DirPath)]
+        b: PathBuf,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a folder in another number format.
+    #[command(after_help = "Example:\n  leap checkpoint export DIR OUT --dtype bf16")]
+    Export {
+        /// The checkpoint folder.
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+        /// Where to; it must not exist.
+        #[arg(value_hint = ValueHint::DirPath)]
+        out: PathBuf,
+        /// Number format of the weights.
+        #[arg(long)]
+        dtype: ExportDtype,
+        /// Most bytes of tensors in one file, such as 500MB.
+        #[arg(long, value_name = "SIZE", default_value = "5GB")]
+        shard_size: String,
+    },
+}
+
+/// Number formats that weights can be written in.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ExportDtype {
+    /// 8 bits of exponent, 7 of fraction.
+    Bf16,
+    /// 5 bits of exponent, 10 of fraction: values beyond 65504 do not fit.
+    F16,
+    /// 8 bits of exponent, 23 of fraction.
+    F32,
 }
 
 #[derive(Debug, Subcommand)]

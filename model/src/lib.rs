@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod decoder;
 pub mod device;
+pub mod hub;
 mod kernels;
 pub mod kv_cache;
 pub mod lineage;

@@ -19,6 +19,21 @@ pub struct Lineage {
     pub step: u64,
     /// Version of the toolkit that wrote it.
     pub toolkit: String,
+    /// If it was not trained but exported: what from. The other keys are then those of its source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exported: Option<Exported>,
+}
+
+/// How a checkpoint was made from another without training.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exported {
+    /// Identity of the source (see [`crate::checkpoint::hash`]).
+    pub from: String,
+    /// Identity of the source's weights.
+    pub from_weights: String,
+    /// Number format of the weights as they were written: `bf16`, `f16` or `f32`.
+    pub dtype: String,
 }
 
 impl Default for Lineage {
@@ -29,6 +44,7 @@ impl Default for Lineage {
             recipe: String::new(),
             step: 0,
             toolkit: env!("CARGO_PKG_VERSION").to_owned(),
+            exported: None,
         }
     }
 }

@@ -1,9 +1,13 @@
 //! One file per subcommand; each runs and says how it ended.
 
 mod bench;
+mod checkpoint;
 mod completions;
+mod hub;
 mod infer;
 mod prompts;
+mod pull;
+mod push;
 mod recipe;
 mod run;
 mod runs;
@@ -44,6 +48,9 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<ExitStatus> {
     match command {
         Command::Run(args) => run::run(args, output),
         Command::Infer(args) => infer::run(args, output),
+        Command::Pull(args) => pull::run(args, output),
+        Command::Push(args) => push::run(args, output),
+        Command::Checkpoint(command) => checkpoint::run(command, output),
         Command::Recipe(command) => recipe::run(command, output),
         Command::Trap(args) => trap::run(&args, output),
         Command::Trace(command) => trace::run(command, output),

@@ -17,10 +17,15 @@ use crate::tokenizer::{Tokenizer, TokenizerError};
 /// A file that is missing or cannot be read.
 pub fn hash(dir: &Path) -> Result<String, CheckpointError> {
     files::check_folder(dir)?;
+    of_folder(dir, &weights_hash(dir)?)
+}
+
+/// [`hash`] of a folder whose weights' hash is known.
+pub(super) fn of_folder(dir: &Path, weights: &str) -> Result<String, CheckpointError> {
     let config = ModelConfig::read(dir)?;
     let mut hasher = Sha256::new();
     hasher.update(b"leap-t checkpoint 1\n");
-    hasher.update(format!("weights {}\n", weights_hash(dir)?));
+    hasher.update(format!("weights {weights}\n"));
     hasher.update(format!(
         "config {}\n",
         crate::tokenizer::sorted_json(&config.to_json())

@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 use crate::config::ConfigError;
 use crate::tokenizer::TokenizerError;
 
+mod check;
+mod compare;
+mod describe;
+mod export;
 mod files;
 mod identity;
 mod names;
@@ -18,9 +22,13 @@ mod shards;
 mod weights;
 mod write;
 
+pub use check::{Damage, damages};
+pub use compare::{Comparison, KeyDifference, Presence, TensorDifference, compare};
+pub use describe::{Description, describe};
+pub use export::{ExportSettings, export};
 pub use identity::{hash, weights_hash};
 pub use names::tensors;
-pub use read::{load, verify};
+pub use read::{load, record, verify};
 pub use weights::{TensorInfo, TensorType, Weights};
 pub use write::{SaveSettings, Saved, save, save_as};
 

@@ -54,48 +54,75 @@ pub fn verify(dir: &Path) -> Result<(ModelConfig, Option<Record>), CheckpointErr
     for (name, _) in tensors(&config) {
         weights.read(&name)?;
     }
-    let Some(text) = files::read(dir, Record::FILE)? else {
-        return Ok((config, None));
-    };
-    let record: Record =
-        serde_json::from_slice(&text).map_err(|problem| CheckpointError::Json {
-            path: dir.join(Record::FILE),
-            problem,
-        })?;
-    let found = weights_hash(dir)?;
-    if found != record.weights {
-        return Err(CheckpointError::Changed {
-            found,
-            expected: record.weights,
-        });
+    let record = record(dir)?;
+    if let Some(record) = &record {
+        let found = weights_hash(dir)?;
+        check_unchanged(record, &found)?;
     }
-    Ok((config, Some(record)))
+    Ok((config, record))
+}
+
+/// The folder's `lineage.json`, if it has one.
+///
+/// # Errors
+/// A file that cannot be read, or is no lineage.
+pub fn record(dir: &Path) -> Result<Option<Record>, CheckpointError> {
+    let Some(text) = files::read(dir, Record::FILE)? else {
+        return Ok(None);
+    };
+    let broken = |problem| CheckpointError::Json {
+        path: dir.join(Record::FILE),
+        problem,
+    };
+    serde_json::from_slice(&text).map(Some).map_err(broken)
+}
+
+/// Whether weights of this hash are those of the record.
+pub(super) fn check_unchanged(record: &Record, found: &str) -> Result<(), CheckpointError> {
+    match found == record.weights {
+        true => Ok(()),
+        false => Err(CheckpointError::Changed {
+            found: found.to_owned(),
+            expected: record.weights.clone(),
+        }),
+    }
 }
 
 /// Reads the config, finds the weights, and checks that they fit each other.
-fn open(dir: &Path) -> Result<(ModelConfig, Weights), CheckpointError> {
+pub(super) fn open(dir: &Path) -> Result<(ModelConfig, Weights), CheckpointError> {
     files::check_folder(dir)?;
     for name in ["config.json", "generation_config.json"] {
         files::inside(dir, name)?;
     }
     let config = ModelConfig::read(dir)?;
     let weights = Weights::open(dir)?;
-    let expected = tensors(&config);
+    match misfits(&config, &weights)?.into_iter().next() {
+        Some(misfit) => Err(misfit),
+        None => Ok((config, weights)),
+    }
+}
+
+/// Every way in which the tensors are not those that the config asks for.
+///
+/// # Errors
+/// A file that cannot be mapped.
+pub(super) fn misfits(
+    config: &ModelConfig,
+    weights: &Weights,
+) -> Result<Vec<CheckpointError>, CheckpointError> {
+    let mut misfits = Vec::new();
+    let expected = tensors(config);
     for (name, shape) in &expected {
         match weights.info(name) {
-            None => {
-                return Err(CheckpointError::Missing {
-                    name: name.clone(),
-                    shape: shape.clone(),
-                });
-            }
-            Some(info) if info.shape != *shape => {
-                return Err(CheckpointError::Shape {
-                    name: name.clone(),
-                    found: info.shape.clone(),
-                    expected: shape.clone(),
-                });
-            }
+            None => misfits.push(CheckpointError::Missing {
+                name: name.clone(),
+                shape: shape.clone(),
+            }),
+            Some(info) if info.shape != *shape => misfits.push(CheckpointError::Shape {
+                name: name.clone(),
+                found: info.shape.clone(),
+                expected: shape.clone(),
+            }),
             Some(_) => {}
         }
     }
@@ -107,27 +134,23 @@ fn open(dir: &Path) -> Result<(ModelConfig, Weights), CheckpointError> {
         }
         if name != HEAD {
             let (name, shape) = (name.to_owned(), info.shape.clone());
-            return Err(CheckpointError::Unexpected { name, shape });
+            misfits.push(CheckpointError::Unexpected { name, shape });
+        } else if !is_tied(weights)? {
+            misfits.push(CheckpointError::NotTied);
         }
-        check_tied(&weights)?;
     }
-    Ok((config, weights))
+    Ok(misfits)
 }
 
 /// A tied model may store its head a second time, if it is the same to the last bit.
-fn check_tied(weights: &Weights) -> Result<(), CheckpointError> {
+fn is_tied(weights: &Weights) -> Result<bool, CheckpointError> {
     let same_form = weights.info(HEAD) == weights.info(EMBEDDING);
-    let same = same_form
+    Ok(same_form
         && weights
             .with_bytes(HEAD, |head| {
                 weights.with_bytes(EMBEDDING, |embedding| head == embedding)
             })?
             .transpose()?
             .flatten()
-            .unwrap_or(false);
-    if same {
-        Ok(())
-    } else {
-        Err(CheckpointError::NotTied)
-    }
+            .unwrap_or(false))
 }

@@ -10,42 +10,42 @@ use safetensors::tensor::{Metadata, TensorInfo as HeaderEntry};
 use sha2::{Digest, Sha256};
 
 use super::{CheckpointError, TensorInfo, TensorType, identity, io};
-use crate::parameters::Parameter;
+
+/// A tensor to be written.
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+}
 
 /// Divides the tensors, in their order, into files of at most `limit` bytes.
-pub(super) fn shards(
-    parameters: &[Parameter],
-    stored: TensorType,
-    limit: u64,
-) -> Vec<Vec<&Parameter>> {
-    let mut shards = vec![Vec::new()];
-    let mut room = limit;
-    for parameter in parameters {
-        let bytes = stored_bytes(stored, &parameter.shape());
-        if bytes > room && shards.last().is_some_and(|shard| !shard.is_empty()) {
-            shards.push(Vec::new());
-            room = limit;
+pub(super) fn shards(entries: &[Entry], stored: TensorType, limit: u64) -> Vec<&[Entry]> {
+    let mut shards = Vec::new();
+    let (mut first, mut room) = (0, limit);
+    for (index, entry) in entries.iter().enumerate() {
+        let bytes = stored_bytes(stored, &entry.shape);
+        if bytes > room && index > first {
+            shards.push(&entries[first..index]);
+            (first, room) = (index, limit);
         }
         room = room.saturating_sub(bytes);
-        shards
-            .last_mut()
-            .expect("there is one from the start")
-            .push(parameter);
     }
+    shards.push(&entries[first..]);
     shards
 }
 
-/// Writes one safetensors file, holding one tensor at a time; returns the bytes of its tensors.
+/// Writes one safetensors file, holding one tensor at a time: `values` gives it. Returns the bytes
+/// of the file's tensors.
 pub(super) fn write_shard(
     path: &Path,
-    shard: &[&Parameter],
+    shard: &[Entry],
     stored: TensorType,
+    values: &dyn Fn(&Entry) -> Result<Vec<f32>, CheckpointError>,
     lines: &mut Vec<String>,
 ) -> Result<u64, CheckpointError> {
     let mut entries = Vec::new();
     let mut end = 0;
-    for parameter in shard {
-        let (shape, start) = (parameter.shape(), end);
+    for tensor in shard {
+        let (shape, start) = (tensor.shape.clone(), end);
         end += stored_bytes(stored, &shape) as usize;
         let dtype = match stored {
             TensorType::F32 => safetensors::Dtype::F32,
@@ -57,7 +57,7 @@ pub(super) fn write_shard(
             shape,
             data_offsets: (start, end),
         };
-        entries.push((parameter.name.clone(), entry));
+        entries.push((tensor.name.clone(), entry));
     }
     let format = [("format".to_owned(), "pt".to_owned())];
     let header = Metadata::new(Some(format.into()), entries)
@@ -69,14 +69,14 @@ pub(super) fn write_shard(
     file.write_all(&(header.len() as u64).to_le_bytes())
         .map_err(io(path))?;
     file.write_all(&header).map_err(io(path))?;
-    for parameter in shard {
-        let bytes = bytes(parameter, stored)?;
+    for tensor in shard {
+        let bytes = bytes(&tensor.name, &values(tensor)?, stored)?;
         let info = TensorInfo {
             stored,
-            shape: parameter.shape(),
+            shape: tensor.shape.clone(),
         };
         let sha256 = identity::hex(Sha256::new_with_prefix(&bytes));
-        lines.push(identity::line(&parameter.name, &info, &sha256));
+        lines.push(identity::line(&tensor.name, &info, &sha256));
         file.write_all(&bytes).map_err(io(path))?;
     }
     let file = file
@@ -87,22 +87,20 @@ pub(super) fn write_shard(
 }
 
 /// The bytes of a weight as they are stored.
-fn bytes(parameter: &Parameter, stored: TensorType) -> Result<Vec<u8>, CheckpointError> {
-    let values = parameter.data().try_into_vec_as::<f32>();
-    let values = values.expect("float data converts to f32");
+fn bytes(name: &str, values: &[f32], stored: TensorType) -> Result<Vec<u8>, CheckpointError> {
     let bytes = match stored {
-        TensorType::F32 => narrow(&values, |value| (value.to_le_bytes(), value)),
-        TensorType::F16 => narrow(&values, |value| {
+        TensorType::F32 => narrow(values, |value| (value.to_le_bytes(), value)),
+        TensorType::F16 => narrow(values, |value| {
             let short = f16::from_f32(value);
             (short.to_le_bytes(), short.to_f32())
         }),
-        TensorType::Bf16 => narrow(&values, |value| {
+        TensorType::Bf16 => narrow(values, |value| {
             let short = bf16::from_f32(value);
             (short.to_le_bytes(), short.to_f32())
         }),
     };
     bytes.map_err(|(element, value)| CheckpointError::NotFinite {
-        name: parameter.name.clone(),
+        name: name.to_owned(),
         element,
         value,
     })

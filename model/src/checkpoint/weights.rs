@@ -3,7 +3,7 @@
 //! Files are mapped, not read: a tensor is mapped when it is asked for and given back after its use,
 //! so that memory holds one tensor of the file at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -78,9 +78,24 @@ struct Place {
     bytes: usize,
 }
 
+/// Which file holds which tensor, as the index says.
 #[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
+pub(super) struct Index {
+    pub(super) weight_map: BTreeMap<String, String>,
+}
+
+impl Index {
+    /// Reads the index of a folder, if it has one.
+    pub(super) fn read(dir: &Path) -> Result<Option<Self>, CheckpointError> {
+        let Some(text) = files::read(dir, INDEX)? else {
+            return Ok(None);
+        };
+        let broken = |problem| CheckpointError::Json {
+            path: dir.join(INDEX),
+            problem,
+        };
+        serde_json::from_slice(&text).map(Some).map_err(broken)
+    }
 }
 
 impl Weights {
@@ -91,37 +106,62 @@ impl Weights {
     /// No weights, a broken or hostile file, numbers of another kind than f32, f16 and bf16, or an
     /// index that disagrees with its files.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
+        let (weights, problems) = Self::survey(dir)?;
+        match problems.into_iter().next() {
+            Some((_, problem)) => Err(problem),
+            None => Ok(weights),
+        }
+    }
+
+    /// Finds the tensors as [`Weights::open`] does, and all that is wrong with the files, each with
+    /// the file's name: what is sound can be looked at all the same.
+    ///
+    /// # Errors
+    /// Neither weights nor an index that can be read.
+    pub(super) fn survey(
+        dir: &Path,
+    ) -> Result<(Self, Vec<(String, CheckpointError)>), CheckpointError> {
         files::check_folder(dir)?;
         let mut weights = Self {
             files: Vec::new(),
             tensors: BTreeMap::new(),
         };
+        let mut problems = Vec::new();
         if let Some(path) = files::inside(dir, SINGLE)? {
-            weights.add(path)?;
-            return Ok(weights);
+            weights.add(path, SINGLE, &mut problems);
+            return Ok((weights, problems));
         }
-        let Some(text) = files::read(dir, INDEX)? else {
+        let Some(index) = Index::read(dir)? else {
             return Err(CheckpointError::NoWeights {
                 path: dir.to_owned(),
             });
         };
-        let index: Index =
-            serde_json::from_slice(&text).map_err(|problem| CheckpointError::Json {
-                path: dir.join(INDEX),
-                problem,
-            })?;
         let mut shards: Vec<&String> = index.weight_map.values().collect();
         shards.sort_unstable();
         shards.dedup();
         for name in shards {
-            let Some(path) = files::inside(dir, name)? else {
-                let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-                return Err(io(&dir.join(name))(missing));
-            };
-            weights.add(path)?;
+            match files::inside(dir, name) {
+                Ok(Some(path)) => weights.add(path, name, &mut problems),
+                Ok(None) => {
+                    let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+                    problems.push((name.clone(), io(&dir.join(name))(missing)));
+                }
+                Err(problem) => problems.push((name.clone(), problem)),
+            }
         }
-        weights.check_index(dir, &index)?;
-        Ok(weights)
+        weights.check_index(dir, &index, &mut problems);
+        Ok((weights, problems))
+    }
+
+    /// Files that hold tensors.
+    pub(super) fn file_count(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Name of the file that holds a tensor.
+    pub(super) fn file_of(&self, name: &str) -> Option<String> {
+        let (path, _) = &self.files[self.tensors.get(name)?.file];
+        Some(path.file_name()?.to_string_lossy().into_owned())
     }
 
     /// Names and shapes, by name.
@@ -168,14 +208,25 @@ impl Weights {
         Ok(Some(reader(&self.map(place)?)))
     }
 
-    fn add(&mut self, path: PathBuf) -> Result<(), CheckpointError> {
-        let file = files::open(&path)?;
-        let header = header(&path, &file)?;
+    /// Takes in the tensors of a file, and what is wrong with it.
+    fn add(&mut self, path: PathBuf, called: &str, problems: &mut Vec<(String, CheckpointError)>) {
+        let opened = files::open(&path).and_then(|file| Ok((header(&path, &file)?, file)));
+        let (header, file) = match opened {
+            Ok(opened) => opened,
+            Err(problem) => return problems.push((called.to_owned(), problem)),
+        };
         let index = self.files.len();
         for (name, tensor) in header.tensors {
+            let stored = match stored(&name, tensor.dtype) {
+                Ok(stored) => stored,
+                Err(problem) => {
+                    problems.push((called.to_owned(), problem));
+                    continue;
+                }
+            };
             let place = Place {
                 info: TensorInfo {
-                    stored: stored(&name, tensor.dtype)?,
+                    stored,
                     shape: tensor.shape,
                 },
                 file: index,
@@ -183,38 +234,38 @@ impl Weights {
                 bytes: tensor.data_offsets.1 - tensor.data_offsets.0,
             };
             if self.tensors.insert(name.clone(), place).is_some() {
-                return Err(CheckpointError::Index { path, name });
+                let path = path.clone();
+                problems.push((called.to_owned(), CheckpointError::Index { path, name }));
             }
         }
         self.files.push((path, file));
-        Ok(())
     }
 
     /// A tensor must be where the index says, and a file must hold no tensor that it keeps quiet.
-    fn check_index(&self, dir: &Path, index: &Index) -> Result<(), CheckpointError> {
-        let disagree = |path: &Path, name: &str| CheckpointError::Index {
-            path: path.to_owned(),
-            name: name.to_owned(),
+    /// Of a file that has a problem already, nothing more is said.
+    fn check_index(
+        &self,
+        dir: &Path,
+        index: &Index,
+        problems: &mut Vec<(String, CheckpointError)>,
+    ) {
+        let known: BTreeSet<String> = problems.iter().map(|(file, _)| file.clone()).collect();
+        let mut disagree = |file: &str, name: &str| {
+            if !known.contains(file) {
+                let (path, name) = (dir.join(file), name.to_owned());
+                problems.push((file.to_owned(), CheckpointError::Index { path, name }));
+            }
         };
-        for (name, place) in &self.tensors {
-            let (path, _) = &self.files[place.file];
-            if index
-                .weight_map
-                .get(name)
-                .map(|file| dir.join(file))
-                .as_ref()
-                != Some(path)
-            {
-                return Err(disagree(path, name));
+        for name in self.tensors.keys() {
+            let file = self.file_of(name).unwrap_or_default();
+            if index.weight_map.get(name) != Some(&file) {
+                disagree(&file, name);
             }
         }
-        match index
-            .weight_map
-            .iter()
-            .find(|(name, _)| !self.tensors.contains_key(*name))
-        {
-            Some((name, file)) => Err(disagree(&dir.join(file), name)),
-            None => Ok(()),
+        for (name, file) in &index.weight_map {
+            if !self.tensors.contains_key(name) {
+                disagree(file, name);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::shards::{shards, write_shard};
+use super::shards::{Entry, shards, write_shard};
 use super::weights::{INDEX, SINGLE};
 use super::{CheckpointError, TensorType, files, identity, io};
 use crate::config::ModelConfig;
@@ -18,7 +18,7 @@ use crate::parameters::Parameter;
 use crate::tokenizer::sorted_json;
 
 /// What is copied unchanged from the folder a model was made from.
-const COPIED: [&str; 10] = [
+pub(super) const COPIED: [&str; 10] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -99,6 +99,16 @@ pub fn save_as(
     lineage: &Lineage,
     settings: SaveSettings,
 ) -> Result<Saved, CheckpointError> {
+    whole(dir, |folder| {
+        write(folder, config, decoder, files_from, lineage, settings)
+    })
+}
+
+/// Lets `write` fill a hidden folder beside `dir`, makes it reach the disk, and renames it to `dir`.
+pub(super) fn whole<T>(
+    dir: &Path,
+    write: impl FnOnce(&Path) -> Result<T, CheckpointError>,
+) -> Result<T, CheckpointError> {
     refuse_existing(dir)?;
     let temporary = temporary(dir)?;
     if temporary.exists() {
@@ -106,8 +116,7 @@ pub fn save_as(
         fs::remove_dir_all(&temporary).map_err(io(&temporary))?;
     }
     fs::create_dir_all(&temporary).map_err(io(&temporary))?;
-    let saved = write(&temporary, config, decoder, files_from, lineage, settings);
-    let saved = match saved {
+    let saved = match write(&temporary) {
         Ok(saved) => saved,
         Err(error) => {
             // The first error is what the caller has to know.
@@ -136,11 +145,29 @@ fn write(
 ) -> Result<Saved, CheckpointError> {
     files::check_folder(files_from)?;
     for name in COPIED {
-        if let Some(bytes) = files::read(files_from, name)? {
-            write_file(&folder.join(name), &bytes)?;
-        }
+        copy(files_from, name, folder)?;
     }
-    let saved = write_weights(folder, &decoder.parameters(), settings)?;
+    let stored = match settings.dtype {
+        Dtype::F32 => TensorType::F32,
+        Dtype::Bf16 => TensorType::Bf16,
+    };
+    let parameters = decoder.parameters();
+    let entries = parameters.iter().map(|parameter| Entry {
+        name: parameter.name.clone(),
+        shape: parameter.shape(),
+    });
+    let by_name: BTreeMap<&str, &Parameter> = parameters
+        .iter()
+        .map(|parameter| (parameter.name.as_str(), parameter))
+        .collect();
+    let values = |entry: &Entry| {
+        let data = by_name[entry.name.as_str()].data();
+        Ok(data
+            .try_into_vec_as::<f32>()
+            .expect("float data converts to f32"))
+    };
+    let entries: Vec<Entry> = entries.collect();
+    let saved = write_weights(folder, &entries, stored, settings.shard_bytes, &values)?;
     let mut object = config.to_json();
     object["torch_dtype"] = json!(match settings.dtype {
         Dtype::F32 => "float32",
@@ -161,16 +188,15 @@ fn write(
     Ok(saved)
 }
 
-fn write_weights(
+/// Writes the tensors, one in memory at a time, and the index if they need several files.
+pub(super) fn write_weights(
     folder: &Path,
-    parameters: &[Parameter],
-    settings: SaveSettings,
+    entries: &[Entry],
+    stored: TensorType,
+    shard_bytes: u64,
+    values: &dyn Fn(&Entry) -> Result<Vec<f32>, CheckpointError>,
 ) -> Result<Saved, CheckpointError> {
-    let stored = match settings.dtype {
-        Dtype::F32 => TensorType::F32,
-        Dtype::Bf16 => TensorType::Bf16,
-    };
-    let shards = shards(parameters, stored, settings.shard_bytes);
+    let shards = shards(entries, stored, shard_bytes);
     let (mut names, mut lines) = (Vec::new(), Vec::new());
     let (mut map, mut bytes) = (BTreeMap::new(), 0);
     for (index, shard) in shards.iter().enumerate() {
@@ -178,12 +204,8 @@ fn write_weights(
             1 => SINGLE.to_owned(),
             count => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
         };
-        bytes += write_shard(&folder.join(&name), shard, stored, &mut lines)?;
-        map.extend(
-            shard
-                .iter()
-                .map(|parameter| (parameter.name.clone(), name.clone())),
-        );
+        bytes += write_shard(&folder.join(&name), shard, stored, values, &mut lines)?;
+        map.extend(shard.iter().map(|entry| (entry.name.clone(), name.clone())));
         names.push(name);
     }
     if shards.len() > 1 {
@@ -197,7 +219,15 @@ fn write_weights(
     })
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<(), CheckpointError> {
+/// Copies a file of the folder unchanged, if it is there.
+pub(super) fn copy(from: &Path, name: &str, to: &Path) -> Result<(), CheckpointError> {
+    match files::read(from, name)? {
+        Some(bytes) => write_file(&to.join(name), &bytes),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn write_json(path: &Path, value: &Value) -> Result<(), CheckpointError> {
     write_file(path, format!("{}\n", sorted_json(value)).as_bytes())
 }
 

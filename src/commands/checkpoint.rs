@@ -1,0 +1,332 @@
+//! `leap checkpoint`: what lies in checkpoint folders, whether it is sound, and how two differ.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use model::checkpoint::{
+    self, CheckpointError, Comparison, Damage, Description, ExportSettings, Presence, TensorType,
+};
+use model::config::ConfigError;
+use model::hub::PullRecord;
+use model::lineage::Record;
+use serde_json::json;
+
+use super::ExitStatus;
+use crate::cli::{CheckpointCommand, ExportDtype};
+use crate::fault::Fault;
+use crate::output::{Output, count, size};
+
+pub(super) fn run(command: CheckpointCommand, output: &mut Output) -> Result<ExitStatus> {
+    match command {
+        CheckpointCommand::Show { folder, json } => show(&folder, json, output),
+        CheckpointCommand::Verify { folder } => verify(&folder, output),
+        CheckpointCommand::Diff { a, b, json } => diff(&a, &b, json, output),
+        CheckpointCommand::Export {
+            folder,
+            out,
+            dtype,
+            shard_size,
+        } => export(&folder, &out, dtype, &shard_size, output),
+    }
+}
+
+fn show(folder: &Path, json: bool, output: &mut Output) -> Result<ExitStatus> {
+    let found = checkpoint::describe(folder).map_err(fault)?;
+    let pulled = PullRecord::read(folder)?;
+    if json {
+        let mut value = serde_json::to_value(&found)?;
+        if let Some(pulled) = &pulled {
+            value["pull"] = json!({"repo": pulled.repo, "commit": pulled.commit});
+        }
+        output.data(&serde_json::to_string_pretty(&value)?);
+        return Ok(ExitStatus::Done);
+    }
+    for (what, text) in lines(&found, pulled.as_ref()) {
+        output.data(&format!("{what:<14} {text}"));
+    }
+    Ok(ExitStatus::Done)
+}
+
+fn lines(found: &Description, pulled: Option<&PullRecord>) -> Vec<(&'static str, String)> {
+    let Description {
+        architecture,
+        parameters,
+        layers,
+        hidden,
+        intermediate,
+        heads,
+        key_value_heads,
+        head_dim,
+        positions,
+        ..
+    } = found;
+    let head = match found.tied {
+        true => "output projection tied to the embedding",
+        false => "output projection of its own",
+    };
+    let formats: Vec<String> = found
+        .tensors
+        .iter()
+        .map(|(format, count)| format!("{count} in {format}"))
+        .collect();
+    let tokenizer = match (&found.tokenizer, found.tokenizer_vocab) {
+        (Some(hash), Some(ids)) => format!("{ids} ids, hash {hash}"),
+        _ => "none".to_owned(),
+    };
+    let template = match found.chat_template {
+        true => "yes",
+        false => "none",
+    };
+    vec![
+        ("architecture", (*architecture).to_owned()),
+        ("parameters", parameters.to_string()),
+        (
+            "layers",
+            format!("{layers}, hidden {hidden}, intermediate {intermediate}"),
+        ),
+        (
+            "heads",
+            format!("{heads} query, {key_value_heads} key-value, size {head_dim}"),
+        ),
+        ("positions", positions.to_string()),
+        ("vocabulary", format!("{}, {head}", found.vocab)),
+        (
+            "tensors",
+            format!(
+                "{}; {} in {}",
+                formats.join(", "),
+                size(found.bytes),
+                count(found.files, "file")
+            ),
+        ),
+        ("tokenizer", tokenizer),
+        ("chat template", template.to_owned()),
+        ("weights hash", found.weights_hash.clone()),
+        ("hash", found.hash.clone()),
+        ("lineage", lineage(found, pulled)),
+    ]
+}
+
+/// What a checkpoint was made from, in words.
+fn lineage(found: &Description, pulled: Option<&PullRecord>) -> String {
+    let mut parts = Vec::new();
+    if let Some(record) = &found.lineage {
+        parts.extend(history(record));
+        if record.weights != found.weights_hash {
+            parts.push("but these are not the weights it was written for".to_owned());
+        }
+    }
+    if let Some(pulled) = pulled {
+        let commit = short(&pulled.commit);
+        parts.push(format!("pulled from `{}` at {commit}", pulled.repo));
+    }
+    match parts.is_empty() {
+        true => "not known: there is no lineage.json".to_owned(),
+        false => parts.join("; "),
+    }
+}
+
+fn history(record: &Record) -> Vec<String> {
+    let made = &record.made_from;
+    let mut parts = Vec::new();
+    if made.step > 0 || !made.samples.is_empty() {
+        let start = match made.base.as_str() {
+            "" => "from scratch".to_owned(),
+            base => format!("from checkpoint {}", short(base)),
+        };
+        parts.push(format!(
+            "trained {start} for {} on samples {} with recipe {}",
+            count(made.step as usize, "step"),
+            short(&made.samples),
+            short(&made.recipe)
+        ));
+    }
+    if let Some(exported) = &made.exported {
+        parts.push(format!(
+            "exported as {} from checkpoint {}",
+            exported.dtype,
+            short(&exported.from)
+        ));
+    }
+    parts.push(format!("written by version {}", made.toolkit));
+    parts
+}
+
+/// The beginning of a hash, which is enough for people.
+fn short(hash: &str) -> &str {
+    match hash {
+        "" => "unknown",
+        hash => hash.get(..12).unwrap_or(hash),
+    }
+}
+
+fn verify(folder: &Path, output: &mut Output) -> Result<ExitStatus> {
+    let damages = checkpoint::damages(folder).map_err(fault)?;
+    if damages.is_empty() {
+        output.data(&format!("{}: good", folder.display()));
+        return Ok(ExitStatus::Done);
+    }
+    for Damage { file, problem } in &damages {
+        output.data(&format!("{}: {problem}", folder.join(file).display()));
+    }
+    let problems = count(damages.len(), "problem");
+    output.note(&format!("{}: damaged, {problems}", folder.display()));
+    Ok(ExitStatus::AnswerIsNo)
+}
+
+fn diff(a: &Path, b: &Path, json: bool, output: &mut Output) -> Result<ExitStatus> {
+    let found = checkpoint::compare(a, b).map_err(fault)?;
+    if json {
+        output.data(&serde_json::to_string_pretty(&found)?);
+    } else {
+        print_diff(&found, output);
+    }
+    Ok(match found.is_equal() {
+        true => ExitStatus::Done,
+        false => ExitStatus::AnswerIsNo,
+    })
+}
+
+fn print_diff(found: &Comparison, output: &mut Output) {
+    for difference in &found.config {
+        let (key, a, b) = (&difference.key, &difference.a, &difference.b);
+        output.data(&format!("config.json `{key}`: {a} and {b}"));
+    }
+    for name in &found.only_in_a {
+        output.data(&format!("{name}: only in the first"));
+    }
+    for name in &found.only_in_b {
+        output.data(&format!("{name}: only in the second"));
+    }
+    for tensor in &found.tensors {
+        let mut parts = Vec::new();
+        if tensor.shape_a != tensor.shape_b {
+            parts.push(format!(
+                "shape {:?} and {:?}",
+                tensor.shape_a, tensor.shape_b
+            ));
+        }
+        if tensor.stored_a != tensor.stored_b {
+            parts.push(format!("{} and {}", tensor.stored_a, tensor.stored_b));
+        }
+        if let Some(max_abs) = tensor.max_abs {
+            parts.push(format!(
+                "max {max_abs:.3e}, relative {}",
+                share(tensor.relative)
+            ));
+        }
+        if tensor.not_finite > 0 {
+            parts.push(format!("{} not finite", tensor.not_finite));
+        }
+        output.data(&format!("{}: {}", tensor.name, parts.join(", ")));
+    }
+    for (what, part) in [
+        ("tokenizer", found.tokenizer),
+        ("chat template", found.chat_template),
+    ] {
+        output.data(&format!(
+            "{what}: {}",
+            match part {
+                Presence::Equal => "equal",
+                Presence::Differs => "differs",
+                Presence::OnlyInA => "only in the first",
+                Presence::OnlyInB => "only in the second",
+                Presence::Absent => "in neither",
+            }
+        ));
+    }
+    output.data(&format!(
+        "tensors: {} equal, {} differ, max {:.3e}, relative {}",
+        found.equal_tensors,
+        found.tensors.len(),
+        found.max_abs,
+        share(found.relative)
+    ));
+}
+
+fn share(relative: Option<f64>) -> String {
+    relative.map_or_else(|| "unknown".to_owned(), |share| format!("{share:.3e}"))
+}
+
+fn export(
+    folder: &Path,
+    out: &Path,
+    dtype: ExportDtype,
+    shard_size: &str,
+    output: &mut Output,
+) -> Result<ExitStatus> {
+    let settings = ExportSettings {
+        stored: match dtype {
+            ExportDtype::Bf16 => TensorType::Bf16,
+            ExportDtype::F16 => TensorType::F16,
+            ExportDtype::F32 => TensorType::F32,
+        },
+        shard_bytes: bytes(shard_size)?,
+    };
+    let saved = checkpoint::export(folder, out, settings).map_err(|error| match error {
+        CheckpointError::NotFinite { value, .. } if value.is_infinite() => Fault::new(
+            error.to_string(),
+            "the value is infinite, or too large for the number format: bf16 and f32 have room",
+        )
+        .into(),
+        other => fault(other),
+    })?;
+    output.step(
+        "Wrote",
+        &format!(
+            "{} in {}, weights hash {}",
+            size(saved.bytes),
+            count(saved.files.len(), "file"),
+            saved.sha256
+        ),
+    );
+    output.data(&out.display().to_string());
+    Ok(ExitStatus::Done)
+}
+
+/// Reads a size such as `5GB`, `500MB` or `4GiB`.
+fn bytes(text: &str) -> Result<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: Option<u64> = match text[digits.len()..].to_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "kb" => Some(1_000),
+        "mb" => Some(1_000_000),
+        "gb" => Some(1_000_000_000),
+        "kib" => Some(1 << 10),
+        "mib" => Some(1 << 20),
+        "gib" => Some(1 << 30),
+        _ => None,
+    };
+    let number: Option<u64> = digits.trim().parse().ok();
+    number
+        .zip(unit)
+        .and_then(|(number, unit)| number.checked_mul(unit))
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| {
+            Fault::new(
+                format!("`{text}` is no size"),
+                "write a whole number and a unit, such as 5GB, 500MB or 4GiB",
+            )
+        })
+        .context("--shard-size cannot be used")
+}
+
+/// What to do about a folder that cannot be read.
+pub(super) fn fault(error: CheckpointError) -> anyhow::Error {
+    let hint = match &error {
+        CheckpointError::NoFolder { .. }
+        | CheckpointError::NoWeights { .. }
+        | CheckpointError::Config(ConfigError::NotFound { .. }) => {
+            "a checkpoint folder holds config.json, tokenizer.json and *.safetensors; \
+             `leap pull OWNER/NAME` fetches one"
+        }
+        CheckpointError::Config(_) => {
+            "Qwen2, Qwen3 and Llama models are known; the file may be of another one"
+        }
+        CheckpointError::Io { .. }
+        | CheckpointError::Exists { .. }
+        | CheckpointError::NotAName { .. } => return error.into(),
+        _ => "`leap checkpoint verify DIR` names everything that is wrong",
+    };
+    Fault::new(error.to_string(), hint).into()
+}
