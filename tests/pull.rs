@@ -59,6 +59,7 @@ fn command(bench: &Bench, endpoint: &str, args: &[&str]) -> Command {
         .env("HF_ENDPOINT", endpoint)
         .env("HF_TOKEN", "")
         .env("HF_HOME", bench.path("hf-home"))
+        .env_remove("HF_HUB_CACHE")
         .env_remove("HF_TOKEN_PATH")
         .env_remove("SSL_CERT_FILE");
     command
@@ -699,4 +700,36 @@ fn ctrl_c_keeps_what_is_there_and_a_folder_has_one_pull_at_a_time() {
     hub.forget();
     pull(&bench, &hub).succeeds();
     assert!(hub.served() <= all - 4_000, "{} of {all}", hub.served());
+}
+
+#[test]
+fn what_the_machines_cache_holds_is_not_downloaded_again_but_checked() {
+    let (hub, bench) = hub();
+    let weights = golden("model.safetensors");
+    let commit = hub.state().repos[MODEL].newest().id.clone();
+    let cached = format!("hf-home/hub/models--owner--small-model/snapshots/{commit}");
+    fs::create_dir_all(bench.path(&cached)).expect("a folder");
+    let file = bench.path(&cached).join("model.safetensors");
+    fs::write(&file, &weights).expect("a cached file");
+    let first = pull(&bench, &hub).succeeds();
+    check_words(
+        &first.stderr,
+        &["1 file came from this machine's cache", "Verified good"],
+    );
+    assert!(
+        hub.served() < weights.len(),
+        "{} bytes were served",
+        hub.served()
+    );
+
+    // A damaged copy is passed over.
+    let mut damaged = weights.clone();
+    damaged[1000] ^= 1;
+    fs::write(&file, &damaged).expect("a damaged file");
+    hub.forget();
+    let again = ["pull", "owner/small-model", "--to", "other"];
+    let again = leap(&bench, &hub, &again).succeeds();
+    assert!(!again.stderr.contains("cache"), "{}", again.stderr);
+    assert!(hub.served() >= weights.len());
+    assert!(fs::read(bench.path("other/model.safetensors")).expect("weights") == weights);
 }

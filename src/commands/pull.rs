@@ -57,6 +57,13 @@ fn pull(client: &Client, settings: &PullSettings, output: &mut Output) -> Result
     let nothing = plan.nothing_to_do();
     let mut teller = Teller::new(output, "Pulling");
     let pulled = hub::pull(client, plan, &mut |event| teller.hear(event))?;
+    if pulled.cached > 0 {
+        let files = count(pulled.cached, "file");
+        output.step(
+            "Cached",
+            &format!("{files} came from this machine's cache, and checked"),
+        );
+    }
     if nothing {
         let files = count(pulled.there, "file");
         output.note(&format!("nothing to do: {files} there, and checked"));

@@ -389,7 +389,8 @@ pub(crate) fn model_folder(path: &Path) -> Result<PathBuf> {
         true => Ok(path.to_path_buf()),
         false => Err(Fault::new(
             format!("there is no model folder `{}`", path.display()),
-            "a model folder holds config.json, tokenizer.json and *.safetensors",
+            "a model folder holds config.json, tokenizer.json and *.safetensors; `leap pull \
+             OWNER/NAME` brings one from the hub",
         )
         .into()),
     }

@@ -9,6 +9,7 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+mod cache;
 mod client;
 mod digest;
 mod download;

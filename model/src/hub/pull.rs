@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use super::cache;
 use super::client::Client;
 use super::digest::{Digests, known_digests};
 use super::error::io;
@@ -50,6 +51,8 @@ pub struct Pulled {
     pub commit: String,
     /// Files that were fetched.
     pub fetched: usize,
+    /// Those of them that came from the machine's cache instead of the network.
+    pub cached: usize,
     /// Files that were there.
     pub there: usize,
 }
@@ -194,9 +197,10 @@ impl Plan {
 pub fn pull(client: &Client, mut plan: Plan, watch: &mut Watch<'_>) -> Result<Pulled, HubError> {
     let folder = plan.settings.folder.clone();
     let work = folder.join(WORK);
-    let pulled = Pulled {
+    let mut pulled = Pulled {
         commit: plan.commit.clone(),
         fetched: plan.fetch.len(),
+        cached: 0,
         there: plan.there.len(),
     };
     if !plan.nothing_to_do() {
@@ -212,7 +216,13 @@ pub fn pull(client: &Client, mut plan: Plan, watch: &mut Watch<'_>) -> Result<Pu
                 hash => work.join(format!("{hash}.part")),
             };
             let repo = &plan.settings.repo;
-            let found = client.fetch(repo, &plan.commit, &file, &part, watch)?;
+            let found = match cache::copy(repo, &plan.commit, &file, &part, watch)? {
+                Some(found) => {
+                    pulled.cached += 1;
+                    found
+                }
+                None => client.fetch(repo, &plan.commit, &file, &part, watch)?,
+            };
             let path = place(&folder, &file.name)?;
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent).map_err(io(parent))?;
