@@ -13,7 +13,7 @@ use std::sync::Arc;
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
-use self::layer::{Pass, Token, multiply};
+use self::layer::{Buffers, Pass, Token, multiply};
 pub(crate) use self::weights::Prepared;
 use crate::decoder::Decoder;
 use crate::kernels::elementwise::{gather, rms_norm_rows};
@@ -179,6 +179,7 @@ impl Prepared {
             table,
             threads,
             eps: self.eps,
+            buffers: Buffers::default(),
         };
         for (index, layer) in self.layers.iter().enumerate() {
             layer.run(index, &mut hidden, d, &mut pass);

@@ -14,8 +14,11 @@ use super::tile::{LANES, MAX_ROWS, Operands, PANEL, max_vectors, tile};
 const INNER_BLOCK: usize = 256;
 /// Rows handled at once: their part of the left operand stays in the second cache.
 const ROW_BLOCK: usize = 96;
-/// Panels that a block of a transposed left operand must meet for a copy of it to pay.
-const PANELS_WORTH_A_COPY: usize = 12;
+/// Panels that a block of the left operand must meet for packing it to pay.
+const PANELS_WORTH_PACKING: usize = 8;
+/// Rows up to which the left operand stays in the cache whole: the right operand is better read
+/// panel by panel in one go.
+const FEW_ROWS: usize = 2 * MAX_ROWS;
 /// Multiply-adds below which splitting over threads costs more than it saves.
 const PARALLEL_WORK: usize = 1 << 18;
 
@@ -217,21 +220,17 @@ fn panel_range(
             "rows to start from"
         ),
     }
-    // A few rows stay in the cache whole: their right operand is better read in one go.
-    let inner_block = if a.rows <= 2 * MAX_ROWS {
-        b.inner.max(1)
-    } else {
-        INNER_BLOCK
-    };
-    let mut copy = Vec::new();
+    let few = a.rows <= FEW_ROWS;
+    let inner_block = if few { b.inner.max(1) } else { INNER_BLOCK };
+    let mut packed = Vec::new();
     for inner in (0..b.inner.max(1)).step_by(inner_block) {
         let count = inner_block.min(b.inner - inner);
         for row in (0..a.rows).step_by(ROW_BLOCK) {
             let rows = ROW_BLOCK.min(a.rows - row);
             let part = a.row_range(row, rows).col_range(inner, count);
-            let part = match part.row_stride == 1 && part.col_stride > ROW_BLOCK {
-                true if range.len() >= PANELS_WORTH_A_COPY => compact(part, &mut copy),
-                _ => part,
+            let left = match !few && range.len() >= PANELS_WORTH_PACKING {
+                true => Left::Packed(pack(part, &mut packed)),
+                false => Left::Plain(part),
             };
             let start = if inner > 0 {
                 Start::Current
@@ -239,7 +238,7 @@ fn panel_range(
                 start.at_row(row, c_row)
             };
             block_product(
-                part,
+                left,
                 b,
                 (range.clone(), inner),
                 &mut c[row * c_row..],
@@ -250,18 +249,93 @@ fn panel_range(
     }
 }
 
-/// Copies a block of a transposed matrix: its columns lie so far apart that they would compete
-/// for few places in the first cache.
-fn compact<'a>(part: Matrix<'_>, copy: &'a mut Vec<f32>) -> Matrix<'a> {
-    copy.clear();
-    for k in 0..part.cols {
-        copy.extend_from_slice(&part.data[k * part.col_stride..][..part.rows]);
+/// A block of the left operand.
+#[derive(Clone, Copy)]
+enum Left<'a> {
+    /// As it lies.
+    Plain(Matrix<'a>),
+    /// Tile after tile; in each, the rows of an inner index lie side by side.
+    Packed(Packed<'a>),
+}
+
+/// See [`Left::Packed`].
+#[derive(Clone, Copy)]
+struct Packed<'a> {
+    data: &'a [f32],
+    rows: usize,
+    inner: usize,
+}
+
+impl Left<'_> {
+    fn sizes(self) -> (usize, usize) {
+        match self {
+            Self::Plain(part) => (part.rows, part.cols),
+            Self::Packed(part) => (part.rows, part.inner),
+        }
     }
-    Matrix {
-        data: copy,
-        row_stride: 1,
-        col_stride: part.rows,
-        ..part
+
+    /// Where `rows` rows from `row` on begin at inner index `inner`, and their strides.
+    fn at(self, row: usize, rows: usize, inner: usize) -> (*const f32, usize, usize) {
+        match self {
+            Self::Plain(part) => {
+                let at = row * part.row_stride + inner * part.col_stride;
+                (part.data[at..].as_ptr(), part.row_stride, part.col_stride)
+            }
+            Self::Packed(part) => {
+                let at = row * part.inner + inner * rows;
+                (part.data[at..].as_ptr(), 1, rows)
+            }
+        }
+    }
+}
+
+/// The heights of the tiles that share `rows` rows: how many there are, their height, and how many
+/// of them are one row taller.
+fn heights(rows: usize) -> (usize, usize, usize) {
+    let tiles = rows.div_ceil(MAX_ROWS);
+    (tiles, rows / tiles, rows % tiles)
+}
+
+/// Packs a block of the left operand for its tiles.
+fn pack<'a>(part: Matrix<'_>, packed: &'a mut Vec<f32>) -> Packed<'a> {
+    packed.clear();
+    packed.resize(part.rows * part.cols, 0.0);
+    let (tiles, height, taller) = heights(part.rows);
+    let (mut row, mut rest) = (0, packed.as_mut_slice());
+    for t in 0..tiles {
+        let rows = height + usize::from(t < taller);
+        let (tile, behind) = rest.split_at_mut(rows * part.cols);
+        rest = behind;
+        let part = part.row_range(row, rows);
+        match rows {
+            _ if part.row_stride == 1 => {
+                for (k, to) in tile.chunks_exact_mut(rows).enumerate() {
+                    to.copy_from_slice(&part.data[k * part.col_stride..][..rows]);
+                }
+            }
+            6 => pack_tile::<6>(part, tile),
+            5 => pack_tile::<5>(part, tile),
+            4 => pack_tile::<4>(part, tile),
+            3 => pack_tile::<3>(part, tile),
+            2 => pack_tile::<2>(part, tile),
+            _ => pack_tile::<1>(part, tile),
+        }
+        row += rows;
+    }
+    Packed {
+        data: packed,
+        rows: part.rows,
+        inner: part.cols,
+    }
+}
+
+/// Packs the rows of one tile.
+fn pack_tile<const ROWS: usize>(part: Matrix<'_>, tile: &mut [f32]) {
+    let rows: [&[f32]; ROWS] = std::array::from_fn(|r| &part.data[r * part.row_stride..]);
+    for (k, to) in tile.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+        for (to, row) in to.iter_mut().zip(rows) {
+            *to = row[k * part.col_stride];
+        }
     }
 }
 
@@ -271,7 +345,7 @@ fn compact<'a>(part: Matrix<'_>, copy: &'a mut Vec<f32>) -> Matrix<'a> {
     reason = "calls the vector tile on addresses checked by `panel_range`"
 )]
 fn block_product(
-    a: Matrix<'_>,
+    a: Left<'_>,
     b: &Panels,
     (range, inner): (Range<usize>, usize),
     c: &mut [f32],
@@ -279,10 +353,16 @@ fn block_product(
     start: Start<'_>,
 ) {
     let wide = super::wide_vectors();
-    let tiles = a.rows.div_ceil(MAX_ROWS);
-    let (height, taller) = (a.rows / tiles, a.rows % tiles);
+    let (all_rows, all_inner) = a.sizes();
+    let (tiles, height, taller) = heights(all_rows);
     let group = max_vectors(height + usize::from(taller > 0)).div_ceil(2);
     let b_panel = b.inner * PANEL;
+    // With several tiles a stretch of the panel is read by each of them before the next one.
+    let stretch = if tiles > 1 {
+        INNER_BLOCK
+    } else {
+        all_inner.max(1)
+    };
     let mut panel = range.start;
     while panel < range.end {
         let col = (panel - range.start) * PANEL;
@@ -297,40 +377,46 @@ fn block_product(
         } else {
             taken * PANEL
         };
-        let mut row = 0;
-        for t in 0..tiles {
-            let rows = height + usize::from(t < taller);
-            let at = row * c_row + col;
-            let to = c[at..].as_mut_ptr();
-            let (from, start_row) = match start {
-                Start::Zero => (std::ptr::null(), 0),
-                Start::Current => (to.cast_const(), c_row),
-                Start::Bias(bias) => (bias[col..].as_ptr(), 0),
-                Start::Rows(rows) => (rows[at..].as_ptr(), c_row),
-            };
-            let x = Operands {
-                inner: a.cols,
-                a: a.data[row * a.row_stride..].as_ptr(),
-                a_row: a.row_stride,
-                a_inner: a.col_stride,
-                b: b.from(panel * b_panel + inner * PANEL),
-                b_inner: PANEL,
-                b_panel,
-                c: to,
-                c_row,
-                start: from,
-                start_row,
-            };
-            // SAFETY: `panel_range` checked that operands, result and start hold all rows and
-            // columns of this block; the panels are padded to 16 columns.
-            unsafe {
-                if width.is_multiple_of(LANES) {
-                    tile(rows, width / LANES, wide, &x);
-                } else {
-                    edge_tile(rows, width, wide, x);
+        for first in (0..all_inner.max(1)).step_by(stretch) {
+            let count = stretch.min(all_inner - first);
+            let start = if first > 0 { Start::Current } else { start };
+            let mut row = 0;
+            for t in 0..tiles {
+                let rows = height + usize::from(t < taller);
+                let at = row * c_row + col;
+                let to = c[at..].as_mut_ptr();
+                let (from, start_row) = match start {
+                    Start::Zero => (std::ptr::null(), 0),
+                    Start::Current => (to.cast_const(), c_row),
+                    Start::Bias(bias) => (bias[col..].as_ptr(), 0),
+                    Start::Rows(rows) => (rows[at..].as_ptr(), c_row),
+                };
+                let (left, a_row, a_inner) = a.at(row, rows, first);
+                let x = Operands {
+                    inner: count,
+                    a: left,
+                    a_row,
+                    a_inner,
+                    b: b.from(panel * b_panel + (inner + first) * PANEL),
+                    b_inner: PANEL,
+                    b_panel,
+                    c: to,
+                    c_row,
+                    start: from,
+                    start_row,
+                };
+                // SAFETY: `panel_range` checked that operands, result and start hold all rows and
+                // columns of this block; a packed operand holds `rows` times `inner` elements for
+                // each tile; the panels are padded to 16 columns.
+                unsafe {
+                    if width.is_multiple_of(LANES) {
+                        tile(rows, width / LANES, wide, &x);
+                    } else {
+                        edge_tile(rows, width, wide, x);
+                    }
                 }
+                row += rows;
             }
-            row += rows;
         }
         panel += taken.max(1);
     }

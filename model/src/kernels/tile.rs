@@ -66,9 +66,12 @@ pub(crate) unsafe fn tile(rows: usize, vectors: usize, wide: bool, x: &Operands)
     unsafe {
         #[cfg(target_arch = "x86_64")]
         if wide {
-            return match x.b {
-                Right::Single(b) => by_size::<Single>(rows, vectors, b, x),
-                Right::Half(b) => by_size::<Half>(rows, vectors, b, x),
+            // Of a packed left operand the rows are adjacent, which spares address arithmetic.
+            return match (x.b, x.a_row == 1) {
+                (Right::Single(b), false) => by_size::<Single, false>(rows, vectors, b, x),
+                (Right::Single(b), true) => by_size::<Single, true>(rows, vectors, b, x),
+                (Right::Half(b), false) => by_size::<Half, false>(rows, vectors, b, x),
+                (Right::Half(b), true) => by_size::<Half, true>(rows, vectors, b, x),
             };
         }
         let _ = wide;
@@ -138,26 +141,31 @@ impl Element for Half {
 
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "calls vector code")]
-unsafe fn by_size<E: Element>(rows: usize, vectors: usize, b: *const E::Of, x: &Operands) {
+unsafe fn by_size<E: Element, const PACKED: bool>(
+    rows: usize,
+    vectors: usize,
+    b: *const E::Of,
+    x: &Operands,
+) {
     // SAFETY: passed on to the caller.
     unsafe {
         match (rows, vectors) {
-            (6, 2) => avx2::<E, 6, 2>(b, x),
-            (5, 2) => avx2::<E, 5, 2>(b, x),
-            (4, 2) => avx2::<E, 4, 2>(b, x),
-            (3, 2) => avx2::<E, 3, 2>(b, x),
-            (2, 2) => avx2::<E, 2, 2>(b, x),
-            (1, 2) => avx2::<E, 1, 2>(b, x),
-            (6, 1) => avx2::<E, 6, 1>(b, x),
-            (5, 1) => avx2::<E, 5, 1>(b, x),
-            (4, 1) => avx2::<E, 4, 1>(b, x),
-            (3, 1) => avx2::<E, 3, 1>(b, x),
-            (2, 1) => avx2::<E, 2, 1>(b, x),
-            (1, 1) => avx2::<E, 1, 1>(b, x),
-            (3, 4) => avx2::<E, 3, 4>(b, x),
-            (2, 4) => avx2::<E, 2, 4>(b, x),
-            (1, 4) => avx2::<E, 1, 4>(b, x),
-            (1, 8) => avx2::<E, 1, 8>(b, x),
+            (6, 2) => avx2::<E, PACKED, 6, 2>(b, x),
+            (5, 2) => avx2::<E, PACKED, 5, 2>(b, x),
+            (4, 2) => avx2::<E, PACKED, 4, 2>(b, x),
+            (3, 2) => avx2::<E, PACKED, 3, 2>(b, x),
+            (2, 2) => avx2::<E, PACKED, 2, 2>(b, x),
+            (1, 2) => avx2::<E, PACKED, 1, 2>(b, x),
+            (6, 1) => avx2::<E, PACKED, 6, 1>(b, x),
+            (5, 1) => avx2::<E, PACKED, 5, 1>(b, x),
+            (4, 1) => avx2::<E, PACKED, 4, 1>(b, x),
+            (3, 1) => avx2::<E, PACKED, 3, 1>(b, x),
+            (2, 1) => avx2::<E, PACKED, 2, 1>(b, x),
+            (1, 1) => avx2::<E, PACKED, 1, 1>(b, x),
+            (3, 4) => avx2::<E, PACKED, 3, 4>(b, x),
+            (2, 4) => avx2::<E, PACKED, 2, 4>(b, x),
+            (1, 4) => avx2::<E, PACKED, 1, 4>(b, x),
+            (1, 8) => avx2::<E, PACKED, 1, 8>(b, x),
             _ => unreachable!("tile of {rows} rows and {vectors} vectors"),
         }
     }
@@ -166,7 +174,7 @@ unsafe fn by_size<E: Element>(rows: usize, vectors: usize, b: *const E::Of, x: &
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vector loads from strided operands")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<E: Element, const ROWS: usize, const VECTORS: usize>(
+unsafe fn avx2<E: Element, const PACKED: bool, const ROWS: usize, const VECTORS: usize>(
     mut b: *const E::Of,
     x: &Operands,
 ) {
@@ -181,15 +189,30 @@ unsafe fn avx2<E: Element, const ROWS: usize, const VECTORS: usize>(
             }
         }
         let mut a = x.a;
+        let a_row = if PACKED { 1 } else { x.a_row };
         for _ in 0..x.inner {
-            let mut right = [_mm256_setzero_ps(); VECTORS];
-            for (v, lane) in right.iter_mut().enumerate() {
-                *lane = E::load(b.add((v / 2) * x.b_panel + (v % 2) * LANES));
-            }
-            for (r, row) in sums.iter_mut().enumerate() {
-                let left = _mm256_broadcast_ss(&*a.add(r * x.a_row));
-                for (sum, lane) in row.iter_mut().zip(right) {
-                    *sum = _mm256_fmadd_ps(left, lane, *sum);
+            // The smaller side is held, the other one streams by: 16 registers have to do.
+            if ROWS < VECTORS {
+                let mut left = [_mm256_setzero_ps(); ROWS];
+                for (r, left) in left.iter_mut().enumerate() {
+                    *left = _mm256_broadcast_ss(&*a.add(r * a_row));
+                }
+                for v in 0..VECTORS {
+                    let lane = E::load(b.add((v / 2) * x.b_panel + (v % 2) * LANES));
+                    for (row, left) in sums.iter_mut().zip(left) {
+                        row[v] = _mm256_fmadd_ps(left, lane, row[v]);
+                    }
+                }
+            } else {
+                let mut right = [_mm256_setzero_ps(); VECTORS];
+                for (v, lane) in right.iter_mut().enumerate() {
+                    *lane = E::load(b.add((v / 2) * x.b_panel + (v % 2) * LANES));
+                }
+                for (r, row) in sums.iter_mut().enumerate() {
+                    let left = _mm256_broadcast_ss(&*a.add(r * a_row));
+                    for (sum, lane) in row.iter_mut().zip(right) {
+                        *sum = _mm256_fmadd_ps(left, lane, *sum);
+                    }
                 }
             }
             a = a.wrapping_add(x.a_inner);

@@ -3,11 +3,13 @@
 //! Legend: N new tokens, d width, H query heads, K key-value heads, D head size, m inner width of
 //! the MLP.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::weights::PreparedLayer;
 use super::{Threads, Work};
-use crate::kernels::decode::{Scratch, attend};
+use crate::kernels::decode::{Queries, Scratch, attend, tokens_together};
 use crate::kernels::elementwise::{rms_norm_rows, rotate, swiglu};
 use crate::kernels::gemm::{Start, product, product_parallel};
 use crate::kernels::panels::{Matrix, Panels};
@@ -29,6 +31,23 @@ pub(super) struct Pass<'a, 'b> {
     pub(super) table: &'a RopeTable,
     pub(super) threads: Threads,
     pub(super) eps: f32,
+    pub(super) buffers: Buffers,
+}
+
+/// Room for what is computed between two products, used by one layer after the other.
+#[derive(Default)]
+pub(super) struct Buffers {
+    x: Vec<f32>,
+    qkv: Vec<f32>,
+    mixed: Vec<f32>,
+    both: Vec<f32>,
+    inner: Vec<f32>,
+}
+
+/// `buffer` with `length` elements, whatever they are.
+fn room(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    buffer.resize(length.max(buffer.len()), 0.0);
+    &mut buffer[..length]
 }
 
 pub(super) fn multiply(x: &[f32], panels: &Panels, threads: Threads) -> Vec<f32> {
@@ -49,34 +68,45 @@ fn multiply_into(x: &[f32], panels: &Panels, threads: Threads, y: &mut [f32], st
 impl PreparedLayer {
     /// One layer, added to `hidden` (`[N, d]`).
     pub(super) fn run(&self, index: usize, hidden: &mut [f32], d: usize, pass: &mut Pass<'_, '_>) {
-        let mut x = vec![0.0; hidden.len()];
-        rms_norm_rows(hidden, &self.input_norm, pass.eps, &mut x);
-        let mixed = self.attention(index, &x, pass); // [N, H * D]
-        multiply_into(&mixed, &self.output, pass.threads, hidden, Start::Current);
-        rms_norm_rows(hidden, &self.mlp_norm, pass.eps, &mut x);
-        let both = multiply(&x, &self.gate_up, pass.threads); // [N, 2 m]
+        let mut buffers = std::mem::take(&mut pass.buffers);
+        let x = room(&mut buffers.x, hidden.len());
+        rms_norm_rows(hidden, &self.input_norm, pass.eps, x);
+        let mixed = room(&mut buffers.mixed, hidden.len() / d * self.output.inner()); // [N, H * D]
+        self.attention(index, x, pass, &mut buffers.qkv, mixed);
+        multiply_into(mixed, &self.output, pass.threads, hidden, Start::Current);
+        rms_norm_rows(hidden, &self.mlp_norm, pass.eps, x);
         let m = self.gate_up.cols() / 2;
-        let mut inner = vec![0.0; hidden.len() / d * m];
+        let both = room(&mut buffers.both, hidden.len() / d * 2 * m); // [N, 2 m]
+        multiply_into(x, &self.gate_up, pass.threads, both, Start::Zero);
+        let inner = room(&mut buffers.inner, hidden.len() / d * m);
         for (both, inner) in both.chunks_exact(2 * m).zip(inner.chunks_exact_mut(m)) {
             let (gate, up) = both.split_at(m);
             swiglu(gate, up, inner);
         }
-        multiply_into(&inner, &self.down, pass.threads, hidden, Start::Current);
+        multiply_into(inner, &self.down, pass.threads, hidden, Start::Current);
+        pass.buffers = buffers;
     }
 
     /// Appends keys and values of the new tokens, then lets each attend to its own text.
-    fn attention(&self, index: usize, x: &[f32], pass: &mut Pass<'_, '_>) -> Vec<f32> {
+    fn attention(
+        &self,
+        index: usize,
+        x: &[f32],
+        pass: &mut Pass<'_, '_>,
+        qkv: &mut Vec<f32>,
+        mixed: &mut [f32],
+    ) {
         let Pass { sizes, table, .. } = *pass;
         let dim = sizes.dim;
         let kv_width = sizes.kv_heads * dim;
         let width = self.qkv.cols(); // (H + 2 K) * D
         let q_width = width - 2 * kv_width;
-        let mut qkv = vec![0.0; pass.tokens.len() * width];
+        let qkv = room(qkv, pass.tokens.len() * width);
         let start = match self.qkv_bias.as_slice() {
             [] => Start::Zero,
             bias => Start::Bias(bias),
         };
-        multiply_into(x, &self.qkv, pass.threads, &mut qkv, start);
+        multiply_into(x, &self.qkv, pass.threads, qkv, start);
         let half = dim / 2;
         let mut normed = vec![0.0; dim];
         for (token, row) in pass.tokens.iter().zip(qkv.chunks_exact_mut(width)) {
@@ -98,29 +128,48 @@ impl PreparedLayer {
                 text.write(sizes, (index, head), token.position, k, v);
             }
         }
-        let mut mixed = vec![0.0; pass.tokens.len() * q_width];
-        let works = &*pass.works;
-        let one = |scratch: &mut Scratch, ((token, qkv), out): ((&Token, &[f32]), &mut [f32])| {
-            let (text, seen) = (&works[token.row].text, token.position + 1);
-            attend(text, sizes, index, seen, &qkv[..q_width], out, scratch);
+        let stretches = stretches(pass.tokens, q_width / dim / sizes.kv_heads);
+        let mut rest = mixed;
+        let mut parts = Vec::with_capacity(stretches.len());
+        for stretch in stretches {
+            let (out, behind) = rest.split_at_mut(stretch.len() * q_width);
+            rest = behind;
+            parts.push((stretch, out));
+        }
+        let (works, tokens, qkv) = (&*pass.works, pass.tokens, &*qkv);
+        let one = |scratch: &mut Scratch, (stretch, out): (Range<usize>, &mut [f32])| {
+            let first = tokens[stretch.start];
+            let queries = Queries {
+                data: &qkv[stretch.start * width..],
+                stride: width,
+                width: q_width,
+                tokens: stretch.len(),
+                seen: first.position + 1,
+            };
+            attend(&works[first.row].text, sizes, index, queries, out, scratch);
         };
         match pass.threads {
             Threads::One => {
                 let mut scratch = Scratch::default();
-                pass.tokens
-                    .iter()
-                    .zip(qkv.chunks_exact(width))
-                    .zip(mixed.chunks_exact_mut(q_width))
-                    .for_each(|item| one(&mut scratch, item));
+                parts.into_iter().for_each(|part| one(&mut scratch, part));
             }
-            Threads::All => pass
-                .tokens
-                .par_iter()
-                .zip(qkv.par_chunks_exact(width))
-                .zip(mixed.par_chunks_exact_mut(q_width))
-                .with_min_len(4)
-                .for_each_init(Scratch::default, one),
+            Threads::All => parts.into_par_iter().for_each_init(Scratch::default, one),
         }
-        mixed
     }
+}
+
+/// Consecutive tokens of one text, as many as are best attended together.
+fn stretches(tokens: &[Token], group: usize) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for (index, token) in tokens.iter().enumerate() {
+        if let Some(last) = found.last_mut()
+            && tokens[last.start].row == token.row
+            && last.len() < tokens_together(group, token.position + 1)
+        {
+            last.end = index + 1;
+        } else {
+            found.push(index..index + 1);
+        }
+    }
+    found
 }
