@@ -20,13 +20,13 @@ const SAYS: [(bool, &str, usize, &str); 3] = [
     (
         false,
         "The capital of France is",
-        20,
+        24,
         " Paris.\n\nThe answer is: 2018-01-22 12:1",
     ),
     (
         false,
         "Once upon a time",
-        11,
+        14,
         ", the city of Nova Haven was a thriving metropolis,",
     ),
     (
