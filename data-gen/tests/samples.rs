@@ -10,6 +10,7 @@ use data_gen::synthetic::{SearchFamily, SumFamily, narrowed};
 use infer::simulated::search::Search;
 use infer::simulated::{SimulatedEngine, Simulation};
 use infer::waves::{Ran, Waves};
+use protocol::preset::Preset;
 use protocol::{
     ByteVocab, Method, Origin, PathEnd, Problem, PromptSet, Router, Sampling, Settings, Similarity,
     SpanKind, Stream, Trace, jsonl,
@@ -37,7 +38,6 @@ fn some_problems() -> Vec<Problem> {
 
 fn settings(method: Method) -> Settings {
     Settings {
-        method,
         paths: 4,
         turn_tokens: 80,
         max_tokens: 340,
@@ -46,18 +46,13 @@ fn settings(method: Method) -> Settings {
         peers: 3,
         router: Router::Random,
         similarity: Similarity::Levenshtein,
-        turns: None,
-        blocks: Vec::new(),
-        finished: Default::default(),
-        rules: Default::default(),
-        single: Default::default(),
-        moa: Default::default(),
         sampling: Sampling {
             temperature: 1.0,
             top_k: 0,
             top_p: 1.0,
             min_p: 0.0,
         },
+        ..Preset::Default.settings(method)
     }
 }
 

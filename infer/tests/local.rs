@@ -15,6 +15,7 @@ use model::decoder::Decoder;
 use model::packed::Packed;
 use proptest::prelude::*;
 use protocol::grade::AnswerKind;
+use protocol::preset::Preset;
 use protocol::{
     ByteVocab, Completion, Finish, Group, Method, Origin, PathEnd, PathKey, Prompt, PromptSet,
     Question, Request, Router, Sampling, Settings, Setup, Similarity, Stop, Stream, TemplateError,
@@ -448,7 +449,6 @@ impl Engine for Witness<'_> {
 #[test]
 fn groups_end_and_their_traces_are_what_the_engine_saw() {
     let settings = Settings {
-        method: Method::LeapT,
         paths: 4,
         turn_tokens: 20,
         max_tokens: 90,
@@ -457,13 +457,8 @@ fn groups_end_and_their_traces_are_what_the_engine_saw() {
         peers: 2,
         router: Router::Dispersed,
         similarity: Similarity::Levenshtein,
-        turns: None,
-        blocks: Vec::new(),
-        finished: Default::default(),
-        rules: Default::default(),
-        single: Default::default(),
-        moa: Default::default(),
         sampling: WARM,
+        ..Preset::Default.settings(Method::LeapT)
     };
     let question = Question {
         text: "Q: 1 + 1?\n".into(),

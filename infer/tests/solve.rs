@@ -8,6 +8,7 @@ use infer::engine::{Engine, EngineError};
 use infer::scripted::ScriptedEngine;
 use infer::solve::{Progress, Solved, solve, solve_one};
 use protocol::grade::AnswerKind;
+use protocol::preset::Preset;
 use protocol::{
     ByteVocab, Completion, Finish, Group, Method, Origin, PathEnd, PathKey, Prompt, PromptSet,
     Question, Request, Router, Sampling, Settings, Setup, Similarity, Stop, Stream, TemplateError,
@@ -16,7 +17,6 @@ use protocol::{
 
 fn settings(paths: usize) -> Settings {
     Settings {
-        method: Method::LeapT,
         paths,
         turn_tokens: 40,
         max_tokens: 200,
@@ -25,18 +25,13 @@ fn settings(paths: usize) -> Settings {
         peers: 1,
         router: Router::All,
         similarity: Similarity::Levenshtein,
-        turns: None,
-        blocks: Vec::new(),
-        finished: Default::default(),
-        rules: Default::default(),
-        single: Default::default(),
-        moa: Default::default(),
         sampling: Sampling {
             temperature: 0.0,
             top_k: 0,
             top_p: 1.0,
             min_p: 0.0,
         },
+        ..Preset::Default.settings(Method::LeapT)
     }
 }
 

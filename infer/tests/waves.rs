@@ -7,6 +7,7 @@ use std::path::Path;
 use infer::simulated::{SimulatedEngine, Simulation};
 use infer::waves::{Ran, WaveProgress, Waves};
 use protocol::grade::AnswerKind;
+use protocol::preset::Preset;
 use protocol::{
     ByteVocab, Gold, Method, Origin, Problem, PromptSet, Question, Router, Sampling, Settings,
     Similarity, Stream,
@@ -31,7 +32,6 @@ fn run(file: &Path, key: &str, watch: &mut dyn FnMut(WaveProgress) -> ControlFlo
     let problems = problems();
     let problems: Vec<&Problem> = problems.iter().collect();
     let settings = Settings {
-        method: Method::LeapT,
         paths: 2,
         turn_tokens: 10,
         max_tokens: 60,
@@ -40,18 +40,13 @@ fn run(file: &Path, key: &str, watch: &mut dyn FnMut(WaveProgress) -> ControlFlo
         peers: 1,
         router: Router::All,
         similarity: Similarity::Indel,
-        turns: None,
-        blocks: Vec::new(),
-        finished: Default::default(),
-        rules: Default::default(),
-        single: Default::default(),
-        moa: Default::default(),
         sampling: Sampling {
             temperature: 1.0,
             top_k: 0,
             top_p: 1.0,
             min_p: 0.0,
         },
+        ..Preset::Default.settings(Method::LeapT)
     };
     let text = String::new;
     let waves = Waves {

@@ -8,7 +8,7 @@ use protocol::{Method, PathEnd, Settings, SpanKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One row of a report: reports/<row>/summary.json.
+/// One row of a report: `reports/<row>/summary.json`.
 ///
 /// It follows from the groups and the problems alone: no clock, rate or file path is in it, and it
 /// is the same however the groups were ordered or split over files. All shares are fractions from

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use protocol::grade::AnswerKind;
+use protocol::preset::Preset;
 use protocol::{
     ByteVocab, Completion, Finish, Group, Method, Origin, PathKey, PromptSet, Question, Request,
     Router, Sampling, Settings, Setup, Similarity, Step, Stream, Trace, Vocab,
@@ -14,27 +15,21 @@ pub(crate) type Script<'a> = dyn Fn(PathKey, usize) -> String + 'a;
 
 pub(crate) fn settings(method: Method, paths: usize) -> Settings {
     Settings {
-        method,
         paths,
         turn_tokens: 40,
         max_tokens: 120,
-        turns: None,
         summary_tokens: 24,
         answer_tokens: 16,
         peers: 2,
         router: Router::Dispersed,
         similarity: Similarity::Levenshtein,
-        blocks: Vec::new(),
-        finished: Default::default(),
-        rules: Default::default(),
-        single: Default::default(),
-        moa: Default::default(),
         sampling: Sampling {
             temperature: 1.0,
             top_k: 0,
             top_p: 1.0,
             min_p: 0.0,
         },
+        ..Preset::Default.settings(method)
     }
 }
 
