@@ -45,6 +45,24 @@ pub(crate) fn expand(recipe: &mut Table) -> Result<()> {
     Ok(())
 }
 
+/// The keys of `[protocol]` that a recipe may leave out, as dotted paths with their defaults.
+pub(crate) fn keys() -> Result<Vec<(String, String)>> {
+    fn walk(prefix: &str, table: &Table, found: &mut Vec<(String, String)>) {
+        for (key, value) in table {
+            let path = format!("{prefix}.{key}");
+            match value {
+                Value::Table(inner) => walk(&path, inner, found),
+                value => found.push((path, value.to_string())),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk("protocol", &defaults(Preset::Default)?, &mut found);
+    // Of all keys only this one has no default value.
+    found.push(("protocol.turns".into(), "none".into()));
+    Ok(found)
+}
+
 /// Whether an override names a preset.
 pub(crate) fn is_asked_for(item: &str) -> bool {
     let key = item.split_once('=').map(|(key, _)| key.trim());

@@ -10,14 +10,7 @@ use serde_json::Value;
 /// A folder `model` with a checkpoint that can be loaded.
 fn bench() -> Bench {
     let bench = Bench::new();
-    let golden = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/model/tests/golden/qwen2-tied/"
-    );
-    fs::create_dir_all(bench.path("model")).expect("the folder");
-    for name in ["config.json", "model.safetensors"] {
-        fs::copy(format!("{golden}{name}"), bench.path("model").join(name)).expect("a golden file");
-    }
+    bench.golden_model();
     bench.write("model/README.md", "# A model\n");
     bench
 }

@@ -337,4 +337,9 @@ fn a_bench_needs_a_model_and_something_to_measure() {
         "nothing to measure",
         "at least 1",
     );
+    check_error(
+        &["bench", "leap", ".", "--problems", "0"],
+        "nothing to measure",
+        "at least 1",
+    );
 }

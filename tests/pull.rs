@@ -43,26 +43,7 @@ fn hub() -> (Hub, Bench) {
 }
 
 fn command(bench: &Bench, endpoint: &str, args: &[&str]) -> Command {
-    let mut command = bench.command(args);
-    for name in [
-        "http_proxy",
-        "https_proxy",
-        "all_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "ALL_PROXY",
-        "HF_HUB_OFFLINE",
-    ] {
-        command.env_remove(name);
-    }
-    command
-        .env("HF_ENDPOINT", endpoint)
-        .env("HF_TOKEN", "")
-        .env("HF_HOME", bench.path("hf-home"))
-        .env_remove("HF_HUB_CACHE")
-        .env_remove("HF_TOKEN_PATH")
-        .env_remove("SSL_CERT_FILE");
-    command
+    bench.hub_command(endpoint, "", args)
 }
 
 fn run(mut command: Command) -> Ran {

@@ -14,14 +14,7 @@ const MODEL: &str = "models/owner/mine";
 /// A folder with a checkpoint that can be loaded, and files that stay here.
 fn bench() -> Bench {
     let bench = Bench::new();
-    let golden = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/model/tests/golden/qwen2-tied/"
-    );
-    fs::create_dir_all(bench.path("model")).expect("the folder");
-    for name in ["config.json", "model.safetensors"] {
-        fs::copy(format!("{golden}{name}"), bench.path("model").join(name)).expect("a golden file");
-    }
+    bench.golden_model();
     bench.write("model/README.md", "# Mine\n");
     bench.write("model/.env", "SECRET=1");
     bench.write("model/pull.json", "{}");
@@ -30,23 +23,7 @@ fn bench() -> Bench {
 }
 
 fn leap(bench: &Bench, hub: &Hub, token: &str, args: &[&str]) -> Ran {
-    let mut command = bench.command(args);
-    for name in [
-        "http_proxy",
-        "https_proxy",
-        "all_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "ALL_PROXY",
-        "HF_HUB_OFFLINE",
-    ] {
-        command.env_remove(name);
-    }
-    command
-        .env("HF_ENDPOINT", &hub.endpoint)
-        .env("HF_TOKEN", token)
-        .env("HF_HOME", bench.path("hf-home"))
-        .env_remove("SSL_CERT_FILE");
+    let mut command = bench.hub_command(&hub.endpoint, token, args);
     let output = command.output().expect("leap starts");
     let ran = Ran {
         code: output.status.code(),

@@ -55,12 +55,7 @@ fn check(folder: &Path) {
             },
             keep: 0,
             append,
-            sampling: Sampling {
-                temperature: 0.0,
-                top_k: 0,
-                top_p: 1.0,
-                min_p: 0.0,
-            },
+            sampling: Sampling::GREEDY,
             stop: Stop {
                 strings: Vec::new(),
                 eos: vocab.eos().to_vec(),

@@ -25,12 +25,7 @@ fn settings(paths: usize) -> Settings {
         peers: 1,
         router: Router::All,
         similarity: Similarity::Levenshtein,
-        sampling: Sampling {
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-        },
+        sampling: Sampling::GREEDY,
         ..Preset::Default.settings(Method::LeapT)
     }
 }

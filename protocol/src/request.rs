@@ -32,6 +32,16 @@ pub struct Sampling {
     pub min_p: f32,
 }
 
+impl Sampling {
+    /// The most probable token, always.
+    pub const GREEDY: Self = Self {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+    };
+}
+
 /// What ends a completion before its budget does.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Stop {

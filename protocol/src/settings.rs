@@ -233,7 +233,10 @@ impl Settings {
     /// Paths of a group, those of all layers together.
     pub fn all_paths(&self) -> usize {
         match self.method {
-            Method::Moa => self.paths * (self.moa.layers - 1) + self.moa.aggregators,
+            Method::Moa => {
+                let before = self.paths.saturating_mul(self.moa.layers.saturating_sub(1));
+                before.saturating_add(self.moa.aggregators)
+            }
             _ => self.paths,
         }
     }

@@ -10,6 +10,7 @@ use super::ExitStatus;
 use crate::cli::RecipeCommand;
 use crate::fault::Fault;
 use crate::output::Output;
+use crate::presets;
 use crate::recipe::RunRecipe;
 use crate::recipes::{self, BUILT_IN};
 
@@ -42,7 +43,15 @@ pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitSta
         RecipeCommand::Check { recipes } => return Ok(check(&recipes, output)),
         RecipeCommand::Presets => presets(output),
         RecipeCommand::Keys { recipe, prefix } => {
-            let keys = recipes::keys(&recipes::find(&recipe)?.text);
+            let mut keys = recipes::keys(&recipes::find(&recipe)?.text);
+            for (key, value) in presets::keys()? {
+                if !keys.iter().any(|(known, _)| *known == key) {
+                    keys.push((
+                        key,
+                        format!("{value}   # left out: from the preset `default`"),
+                    ));
+                }
+            }
             for (key, value) in keys.iter().filter(|(key, _)| key.starts_with(&prefix)) {
                 output.data(&format!("{key} = {value}"));
             }

@@ -35,6 +35,43 @@ impl Bench {
         std::fs::write(path, text).expect("the file");
     }
 
+    /// A folder `model` with a checkpoint that can be loaded.
+    pub(crate) fn golden_model(&self) {
+        let golden = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/model/tests/golden/qwen2-tied/"
+        );
+        let folder = self.path("model");
+        std::fs::create_dir_all(&folder).expect("the folder");
+        for name in ["config.json", "model.safetensors"] {
+            std::fs::copy(format!("{golden}{name}"), folder.join(name)).expect("a golden file");
+        }
+    }
+
+    /// `leap` as it asks a hub, with nothing of this machine's own settings for hubs.
+    pub(crate) fn hub_command(&self, endpoint: &str, token: &str, args: &[&str]) -> Command {
+        let mut command = self.command(args);
+        for name in [
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "ALL_PROXY",
+            "HF_HUB_OFFLINE",
+            "HF_HUB_CACHE",
+            "HF_TOKEN_PATH",
+            "SSL_CERT_FILE",
+        ] {
+            command.env_remove(name);
+        }
+        command
+            .env("HF_ENDPOINT", endpoint)
+            .env("HF_TOKEN", token)
+            .env("HF_HOME", self.path("hf-home"));
+        command
+    }
+
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_leap"));
         command

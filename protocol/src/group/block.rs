@@ -33,7 +33,7 @@ impl Group {
         if let Some(turn) = self.next_block()
             && waiting.iter().any(|&index| !self.paths[index].opened)
         {
-            self.turns = turn + 1;
+            self.turns = turn.saturating_add(1);
         }
         let rules = self.setup.settings.rules;
         for index in waiting {

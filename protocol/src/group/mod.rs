@@ -241,12 +241,12 @@ impl Group {
     fn room(&self, index: usize, text: &str, vocab: &dyn Vocab) -> usize {
         let taken = self.paths[index].len() + vocab.encode(text).len();
         let positions = self.setup.positions;
-        positions.saturating_sub(taken + self.answer_reserve(vocab))
+        positions.saturating_sub(taken.saturating_add(self.answer_reserve(vocab)))
     }
 
     fn check_length(&self, prompt: usize, vocab: &dyn Vocab) -> Result<(), SetupError> {
         let (answer, positions) = (self.answer_reserve(vocab), self.setup.positions);
-        match prompt + answer < positions {
+        match prompt.saturating_add(answer) < positions {
             true => Ok(()),
             false => Err(SetupError::TooLong {
                 prompt,
@@ -259,7 +259,7 @@ impl Group {
     /// Tokens of a forced opening and an answer.
     fn answer_reserve(&self, vocab: &dyn Vocab) -> usize {
         let opening = vocab.encode(&self.forced_opening(true)).len();
-        opening + self.setup.settings.answer_tokens
+        opening.saturating_add(self.setup.settings.answer_tokens)
     }
 
     fn key(&self, index: usize) -> PathKey {

@@ -107,7 +107,7 @@ impl Group {
         });
         let until_block = self
             .next_block()
-            .map(|block| turn.saturating_mul(block + 1 - self.turns));
+            .map(|block| turn.saturating_mul((block - self.turns).saturating_add(1)));
         match until_block {
             Some(tokens)
                 if left > tokens.saturating_add(settings.summary_tokens) && thoughts > tokens =>

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::{engine, machine, prefill, spread, vocab};
 use crate::cli::BenchLeap;
+use crate::fault::Fault;
 
 /// A vocabulary in which nothing ends a text, so that every path uses its whole budget.
 struct Endless<'a>(&'a TokenizerVocab);
@@ -44,6 +45,13 @@ impl Vocab for Endless<'_> {
 }
 
 pub(super) fn run(args: &BenchLeap) -> Result<Value> {
+    if args.paths == 0 || args.problems == 0 {
+        return Err(Fault::new(
+            "there is nothing to measure",
+            "`--paths` and `--problems` must be at least 1",
+        )
+        .into());
+    }
     let vocab = vocab(&args.model)?;
     let mut rounds = Vec::new();
     for _ in 0..args.model.repeat {
@@ -103,7 +111,7 @@ fn round(args: &BenchLeap, vocab: &TokenizerVocab) -> Result<Round> {
     let leap = Settings {
         paths: args.paths,
         turn_tokens: args.turn_tokens,
-        turns: Some(args.blocks + 1),
+        turns: Some(args.blocks.saturating_add(1)),
         max_tokens: usize::MAX / 4,
         summary_tokens: args.summary_tokens,
         answer_tokens: 1,

@@ -84,12 +84,7 @@ fn request(key: PathKey, keep: usize, append: Vec<u32>, max_tokens: usize) -> Re
         key,
         keep,
         append,
-        sampling: Sampling {
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-        },
+        sampling: Sampling::GREEDY,
         stop: Stop::default(),
         max_tokens,
         logprobs: false,
