@@ -9,9 +9,10 @@
 //! D head size.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::config::ModelConfig;
+use crate::device::Dtype;
 use crate::ops::{self, Heads};
 use crate::packed::Packed;
 use crate::rope::Rope;
@@ -84,18 +85,18 @@ pub(crate) struct Norm {
 }
 
 impl Projection {
-    fn apply(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn apply(&self, x: Tensor<2>) -> Tensor<2> {
         ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
     }
 
     /// `residual + x weightᵀ`; the projections into the residual stream have no bias.
-    fn add_to(&self, residual: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn add_to(&self, residual: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         ops::linear_residual(x, self.weight.val(), residual)
     }
 }
 
 impl Norm {
-    fn apply(&self, x: Tensor<2>, eps: f64) -> Tensor<2> {
+    pub(crate) fn apply(&self, x: Tensor<2>, eps: f64) -> Tensor<2> {
         ops::rms_norm(x, self.weight.val(), eps)
     }
 
@@ -109,6 +110,19 @@ impl Norm {
 }
 
 impl SelfAttention {
+    /// Queries `[T, H * D]`, keys and values `[T, K * D]` of normalised states, before rotation.
+    pub(crate) fn project(&self, x: Tensor<2>, eps: f64) -> [Tensor<2>; 3] {
+        let normed = |norm: &Option<Norm>, x: Tensor<2>| match norm {
+            Some(norm) => norm.apply_to_heads(x, eps),
+            None => x,
+        };
+        [
+            normed(&self.q_norm, self.q_proj.apply(x.clone())),
+            normed(&self.k_norm, self.k_proj.apply(x.clone())),
+            self.v_proj.apply(x),
+        ]
+    }
+
     /// Attention's addition to the residual stream, added.
     fn add_to(
         &self,
@@ -117,21 +131,14 @@ impl SelfAttention {
         of: &Decoder,
         lengths: &[usize],
     ) -> Tensor<2> {
-        let eps = of.config.rms_norm_eps;
-        let normed = |norm: &Option<Norm>, x: Tensor<2>| match norm {
-            Some(norm) => norm.apply_to_heads(x, eps),
-            None => x,
-        };
-        let q = normed(&self.q_norm, self.q_proj.apply(x.clone())); // [T, H * D]
-        let k = normed(&self.k_norm, self.k_proj.apply(x.clone())); // [T, K * D]
-        let v = self.v_proj.apply(x);
+        let [q, k, v] = self.project(x, of.config.rms_norm_eps);
         let mixed = ops::attention(q, k, v, of.heads(), lengths, &of.rope);
         self.o_proj.add_to(residual, mixed)
     }
 }
 
 impl Mlp {
-    fn add_to(&self, residual: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn add_to(&self, residual: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         let gate = self.gate_proj.apply(x.clone());
         let up = self.up_proj.apply(x);
         self.down_proj.add_to(residual, ops::swiglu(gate, up))
@@ -150,7 +157,7 @@ impl Layer {
 
 impl Decoder {
     /// Puts a decoder together from the values that `source` gives for each parameter name and
-    /// shape, asked for in the order of [`Decoder::parameters`].
+    /// shape, asked for in the order of [`Decoder::parameters`] and rounded to `dtype`.
     ///
     /// # Errors
     /// The first error of `source`.
@@ -160,9 +167,10 @@ impl Decoder {
     pub fn from_source<E>(
         config: &ModelConfig,
         device: &Device,
+        dtype: Dtype,
         source: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
-        crate::parameters::build(config, device, source)
+        crate::parameters::build(config, device, dtype, source)
     }
 
     pub(crate) fn assemble(
@@ -186,6 +194,11 @@ impl Decoder {
     /// The device of the weights; of an autodiff decoder the autodiff device.
     pub fn device(&self) -> Device {
         self.model.embed_tokens.weight.val().device()
+    }
+
+    /// The number format of the weights.
+    pub fn dtype(&self) -> DType {
+        self.model.embed_tokens.weight.val().dtype()
     }
 
     /// The heads of each attention layer.

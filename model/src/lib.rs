@@ -19,6 +19,7 @@ pub mod ops;
 pub mod packed;
 pub mod parameters;
 pub mod rope;
+pub mod self_check;
 pub mod step;
 pub mod tokenizer;
 

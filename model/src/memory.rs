@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use burn::tensor::Device;
 use rayon::prelude::*;
 
 /// Sets how many threads the kernels use. Has to come before the first of them runs.
@@ -28,6 +29,34 @@ pub fn peak_bytes() -> Option<u64> {
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// Bytes of the machine's memory, and of it free for use; None where the system does not tell.
+pub fn machine_bytes() -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    Some((kib("MemTotal:")? * 1024, kib("MemAvailable:")? * 1024))
+}
+
+/// What a device's allocator holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceMemory {
+    /// Bytes of live tensors.
+    pub in_use: u64,
+    /// Bytes taken from the device: those, and pages kept for use again.
+    pub reserved: u64,
+}
+
+/// What the allocator of `device` holds; None on the CPU, whose memory [`peak_bytes`] tells.
+pub fn of_device(device: &Device) -> Option<DeviceMemory> {
+    let usage = device.memory_pool_usage()?;
+    Some(DeviceMemory {
+        in_use: usage.bytes_in_use,
+        reserved: usage.bytes_reserved,
+    })
 }
 
 /// Bytes per second at which all threads together read `bytes` of memory; the best of `repeat`.
