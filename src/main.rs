@@ -3,6 +3,7 @@
 
 mod cli;
 mod commands;
+mod devices;
 mod fault;
 mod interrupt;
 mod ledger;

@@ -15,7 +15,7 @@ mod wgpu;
 use std::fmt;
 use std::str::FromStr;
 
-pub use burn::tensor::Device;
+pub use burn::tensor::{Device, TensorData};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::answer::quietly;
@@ -143,6 +143,11 @@ impl DeviceSpec {
         }
     }
 
+    /// Whether a device that is open is the processor.
+    pub fn is_cpu(device: &Device) -> bool {
+        crate::ops::is_cpu(device)
+    }
+
     #[cfg(not(all(feature = "cuda", feature = "wgpu")))]
     fn not_built(self, feature: &'static str) -> DeviceError {
         DeviceError::NotBuilt {
@@ -180,6 +185,11 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// Whether a device computes in this format.
+    pub fn is_supported_by(self, device: &Device) -> bool {
+        device.supports_dtype(self.tensors())
+    }
+
     /// The format of tensors.
     pub(crate) fn tensors(self) -> burn::tensor::DType {
         match self {

@@ -3,8 +3,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device, Tensor};
 use rayon::prelude::*;
+
+use crate::device::Dtype;
 
 /// Sets how many threads the kernels use. Has to come before the first of them runs.
 ///
@@ -97,4 +99,60 @@ fn sum(part: &[f32]) -> f32 {
     }
     let rest = &part[STREAMS * stream * LANES..];
     sums.iter().chain(rest).sum()
+}
+
+/// Bytes per second at which a device copies `bytes` of memory, reading and writing counted; the
+/// best of `repeat`.
+///
+/// # Errors
+/// What the device said.
+///
+/// # Panics
+/// If `repeat` is 0.
+pub fn copy_bandwidth(device: &Device, bytes: usize, repeat: usize) -> Result<f64, String> {
+    let numbers = (bytes / size_of::<f32>()).max(1);
+    let data = Tensor::<1>::ones([numbers], (device, DType::F32));
+    let best = best_of(device, repeat, || {
+        black_box(data.clone() * 1.5);
+    })?;
+    Ok((2 * numbers * size_of::<f32>()) as f64 / best)
+}
+
+/// Floating-point operations per second of a product of two square matrices of `size`; the best of
+/// `repeat`. The first products, which choose and compile kernels, are not counted.
+///
+/// # Errors
+/// What the device said.
+///
+/// # Panics
+/// If `repeat` is 0.
+pub fn product_rate(
+    device: &Device,
+    dtype: Dtype,
+    size: usize,
+    repeat: usize,
+) -> Result<f64, String> {
+    let matrix = || Tensor::<2>::ones([size, size], (device, dtype.tensors())) * 0.001;
+    let (a, b) = (matrix(), matrix());
+    let best = best_of(device, repeat, || {
+        black_box(a.clone().matmul(b.clone().transpose()));
+    })?;
+    Ok(2.0 * (size as f64).powi(3) / best)
+}
+
+/// The least seconds of `repeat` runs, after two that are not counted.
+fn best_of(device: &Device, repeat: usize, run: impl Fn()) -> Result<f64, String> {
+    let wait = || device.sync().map_err(|error| error.to_string());
+    let mut best = f64::INFINITY;
+    for round in 0..repeat + 2 {
+        wait()?;
+        let started = Instant::now();
+        run();
+        wait()?;
+        if round >= 2 {
+            best = best.min(started.elapsed().as_secs_f64());
+        }
+    }
+    assert!(best.is_finite(), "at least one run");
+    Ok(best)
 }

@@ -6,8 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::config::ModelConfig;
-use crate::device::Dtype;
 use crate::decoder::{Decoder, Embedding, Layer, Mlp, Norm, Projection, SelfAttention, Trunk};
+use crate::device::Dtype;
 
 /// One weight of a decoder.
 #[derive(Clone, Debug)]

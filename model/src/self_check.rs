@@ -14,7 +14,7 @@ use std::fmt;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-pub use self::memory::{Identity, remembered, remember};
+pub use self::memory::{Identity, remember, remembered};
 use crate::ops::portable::AttentionKernel;
 
 /// How many cases of attention are run; everything else is run whole.

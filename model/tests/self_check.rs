@@ -18,7 +18,11 @@ fn verdict(extent: Extent) -> Verdict {
 #[test]
 fn every_operation_is_right_on_the_cpu_in_both_formats() {
     let verdict = verdict(Extent::Full);
-    let names: Vec<&str> = verdict.checks.iter().map(|check| check.name.as_str()).collect();
+    let names: Vec<&str> = verdict
+        .checks
+        .iter()
+        .map(|check| check.name.as_str())
+        .collect();
     for operation in [
         "product",
         "RMS norm",
@@ -54,7 +58,10 @@ fn a_verdict_is_remembered_for_what_it_was_found_on() {
         Some(verdict)
     );
     let driver = "another".to_owned();
-    let other = Identity { driver, ..identity.clone() };
+    let other = Identity {
+        driver,
+        ..identity.clone()
+    };
     assert_eq!(self_check::remembered(folder.path(), &other), None);
     std::fs::write(path, "{").unwrap();
     assert_eq!(self_check::remembered(folder.path(), &identity), None);
@@ -77,7 +84,10 @@ fn check_near(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         let off = (found - expected).abs();
-        assert!(off <= tolerance, "{what}[{index}]: {found}, expected {expected}");
+        assert!(
+            off <= tolerance,
+            "{what}[{index}]: {found}, expected {expected}"
+        );
     }
 }
 

@@ -15,7 +15,9 @@ pub(super) fn asked(spec: DeviceSpec, device: Device) -> Result<Device, DeviceEr
     let product = quietly(|| {
         let a = Tensor::<2>::from_data([[1.0, 2.0], [3.0, 4.0]], &device);
         let product = a.clone().matmul(a);
-        product.try_into_data().map(|data| data.iter::<f32>().collect::<Vec<_>>())
+        product
+            .try_into_data()
+            .map(|data| data.iter::<f32>().collect::<Vec<_>>())
     });
     match product {
         Ok(Ok(values)) if values == [7.0, 10.0, 15.0, 22.0] => Ok(device),
@@ -37,9 +39,10 @@ pub(crate) fn quietly<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     result.map_err(|payload| {
         let text = match payload.downcast::<String>() {
             Ok(text) => *text,
-            Err(payload) => payload
-                .downcast::<&str>()
-                .map_or_else(|_| "a panic without a message".to_owned(), |text| (*text).to_owned()),
+            Err(payload) => payload.downcast::<&str>().map_or_else(
+                |_| "a panic without a message".to_owned(),
+                |text| (*text).to_owned(),
+            ),
         };
         let lines: Vec<&str> = text.split_whitespace().collect();
         lines.join(" ")

@@ -56,16 +56,19 @@ pub(super) fn driver() -> Result<((i32, i32), Vec<Card>), Lack> {
     });
     let remedy = "see whether `nvidia-smi` works; a new driver needs a restart";
     match asked {
-        Ok(Ok((version, cards))) => Ok((
-            (version / 1000, version % 1000 / 10),
-            cards,
-        )),
+        Ok(Ok((version, cards))) => Ok(((version / 1000, version % 1000 / 10), cards)),
         Ok(Err(error)) => Err(lack(format!("the NVIDIA driver answers {error:?}"), remedy)),
-        Err(panic) => Err(lack(format!("the NVIDIA driver is not usable: {panic}"), remedy)),
+        Err(panic) => Err(lack(
+            format!("the NVIDIA driver is not usable: {panic}"),
+            remedy,
+        )),
     }
 }
 
-#[expect(unsafe_code, reason = "opens the driver's library to see whether it is there")]
+#[expect(
+    unsafe_code,
+    reason = "opens the driver's library to see whether it is there"
+)]
 fn is_driver_there() -> bool {
     // SAFETY: loading libcuda runs its initialisers, as any use of CUDA does.
     unsafe { cudarc::driver::sys::is_culib_present() }
@@ -131,7 +134,12 @@ pub(super) fn headers() -> Result<PathBuf, Lack> {
         return Err(Lack { problem, remedy });
     };
     let include = root.join("include");
-    let wanted = ["cuda_fp16.h", "cuda_bf16.h", "mma.h", "cooperative_groups.h"];
+    let wanted = [
+        "cuda_fp16.h",
+        "cuda_bf16.h",
+        "mma.h",
+        "cooperative_groups.h",
+    ];
     let missing: Vec<&str> = wanted
         .into_iter()
         .filter(|name| !include.join(name).is_file())
@@ -155,7 +163,8 @@ pub(super) fn compiler(include: &Path) -> Result<(i32, i32), Lack> {
                 .into(),
         });
     }
-    let remedy = "take NVRTC and headers of one CUDA release, no newer than the driver's".to_owned();
+    let remedy =
+        "take NVRTC and headers of one CUDA release, no newer than the driver's".to_owned();
     let options = CompileOptions {
         include_paths: vec![
             include.display().to_string(),
@@ -170,7 +179,10 @@ pub(super) fn compiler(include: &Path) -> Result<(i32, i32), Lack> {
     match compiled {
         Ok(Ok(version)) => Ok(version),
         Ok(Err(error)) => Err(Lack {
-            problem: format!("NVRTC cannot compile a kernel: {}", first_lines(&error.to_string())),
+            problem: format!(
+                "NVRTC cannot compile a kernel: {}",
+                first_lines(&error.to_string())
+            ),
             remedy,
         }),
         Err(panic) => Err(Lack {
@@ -180,7 +192,10 @@ pub(super) fn compiler(include: &Path) -> Result<(i32, i32), Lack> {
     }
 }
 
-#[expect(unsafe_code, reason = "opens the compiler's library to see whether it is there")]
+#[expect(
+    unsafe_code,
+    reason = "opens the compiler's library to see whether it is there"
+)]
 fn is_compiler_there() -> bool {
     // SAFETY: loading libnvrtc runs its initialisers, as any use of it does.
     unsafe { cudarc::nvrtc::sys::is_culib_present() }
@@ -196,7 +211,11 @@ fn compiler_version() -> (i32, i32) {
 
 /// A compiler's log can be long; its beginning tells.
 fn first_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).take(3).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .take(3)
+        .collect();
     lines.join(" ")
 }
 
@@ -210,7 +229,9 @@ pub(super) fn check(spec: DeviceSpec, index: usize) -> Result<(), DeviceError> {
     let (_, cards) = driver().map_err(missing)?;
     if index >= cards.len() {
         let names = cards.iter().enumerate();
-        let found = names.map(|(at, card)| format!("cuda:{at} ({})", card.name)).collect();
+        let found = names
+            .map(|(at, card)| format!("cuda:{at} ({})", card.name))
+            .collect();
         return Err(DeviceError::NoSuch { spec, found });
     }
     compiler(&headers().map_err(missing)?).map_err(missing)?;

@@ -108,7 +108,11 @@ fn cuda() -> Vec<Finding> {
             format!("this machine has an NVIDIA driver ({driver}), but this build has no CUDA"),
             remedy,
         ),
-        None => Finding::absent("cuda", "this build has no CUDA, and no NVIDIA driver is here", remedy),
+        None => Finding::absent(
+            "cuda",
+            "this build has no CUDA, and no NVIDIA driver is here",
+            remedy,
+        ),
     }]
 }
 
@@ -198,7 +202,11 @@ fn wgpu() -> Vec<Finding> {
         Ok(adapters) => adapters,
         Err(reason) => {
             let text = format!("graphics adapters cannot be listed: {reason}");
-            return vec![Finding::missing("wgpu", text, "see the driver's installation")];
+            return vec![Finding::missing(
+                "wgpu",
+                text,
+                "see the driver's installation",
+            )];
         }
     };
     if adapters.is_empty() {

@@ -28,7 +28,8 @@ pub(super) fn device(spec: DeviceSpec, index: usize) -> Result<Device, DeviceErr
         return Err(DeviceError::Missing {
             spec,
             problem: "no graphics adapter was found".into(),
-            remedy: "install a Vulkan driver (a software one: Debian's `mesa-vulkan-drivers`)".into(),
+            remedy: "install a Vulkan driver (a software one: Debian's `mesa-vulkan-drivers`)"
+                .into(),
         });
     }
     match adapters.get(index) {

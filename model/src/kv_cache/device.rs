@@ -117,7 +117,9 @@ impl DeviceTexts {
         };
         let places = match length <= self.places {
             true => self.places,
-            false => length.max(self.places + self.places / 2).next_multiple_of(PLACES),
+            false => length
+                .max(self.places + self.places / 2)
+                .next_multiple_of(PLACES),
         };
         if (slots, places) == (self.slots, self.places) {
             return;
@@ -175,9 +177,7 @@ impl DeviceTexts {
         let assign = |flat: &mut Tensor<2>, rows: Tensor<2>| {
             let places = places.clone();
             // In place: nothing else holds the tensor.
-            flat.inplace(|flat| {
-                flat.select_assign(0, places, rows, IndexingUpdateOp::Assign)
-            });
+            flat.inplace(|flat| flat.select_assign(0, places, rows, IndexingUpdateOp::Assign));
         };
         assign(&mut pair.keys, keys);
         assign(&mut pair.values, values);

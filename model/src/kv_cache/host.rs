@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Slot, Sizes};
+use super::{Sizes, Slot};
 use crate::kernels::tile::{LANES, PANEL};
 use crate::step::Prepared;
 

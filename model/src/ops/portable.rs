@@ -87,12 +87,7 @@ pub(super) fn attention(
 ///
 /// # Shapes
 /// `q: [H, S, D]`, `k, v: [K, S, D]`, result `[H, S, D]`.
-pub fn of_document(
-    q: Tensor<3>,
-    k: Tensor<3>,
-    v: Tensor<3>,
-    kernel: AttentionKernel,
-) -> Tensor<3> {
+pub fn of_document(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, kernel: AttentionKernel) -> Tensor<3> {
     match kernel {
         AttentionKernel::Chunked => chunked::attention(q, k, v, None),
         AttentionKernel::Fused => {

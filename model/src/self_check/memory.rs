@@ -42,7 +42,10 @@ impl Identity {
     fn file(&self, folder: &Path) -> PathBuf {
         let text = serde_json::to_vec(self).expect("an identity is plain data");
         let digest = Sha256::digest(&text);
-        let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let name: String = digest[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         folder.join(format!("device-{name}.json"))
     }
 }

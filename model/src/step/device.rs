@@ -41,7 +41,10 @@ impl Decoder {
         which: Which,
     ) -> Tensor<2> {
         let before: Vec<usize> = rows.iter().map(|row| texts.len(row.slot)).collect();
-        let ends = rows.iter().zip(&before).map(|(row, len)| len + row.ids.len());
+        let ends = rows
+            .iter()
+            .zip(&before)
+            .map(|(row, len)| len + row.ids.len());
         texts.reserve(ends.clone().max().unwrap_or(0));
         // Rows of one token first, so that they lie together.
         let mut order: Vec<usize> = (0..rows.len()).collect();

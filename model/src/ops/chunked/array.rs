@@ -149,9 +149,7 @@ impl<B: Backend> Array<B> {
     /// Puts `values` in the place of the rows that `indices` name; no row twice.
     pub(super) fn with_selected(self, indices: IntTensor<B>, values: Self) -> Self {
         let update = IndexingUpdateOp::Assign;
-        Self(B::float_select_assign(
-            self.0, 0, indices, values.0, update,
-        ))
+        Self(B::float_select_assign(self.0, 0, indices, values.0, update))
     }
 
     /// One element of each row of a matrix: `[N, V]` and `[N, 1]` to `[N, 1]`.

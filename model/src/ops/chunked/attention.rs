@@ -101,13 +101,7 @@ struct Scores<B: Backend> {
 }
 
 impl<B: Backend> Scores<B> {
-    fn new(
-        q: &Array<B>,
-        k: &Array<B>,
-        rows: &Range<usize>,
-        sizes: Sizes,
-        mask: &Array<B>,
-    ) -> Self {
+    fn new(q: &Array<B>, k: &Array<B>, rows: &Range<usize>, sizes: Sizes, mask: &Array<B>) -> Self {
         let scale = 1.0 / (sizes.dim as f64).sqrt();
         let with = |keys: Range<usize>| {
             q.clone()
@@ -176,10 +170,7 @@ pub(super) fn forward<B: Backend>(
             Some(before) => own.add(before.cast(dtype).matmul(v.rows(0..rows.start))),
             None => own,
         };
-        let mixed = mixed
-            .cast(FloatDType::F32)
-            .div(sums.clone())
-            .cast(dtype);
+        let mixed = mixed.cast(FloatDType::F32).div(sums.clone()).cast(dtype);
         out = out.with_rows(rows.clone(), sizes.unchunk(mixed, rows.len()));
         let sums = sizes.unchunk(most.add(sums.log()), rows.len());
         log_sums = log_sums.with_rows(rows, sums);
@@ -192,15 +183,8 @@ pub(super) fn forward<B: Backend>(
 /// # Shapes
 /// `dy: [H, S, D]`, results as `q`, `k`, `v`.
 pub(super) fn backward<B: Backend>(saved: Saved<B>, dy: FloatTensor<B>) -> [Array<B>; 3] {
-    let [q, k, v, out, log_sums, dy] = [
-        saved.q,
-        saved.k,
-        saved.v,
-        saved.out,
-        saved.log_sums,
-        dy,
-    ]
-    .map(Array::<B>);
+    let [q, k, v, out, log_sums, dy] =
+        [saved.q, saved.k, saved.v, saved.out, saved.log_sums, dy].map(Array::<B>);
     let sizes = Sizes::of(&q, &k);
     let ([heads, tokens, dim], dtype) = (q.dims(), q.float());
     let scale = 1.0 / (sizes.dim as f64).sqrt();
@@ -211,9 +195,9 @@ pub(super) fn backward<B: Backend>(saved: Saved<B>, dy: FloatTensor<B>) -> [Arra
     let mut dv = dk.clone();
     let mask = mask(&q, saved.rows.min(tokens));
     for rows in chunks(tokens, saved.rows) {
-        let [q, out, dy, log_sums] =
-            [&q, &out, &dy, &log_sums].map(|x| sizes.chunk(x, &rows));
-        let shares = Scores::new(&q, &k, &rows, sizes, &mask).map(|part| part.sub(log_sums.clone()).exp());
+        let [q, out, dy, log_sums] = [&q, &out, &dy, &log_sums].map(|x| sizes.chunk(x, &rows));
+        let shares =
+            Scores::new(&q, &k, &rows, sizes, &mask).map(|part| part.sub(log_sums.clone()).exp());
         // What each query's output and its gradient have in common.
         let common = out
             .cast(FloatDType::F32)
@@ -240,9 +224,7 @@ pub(super) fn backward<B: Backend>(saved: Saved<B>, dy: FloatTensor<B>) -> [Arra
                 .scale(scale)
                 .cast(dtype);
             dk = add(dk, of_scores.clone().transpose().matmul(q.clone()));
-            let of_queries = of_scores
-                .matmul(k.rows(keys.clone()))
-                .cast(FloatDType::F32);
+            let of_queries = of_scores.matmul(k.rows(keys.clone())).cast(FloatDType::F32);
             dq_rows = Some(match dq_rows {
                 Some(sum) => sum.add(of_queries),
                 None => of_queries,

@@ -66,8 +66,8 @@ pub(super) fn cross_entropy<B: Backend>(
             .mul(shares.clone().div(sums))
             .scatter_add(targets, shares.scale(-1.0))
             .cast(dtype);
-        d_hidden = d_hidden
-            .map(|all| all.with_selected(places, slope.clone().matmul(weight.clone())));
+        d_hidden =
+            d_hidden.map(|all| all.with_selected(places, slope.clone().matmul(weight.clone())));
         d_weight = d_weight.map(|all| {
             let values = slope.clone().transpose().matmul(rows);
             all.add(values.cast(FloatDType::F32))
