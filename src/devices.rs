@@ -1,6 +1,8 @@
-//! Opening a device that is known to compute right.
+//! Opening a device that is known to compute right, and what becomes of one that fails later.
 
+use std::any::Any;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use anyhow::Result;
 use model::device::{Device, DeviceSpec, Dtype};
@@ -9,6 +11,40 @@ use model::self_check::{self, Extent, Identity, Verdict};
 
 use crate::fault::Fault;
 use crate::output::Output;
+
+/// The device that is in use, if it is not the CPU: Burn panics where such a device fails.
+static IN_USE: OnceLock<DeviceSpec> = OnceLock::new();
+
+/// Leaves panics of a device that is in use to [`failure`]; others are printed as ever.
+pub(crate) fn mute_their_panics() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if IN_USE.get().is_none() {
+            print(panic);
+        }
+    }));
+}
+
+/// What a panic means while a device is in use; None if the CPU computes.
+pub(crate) fn failure(panic: &(dyn Any + Send)) -> Option<Fault> {
+    let spec = IN_USE.get()?;
+    let text = panic_text(panic);
+    let lines: Vec<&str> = text.split_whitespace().collect();
+    Some(Fault::new(
+        format!("device `{spec}` failed: {}", lines.join(" ")),
+        format!(
+            "if memory ran out, take fewer rows, shorter texts or smaller batches; \
+             `leap doctor --check {spec}` compares its arithmetic with the CPU's"
+        ),
+    ))
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message")
+}
 
 /// Opens a device. The first time that a device, driver or release of Burn is met, its arithmetic
 /// is compared with the CPU's, and the verdict kept for all later runs.
@@ -20,6 +56,7 @@ pub(crate) fn open(spec: &DeviceSpec, output: &mut Output) -> Result<Device> {
     if *spec == DeviceSpec::Cpu {
         return Ok(device);
     }
+    IN_USE.get_or_init(|| *spec);
     let identity = Identity::of(*spec, &device);
     let folder = folder();
     let known = folder

@@ -131,11 +131,15 @@ impl DeviceSpec {
             Self::Cpu => Ok(Device::flex()),
             #[cfg(feature = "cuda")]
             Self::Cuda(index) => {
+                keep_products_exact();
                 cuda::check(*self, *index)?;
                 answer::asked(*self, Device::cuda(*index))
             }
             #[cfg(feature = "wgpu")]
-            Self::Wgpu(index) => answer::asked(*self, wgpu::device(*self, *index)?),
+            Self::Wgpu(index) => {
+                keep_products_exact();
+                answer::asked(*self, wgpu::device(*self, *index)?)
+            }
             #[cfg(not(feature = "cuda"))]
             Self::Cuda(_) => Err(self.not_built("cuda")),
             #[cfg(not(feature = "wgpu"))]
@@ -155,6 +159,19 @@ impl DeviceSpec {
             feature,
         }
     }
+}
+
+/// Keeps products of f32 in f32. By default CubeK rounds their factors to tf32, 10 bits of fraction,
+/// where a card multiplies those faster; who wants speed takes bf16.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn keep_products_exact() {
+    use cubek_std::config::{CubekConfig, MatmulConfig, RuntimeConfig};
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let matmul = MatmulConfig { allow_tf32: false };
+        // What an application around us has set stays.
+        let _ = CubekConfig::try_set(CubekConfig { matmul });
+    });
 }
 
 /// The version of the driver behind a device, as far as it tells; empty where there is none.

@@ -77,7 +77,7 @@ pub(super) fn run(args: &BenchGpu, output: &mut Output) -> Result<ExitStatus> {
             .map_or_else(String::new, |value| value.get_name().to_owned());
         bench.output.step("Measuring", &name);
         let found = catch_unwind(AssertUnwindSafe(|| bench.row(row)))
-            .unwrap_or_else(|panic| Err(anyhow!("the device failed: {}", message(&panic))));
+            .unwrap_or_else(|panic| Err(anyhow!("the device failed: {}", devices::panic_text(&*panic))));
         let value = match found {
             Ok(found) => {
                 right &= found.right;
@@ -111,15 +111,6 @@ pub(super) fn run(args: &BenchGpu, output: &mut Output) -> Result<ExitStatus> {
         true => ExitStatus::Done,
         false => ExitStatus::AnswerIsNo,
     })
-}
-
-/// What a panic said.
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("a panic without a message").to_owned()
 }
 
 impl Bench<'_> {
