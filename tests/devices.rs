@@ -26,7 +26,7 @@ fn stderr(output: &Output) -> String {
 fn doctor_says_what_is_here_and_what_brings_the_rest() {
     let output = leap(&["doctor"]);
     let text = stdout(&output);
-    for subject in ["cpu", "cuda", "wgpu", "disk", "hub"] {
+    for subject in ["build", "cpu", "cuda", "wgpu", "disk", "hub"] {
         let line = text
             .lines()
             .find(|line| line.split_whitespace().nth(1) == Some(subject));

@@ -23,6 +23,9 @@ pub mod self_check;
 pub mod step;
 pub mod tokenizer;
 
+/// The release of Burn that this crate is built on.
+pub const BURN: &str = "0.23.0-pre.1";
+
 pub use crate::config::{Architecture, ModelConfig};
 pub use crate::decoder::Decoder;
 pub use crate::device::{Device, DeviceSpec, Dtype};

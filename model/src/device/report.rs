@@ -65,7 +65,7 @@ pub struct Report {
 impl Report {
     /// Looks at processor, CUDA and graphics adapters. Opens devices, but computes nothing on them.
     pub fn of_this_machine() -> Self {
-        let mut findings = vec![cpu()];
+        let mut findings = vec![build(), cpu()];
         findings.extend(cuda());
         findings.extend(wgpu());
         Self { findings }
@@ -76,6 +76,22 @@ impl Report {
         let missing = |finding: &Finding| finding.state == State::Missing;
         self.findings.iter().any(missing)
     }
+}
+
+fn build() -> Finding {
+    let mut devices = vec!["cpu"];
+    if cfg!(feature = "cuda") {
+        devices.push("cuda");
+    }
+    if cfg!(feature = "wgpu") {
+        devices.push("wgpu");
+    }
+    let text = format!(
+        "built on Burn {} for the devices {}",
+        crate::BURN,
+        devices.join(", ")
+    );
+    Finding::ready("build", text)
 }
 
 fn cpu() -> Finding {

@@ -34,7 +34,7 @@ impl Identity {
             device: name,
             target,
             driver: crate::device::driver_version(spec),
-            burn: "0.23.0-pre.1".to_owned(),
+            burn: crate::BURN.to_owned(),
             toolkit: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -76,8 +76,12 @@ pub(super) fn run(args: &BenchGpu, output: &mut Output) -> Result<ExitStatus> {
             .to_possible_value()
             .map_or_else(String::new, |value| value.get_name().to_owned());
         bench.output.step("Measuring", &name);
-        let found = catch_unwind(AssertUnwindSafe(|| bench.row(row)))
-            .unwrap_or_else(|panic| Err(anyhow!("the device failed: {}", devices::panic_text(&*panic))));
+        let found = catch_unwind(AssertUnwindSafe(|| bench.row(row))).unwrap_or_else(|panic| {
+            Err(anyhow!(
+                "the device failed: {}",
+                devices::panic_text(&*panic)
+            ))
+        });
         let value = match found {
             Ok(found) => {
                 right &= found.right;
