@@ -408,3 +408,42 @@ fn config() -> ModelConfig {
         initializer_range: 0.02,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(found: impl Fn(&[Tensor<2>]) -> Tensor<2> + 'static) -> Check {
+        let expected: Forward = Arc::new(|x| x[0].clone() * x[0].clone());
+        Case::new("square", &Device::flex(), DType::F32)
+            .pair("one case", &[&[3, 4]], Arc::new(found), expected)
+            .run()
+    }
+
+    #[test]
+    fn a_right_operation_passes() {
+        let check = check(|x| x[0].clone().square());
+        assert!(check.passed(), "{check}");
+    }
+
+    /// What Burn's fused attention did on a software device: the result is right, a gradient is not.
+    #[test]
+    fn a_wrong_gradient_behind_a_right_result_is_found() {
+        let check = check(|x| x[0].clone() * x[0].clone().detach());
+        assert!(!check.passed(), "{check}");
+        assert_eq!(check.at, "one case, gradient of input 1");
+    }
+
+    #[test]
+    fn a_result_that_is_no_number_is_found() {
+        let check = check(|x| x[0].clone() * x[0].clone() * f32::NAN);
+        assert!(!check.passed(), "{check}");
+    }
+
+    #[test]
+    fn a_panic_counts_as_wrong_and_says_what_it_said() {
+        let check = check(|_| panic!("no such kernel"));
+        assert!(!check.passed(), "{check}");
+        assert!(check.at.contains("no such kernel"), "{check}");
+    }
+}
