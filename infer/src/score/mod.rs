@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::compare::{CompareError, Comparison, compare};
 pub use self::summary::{
-    End, Ends, Exchange, GroupScore, PassAtK, PathScore, ProblemScore, Scores, Summary, Tokens,
+    BlockFlips, ClaimScore, End, Ends, Exchange, Flip, GroupScore, PassAtK, PathScore,
+    ProblemScore, Scores, Summary, Tokens,
 };
 use self::tally::{Shared, Tally};
 
