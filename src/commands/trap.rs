@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use infer::engine::Engine;
 use infer::local::LocalSettings;
 use infer::vocab::TokenizerVocab;
-use infer::waves::{Ran, WaveProgress, Waves};
+use infer::waves::{CutOff, Ran, WaveProgress, Waves};
 use model::device::{DeviceSpec, Dtype};
 use protocol::stats::Interval;
 use protocol::trap::{Beginning, Beginnings, Outcome, Trap, outcome};
@@ -222,6 +222,7 @@ impl Row<'_> {
             problems: &problems,
             groups: 1,
             wave: plan.beginnings.len(),
+            cut_off: CutOff::Keep,
             prompts: &plan.prompts,
             settings: &|_| settings.clone(),
             beginnings: &|index| vec![plan.beginnings[index].ids.clone()],
