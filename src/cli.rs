@@ -1,6 +1,7 @@
 //! The command line: types only; their doc comments are the help text.
 
 mod bench;
+mod eval;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use clap_complete::Shell;
 pub(crate) use self::bench::{
     BenchCommand, BenchDecode, BenchLeap, BenchModel, BenchPrefill, BenchRoute,
 };
+pub(crate) use self::eval::{EvalArgs, GradeArgs, ReportArgs, ReportFormat, ScoreArgs};
 
 /// Generate LeaP traces, fine-tune LeaP-T models on them, evaluate the checkpoints.
 ///
@@ -33,6 +35,10 @@ const VERSION: &str = env!("LEAP_VERSION");
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(RunArgs),
+    Eval(EvalArgs),
+    Report(ReportArgs),
+    Score(ScoreArgs),
+    Grade(GradeArgs),
     Infer(InferArgs),
     Pull(PullArgs),
     Push(PushArgs),

@@ -3,6 +3,7 @@
 
 mod cli;
 mod commands;
+mod evaluation;
 mod fault;
 mod interrupt;
 mod ledger;
@@ -10,6 +11,7 @@ mod output;
 mod presets;
 mod recipe;
 mod recipes;
+mod results;
 mod road;
 
 use std::process::ExitCode;

@@ -15,6 +15,18 @@ use crate::presets;
 pub(crate) const BUILT_IN: &[(&str, &str)] = &[
     ("tiny", include_str!("../recipes/tiny.toml")),
     ("smollm2", include_str!("../recipes/smollm2.toml")),
+    ("search", include_str!("../recipes/search.toml")),
+    ("aime24", include_str!("../recipes/aime24.toml")),
+    ("aime25", include_str!("../recipes/aime25.toml")),
+    ("aimo25", include_str!("../recipes/aimo25.toml")),
+    ("gpqa", include_str!("../recipes/gpqa.toml")),
+    ("table1", include_str!("../recipes/table1.toml")),
+    ("table2", include_str!("../recipes/table2.toml")),
+    ("leap-s", include_str!("../recipes/leap-s.toml")),
+    ("moa", include_str!("../recipes/moa.toml")),
+    ("ablation-t", include_str!("../recipes/ablation-t.toml")),
+    ("ablation-k", include_str!("../recipes/ablation-k.toml")),
+    ("trap", include_str!("../recipes/trap.toml")),
 ];
 
 /// A recipe before it is checked.
@@ -81,6 +93,27 @@ impl Source {
         }
         presets::expand(&mut table)?;
         read(&table, &format!("recipe `{}`", self.name))
+    }
+
+    /// What the recipe is for: its `job`, if it is TOML that says so.
+    pub(crate) fn job(&self) -> Option<String> {
+        let table: Table = self.text.parse().ok()?;
+        Some(table.get("job")?.as_str()?.to_owned())
+    }
+
+    /// Refuses a recipe for another command.
+    ///
+    /// # Errors
+    /// With the command that runs it.
+    pub(crate) fn is_for(&self, job: &str) -> Result<()> {
+        match self.job() {
+            Some(other) if other != job => Err(Fault::new(
+                format!("recipe `{}` is not for `leap {job}`", self.name),
+                format!("`leap {other} {}` runs it", self.name),
+            )
+            .into()),
+            _ => Ok(()),
+        }
     }
 
     fn fault(&self, message: &str, line: &str) -> Fault {
