@@ -22,6 +22,7 @@ pub(crate) const FILES: [&str; 3] = ["report.html", "report.md", "report.json"];
 /// A folder's rows.
 pub(crate) struct Results {
     folder: PathBuf,
+    finished: bool,
     title: String,
     facts: Vec<Fact>,
     problems: Vec<Problem>,
@@ -84,6 +85,7 @@ impl Results {
         }
         Ok(Self {
             folder: folder.to_path_buf(),
+            finished: ledger.finished,
             title: text("title").unwrap_or("a run").to_owned(),
             facts,
             problems: read_records(&folder.join("problems.jsonl"))?,
@@ -140,6 +142,11 @@ impl Results {
         })
     }
 
+    /// Whether all of the run is done.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     fn names(&self) -> Vec<&str> {
         self.rows.iter().map(|(name, _)| name.as_str()).collect()
     }
@@ -174,7 +181,10 @@ impl Results {
                 .rows
                 .iter()
                 .enumerate()
-                .filter(|(at, (other, _))| (*at == 0 && index > 0) || *other == matched);
+                // A baseline is there for its own row.
+                .filter(|(at, (other, _))| {
+                    (*at == 0 && index > 0 && !name.ends_with("-matched")) || *other == matched
+                });
             for (_, (_, baseline)) in baselines.filter(|(_, (_, other))| shares(row, other)) {
                 comparisons.push(compare(row, baseline)?);
             }

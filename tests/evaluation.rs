@@ -32,7 +32,7 @@ fn an_evaluation_ends_with_every_artefact_and_does_nothing_a_second_time() {
     for text in [
         "base",
         "+LeaP",
-        "base, tokens of +LeaP",
+        "base, same tokens",
         "Pass@1",
         "wrong to right",
         "against",
@@ -140,7 +140,9 @@ fn stored_groups_are_graded_again_in_any_order_and_any_shards() {
 fn a_report_is_text_markdown_json_or_a_page_and_compares_two_runs() {
     let bench = Bench::new();
     let ran = bench.leap(&small(&["--out", "one"])).succeeds();
-    bench.leap(&small(&["protocol.peers=1", "--out", "two"])).succeeds();
+    bench
+        .leap(&small(&["protocol.peers=1", "--out", "two"]))
+        .succeeds();
     let text = bench.leap(&["report", "one"]).succeeds();
     assert_eq!(text.stdout, ran.stdout);
     let markdown = bench

@@ -13,6 +13,9 @@ use crate::results::Results;
 pub(super) fn run(args: &ReportArgs, output: &mut Output) -> Result<ExitStatus> {
     let format = format(args)?;
     let found = Results::open(&args.folder)?;
+    if !found.is_finished() {
+        output.note("this run is not finished: only rows that have scores are shown");
+    }
     let against = args.against.as_deref().map(Results::open).transpose()?;
     let report = found.report(against.as_ref())?;
     let text = written(&report, format);

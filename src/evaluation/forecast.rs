@@ -57,13 +57,10 @@ impl Forecast {
             thousands(self.tokens)
         );
         if self.matched > 0 {
-            text += &format!(
-                " (and about as many again as {} sample, for the baselines)",
-                match self.matched {
-                    1 => "the one row of working paths".to_owned(),
-                    rows => format!("the {rows} rows of working paths"),
-                }
-            );
+            text += match self.matched {
+                1 => ", and for the baseline as many as its row will sample",
+                _ => ", and for each baseline as many as its row will sample",
+            };
         }
         if let Some(rate) = rate.filter(|rate| *rate > 0.0) {
             text += &format!(

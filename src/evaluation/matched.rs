@@ -55,7 +55,16 @@ pub(super) fn run(
         ..recipe.settings(independent, Method::Cot)?
     };
     let (title, words) = (
-        format!("{}, tokens of {}", independent.title, row.title),
+        match recipe
+            .eval
+            .rows
+            .iter()
+            .filter(|row| recipe.is_matched(row))
+            .count()
+        {
+            1 => format!("{}, same tokens", independent.title),
+            _ => format!("{}, tokens of {}", independent.title, row.title),
+        },
         format!(
             "{paths} independent paths, which sample as many tokens as the {} paths of {}",
             together

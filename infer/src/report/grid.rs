@@ -54,7 +54,15 @@ pub(super) fn lines(rows: &[Summary]) -> Vec<Line> {
         }
     }
     ids.truncate(MOST_PROBLEMS);
-    let cells = |id: &str| rows.iter().map(|row| cells(row, id)).collect();
+    // Where nobody changed sides, no room is left for it.
+    let groups = rows
+        .iter()
+        .flat_map(|row| &row.by_problem)
+        .flat_map(|problem| &problem.groups);
+    let foot = groups
+        .flat_map(|group| &group.paths)
+        .any(|path| path.flip().is_some());
+    let cells = |id: &str| rows.iter().map(|row| cells(row, id, foot)).collect();
     ids.into_iter()
         .map(|(id, gold)| Line {
             id: id.into(),
@@ -98,18 +106,20 @@ pub(super) fn legend() -> Vec<(Value, &'static str)> {
         .collect()
 }
 
-fn cells(row: &Summary, id: &str) -> Vec<Cell> {
+fn cells(row: &Summary, id: &str, foot: bool) -> Vec<Cell> {
     let groups = row.by_problem.iter().filter(|problem| problem.id == id);
     groups
-        .flat_map(|problem| problem.groups.iter().map(|group| cell(row, id, group)))
+        .flat_map(|problem| {
+            problem
+                .groups
+                .iter()
+                .map(move |group| cell(row, id, group, foot))
+        })
         .collect()
 }
 
-fn cell(row: &Summary, id: &str, group: &GroupScore) -> Cell {
-    let mut svg = marks(
-        group.paths.iter().map(|path| path.grade),
-        row.method.exchanges(),
-    );
+fn cell(row: &Summary, id: &str, group: &GroupScore, foot: bool) -> Cell {
+    let mut svg = marks(group.paths.iter().map(|path| path.grade), foot);
     for (wanted, class) in [(Flip::ToRight, "up"), (Flip::FromRight, "down")] {
         let flipped = group.paths.iter().enumerate();
         let flipped = flipped.filter(|(_, path)| path.flip() == Some(wanted));

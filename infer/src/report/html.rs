@@ -194,6 +194,8 @@ struct ComparisonView {
     baseline: String,
     difference: String,
     interval: String,
+    vote: String,
+    vote_interval: String,
     counts: String,
     picture: Value,
 }
@@ -205,6 +207,8 @@ impl ComparisonView {
             baseline: comparison.baseline.clone(),
             difference: points(comparison.difference.estimate),
             interval: number::difference_ends(&comparison.difference),
+            vote: points(comparison.vote.estimate),
+            vote_interval: number::difference_ends(&comparison.vote),
             counts: format!(
                 "{} / {} / {}",
                 comparison.better, comparison.same, comparison.worse
