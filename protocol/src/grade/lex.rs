@@ -244,9 +244,8 @@ impl Lexer<'_> {
         let lower = run.to_ascii_lowercase();
         // `NO` is a segment, `No` a word.
         let capitals = run.chars().all(|c| c.is_ascii_uppercase());
-        if matches!(run.as_str(), "C" | "F") && self.after_degree() {
-            self.push(Tok::Text(run));
-        } else if after_value && UNITS.contains(&run.as_str()) {
+        let temperature = matches!(run.as_str(), "C" | "F") && self.after_degree();
+        if temperature || (after_value && UNITS.contains(&run.as_str())) {
             self.push(Tok::Text(run));
         } else if run.len() >= 2 && WORDS.contains(&lower.as_str()) {
             self.push(Tok::Word(lower));
@@ -398,9 +397,9 @@ impl Lexer<'_> {
             self.push(Tok::Ch('}'));
         } else if matches!(content.as_str(), "o" | "\\circ") && self.after_caret() {
             self.push(Tok::Cmd("circ".into()));
-        } else if matches!(content.as_str(), "C" | "F") && self.after_degree() {
-            self.push(Tok::Text(content));
-        } else if self.after_number() && UNITS.contains(&content.as_str()) {
+        } else if (matches!(content.as_str(), "C" | "F") && self.after_degree())
+            || (self.after_number() && UNITS.contains(&content.as_str()))
+        {
             self.push(Tok::Text(content));
         } else if WORDS.contains(&lower.as_str()) && content.len() > 1 {
             self.push(Tok::Word(lower));
