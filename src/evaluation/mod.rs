@@ -21,14 +21,14 @@ use serde_json::json;
 
 use self::folder::Folder;
 use self::forecast::Forecast;
-use self::recipe::EvalRecipe;
+use self::recipe::{EvalEngine, EvalRecipe};
 use self::require::Requirement;
 use crate::commands::ExitStatus;
 use crate::fault::Fault;
 use crate::output::Output;
 use crate::results::Results;
 use crate::road::{Flow, read_records, write_records};
-use crate::{ledger, recipes, results};
+use crate::{ledger, recipes, results, road};
 
 /// The problems, as they were asked.
 const PROBLEMS: &str = "problems.jsonl";
@@ -61,6 +61,11 @@ pub(crate) struct Call<'a> {
 pub(crate) fn run(recipe: &EvalRecipe, call: &Call<'_>, output: &mut Output) -> Result<ExitStatus> {
     recipe.check()?;
     check_requirements(recipe, call.requirements)?;
+    if recipe.model.engine == EvalEngine::Local {
+        for row in &recipe.eval.rows {
+            road::model_folder(recipe.checkpoint(row).context("a row names no model")?)?;
+        }
+    }
     let given = questions::file_hash(recipe)?;
     if recipe.problems.file.is_some() {
         // A mistake in the file leaves nothing behind.

@@ -30,6 +30,8 @@ pub(super) struct Work<'a> {
     pub(super) groups: u32,
     /// What the paths of a group begin with, by group; empty outside of a trap.
     pub(super) beginnings: Vec<Vec<u32>>,
+    /// A row that was run with these very settings on this checkpoint: its groups are taken.
+    pub(super) same_as: Option<&'a str>,
 }
 
 /// The engine of consecutive rows, opened when the first of them needs it.
@@ -113,6 +115,7 @@ impl Evaluation<'_> {
             problems: problems.iter().collect(),
             groups: recipe.eval.groups,
             beginnings: Vec::new(),
+            same_as: None,
         };
         let flow = self.groups(&work, place, worked);
         let flow = match flow {
@@ -146,8 +149,12 @@ impl Evaluation<'_> {
             None => self.output.step("Fresh", work.name),
             Some(step) => {
                 *worked = true;
-                if self.solve(work, place, &step.key)? == Ran::Stopped {
-                    return Ok(Flow::Stopped);
+                match work.same_as {
+                    Some(other) => self.copy(other, work.name)?,
+                    None if self.solve(work, place, &step.key)? == Ran::Stopped => {
+                        return Ok(Flow::Stopped);
+                    }
+                    None => {}
                 }
                 self.folder.end(step)?;
             }
@@ -177,6 +184,13 @@ impl Evaluation<'_> {
             true => Flow::Stopped,
             false => Flow::Done,
         })
+    }
+
+    /// Takes the groups of another row.
+    fn copy(&mut self, from: &str, to: &str) -> Result<()> {
+        let [from, to] = [from, to].map(|name| self.folder.path.join(groups_file(name)));
+        let bytes = fs::read(&from).with_context(|| format!("cannot read `{}`", from.display()))?;
+        ledger::write_whole(&to, &bytes)
     }
 
     fn solve(&mut self, work: &Work<'_>, place: &mut Place<'_>, key: &str) -> Result<Ran> {
