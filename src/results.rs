@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use infer::report::{self, Example, Fact, Report};
 use infer::score::{Comparison, Summary, compare};
+use protocol::stats::Interval;
+use protocol::trap::Outcome;
 use protocol::{Problem, Trace};
 use toml::Table;
 
@@ -131,6 +133,7 @@ impl Results {
             facts.extend(other.facts.iter().map(about));
             notes.push("Differences are between the two runs, problem by problem.".to_owned());
         }
+        notes.extend(self.traps()?);
         Ok(Report {
             title,
             facts,
@@ -190,6 +193,37 @@ impl Results {
             }
         }
         Ok(comparisons)
+    }
+
+    /// What traps came to, in a sentence each.
+    fn traps(&self) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        let reports = fs::read_dir(self.folder.join("reports"))?;
+        let mut files = reports
+            .map(|entry| entry.map(|entry| entry.path().join("trap.json")))
+            .collect::<Result<Vec<_>, _>>()?;
+        files.sort();
+        for file in files.into_iter().filter(|file| file.is_file()) {
+            let name = || format!("`{}`", file.display());
+            let text = fs::read_to_string(&file).with_context(name)?;
+            let found: Outcome = serde_json::from_str(&text).with_context(name)?;
+            let points = |it: &Interval| {
+                let [middle, low, high] = [it.estimate, it.low, it.high].map(|it| 100.0 * it);
+                format!("{middle:.1} [{low:.1}, {high:.1}]")
+            };
+            notes.push(format!(
+                "Beginnings over {} problems: unconstrained {}, going on alone {} (a gap of {}), \
+                 with peers {} (a gap of {}); peers repair {} points.",
+                found.by_problem.len(),
+                points(&found.unconstrained),
+                points(&found.independent),
+                points(&found.gap_independent),
+                points(&found.with_peers),
+                points(&found.gap_with_peers),
+                points(&found.repaired),
+            ));
+        }
+        Ok(notes)
     }
 
     /// One group of each row in which paths heard each other.

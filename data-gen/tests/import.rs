@@ -216,7 +216,12 @@ fn what_is_no_problem_is_refused_by_row() {
         "row 1: `answer` is empty",
     );
     let twice = r#"{"question": "x", "choices": ["a", "a"], "answer": "A"}"#;
-    refuse("p.jsonl", twice, &guess, "two options are `a`");
+    refuse(
+        "p.jsonl",
+        twice,
+        &guess,
+        "two options are `a`, the right one",
+    );
     let none = r#"{"question": "x", "choices": ["a", "b"], "answer": "c"}"#;
     refuse("p.jsonl", none, &guess, "`c` is none of its 2 options");
 }

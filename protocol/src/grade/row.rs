@@ -31,7 +31,7 @@ pub struct Row {
     pub text: Option<String>,
     /// What several paths wrote; with `options.k` their pass@k is computed.
     #[serde(default)]
-    pub texts: Vec<String>,
+    pub texts: Option<Vec<String>>,
     /// How answers are read: see [`RowError::Kind`].
     pub kind: String,
     /// The text in pieces, by who wrote them; they replace `text`.
@@ -60,7 +60,7 @@ pub struct Segment {
 pub struct Context {
     /// Whether the chat template has opened `<think>` in the prompt.
     #[serde(default)]
-    pub think_prefilled: bool,
+    pub think_prefilled: Option<bool>,
     /// Why the text ended: `stop` (or `eos`) if by itself, which is the default.
     #[serde(default)]
     pub finish_reason: Option<String>,
@@ -71,7 +71,7 @@ pub struct Context {
 pub struct Options {
     /// The options of a multiple-choice question; four, where nothing is said.
     #[serde(default)]
-    pub choices: Vec<Value>,
+    pub choices: Option<Vec<Value>>,
     /// Paths drawn for pass@k.
     #[serde(default)]
     pub k: Option<u64>,
@@ -186,9 +186,9 @@ impl Row {
         if let Some(region) = self.region() {
             return Ok(self.path(&region, kind, demand));
         }
-        match self.texts.is_empty() {
-            true => Err(RowError::Nothing),
-            false => self.several(kind),
+        match &self.texts {
+            Some(texts) if !texts.is_empty() => self.several(texts, kind),
+            _ => Err(RowError::Nothing),
         }
     }
 
@@ -210,7 +210,11 @@ impl Row {
                 (of(&["model", "forced"]), opens)
             }
         };
-        let region = answer_region(&own, context.think_prefilled || prefilled, stopped);
+        let region = answer_region(
+            &own,
+            context.think_prefilled == Some(true) || prefilled,
+            stopped,
+        );
         Some(region.unwrap_or_default().to_string())
     }
 
@@ -257,7 +261,8 @@ impl Row {
 
     /// How many options there were: those that are named, else A to D, or up to a later gold.
     fn choices(&self) -> usize {
-        let named = self.options.as_ref().map_or(0, |o| o.choices.len());
+        let named = self.options.as_ref().and_then(|o| o.choices.as_ref());
+        let named = named.map_or(0, Vec::len);
         let gold = self.gold.as_deref().and_then(|gold| {
             let letter = extract(gold, AnswerKind::Choice).0?;
             Some(usize::from(letter.bytes().next()? - b'A') + 1)
@@ -281,13 +286,13 @@ impl Row {
         self.verdict(extracted, gold.map(|gold| equal(gold, pred, kind)), method)
     }
 
-    fn several(&self, kind: AnswerKind) -> Result<Verdict, RowError> {
+    fn several(&self, texts: &[String], kind: AnswerKind) -> Result<Verdict, RowError> {
         let gold = self.gold.as_deref().unwrap_or_default();
-        let right = self.texts.iter().filter(|text| {
+        let right = texts.iter().filter(|text| {
             let region = answer_region(text, false, true).unwrap_or_default();
             self.graded(gold, region, kind).grade == Grade::Right
         });
-        let (right, texts) = (right.count(), self.texts.len());
+        let (right, texts) = (right.count(), texts.len());
         let k = self.options.as_ref().and_then(|o| o.k).unwrap_or(1);
         let value = pass_at_k(texts as u64, right as u64, k);
         let value = value.ok_or(RowError::PassAtK { k, texts })?;
