@@ -121,6 +121,7 @@ impl Results {
                 )
                 .into());
             }
+            self.same_questions(other)?;
             comparisons.clear();
             for (mine, theirs) in pairs {
                 let mut baseline = other.rows[theirs].1.clone();
@@ -152,6 +153,29 @@ impl Results {
 
     fn names(&self) -> Vec<&str> {
         self.rows.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Refuses two runs that ask something else under the same id.
+    fn same_questions(&self, other: &Self) -> Result<()> {
+        for mine in &self.problems {
+            let same = |theirs: &&Problem| theirs.id == mine.id;
+            let Some(theirs) = other.problems.iter().find(same) else {
+                continue;
+            };
+            if theirs.question.text != mine.question.text {
+                return Err(Fault::new(
+                    format!(
+                        "problem `{}` of `{}` is another one in `{}`",
+                        mine.id,
+                        self.folder.display(),
+                        other.folder.display()
+                    ),
+                    "runs are compared problem by problem: both need the same problems",
+                )
+                .into());
+            }
+        }
+        Ok(())
     }
 
     /// Rows of both with the same name, or the only ones of each.

@@ -175,6 +175,11 @@ fn a_report_is_text_markdown_json_or_a_page_and_compares_two_runs() {
         assert_eq!(comparison["better"], 0);
     }
     bench.leap(&["report", "nowhere"]).fails("holds no run");
+    // Another seed asks other problems under the same ids.
+    bench.leap(&small(&["seed=2", "--out", "other"])).succeeds();
+    bench
+        .leap(&["report", "one", "--against", "other"])
+        .fails("is another one in `other`");
     bench
         .leap(&["report", "one", "--out", "x.doc"])
         .fails("tells no format");

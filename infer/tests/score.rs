@@ -397,7 +397,9 @@ fn a_letter_that_no_option_has_is_no_answer() {
         "id": "a", "problem": "Which?", "kind": "choice", "choices": ["x", "y"], "answer": "B",
     });
     let problems = [serde_json::from_value(line).unwrap()];
-    let groups = std::iter::once(group("a", 0, "B E A -"));
+    let mut asked = group("a", 0, "B E A -");
+    asked.setup.question.choices = vec!["x".into(), "y".into()];
+    let groups = std::iter::once(asked.clone());
     let summary = score(&row("row"), &problems, groups).unwrap();
     let grades: Vec<Grade> = summary.by_problem[0].groups[0]
         .paths
@@ -406,4 +408,8 @@ fn a_letter_that_no_option_has_is_no_answer() {
         .collect();
     let expected = [Grade::Right, Grade::NoAnswer, Grade::Wrong, Grade::NoAnswer];
     assert_eq!(grades, expected);
+    // In another order the letters mean something else.
+    asked.setup.question.choices.reverse();
+    let error = score(&row("row"), &problems, std::iter::once(asked)).unwrap_err();
+    assert!(matches!(error, ScoreError::OtherOptions { .. }), "{error}");
 }

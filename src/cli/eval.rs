@@ -107,7 +107,7 @@ pub(crate) enum ReportFormat {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  echo '{\"kind\": \"integer\", \"gold\": 204, \"text\": \
-                        \"\\\\\\\\boxed{204}\"}' | leap grade --jsonl -"
+                        \"\\\\boxed{204}\"}' | leap grade --jsonl -"
 )]
 pub(crate) struct GradeArgs {
     /// The rows; `-` reads stdin.
