@@ -193,7 +193,7 @@ impl Form {
             for (right, b) in &other.terms {
                 // Reducing a fraction takes time with the square of its length.
                 let words = words(a).max(words(b));
-                fuel.burn(1 + left.len() + right.len() + words * words / 4)?;
+                fuel.burn(1 + left.len() + right.len() + words * words)?;
                 let mut monomial = left.clone();
                 for (atom, exponent) in right {
                     *monomial
