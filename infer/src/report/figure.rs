@@ -11,7 +11,7 @@ const FIGURE: (f64, f64) = (440.0, 280.0);
 /// Room for the labels of the axes: left, top, right, bottom.
 const MARGIN: (f64, f64, f64, f64) = (44.0, 26.0, 16.0, 40.0);
 /// About the width of a character of a label.
-const CHARACTER: f64 = 7.0;
+const CHARACTER: f64 = 7.8;
 /// Most points of a loss curve; more are averaged.
 const MOST_POINTS: usize = 200;
 

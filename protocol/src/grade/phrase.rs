@@ -123,6 +123,9 @@ fn connector(lower: &str, from: usize, limit: usize) -> Option<usize> {
             return Some(from + skipped + mark.len());
         }
     }
+    if bracketed_letter(plain) {
+        return Some(from + skipped);
+    }
     // A heading of its own line, or the answer in math right behind the noun.
     let line = tail(&lower[..from], MAX_HEADING + 1)
         .rsplit('\n')
@@ -157,6 +160,16 @@ fn connector(lower: &str, from: usize, limit: usize) -> Option<usize> {
     .min()
     .or_else(|| line_end_verb(rest))?;
     Some(from + at + length - usize::from(rest[at..at + length].ends_with('\n')))
+}
+
+/// `Answer (C)`, where the line ends.
+fn bracketed_letter(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let [b'(' | b'[', b'a'..=b'j', b')' | b']', ..] = bytes else {
+        return false;
+    };
+    let rest = text[3..].trim_start_matches(|c: char| is_markup(c) && c != '\n');
+    rest.is_empty() || rest.starts_with(['\n', '.'])
 }
 
 /// `The answer is` at the end of a line, with the answer on the next one.
