@@ -235,6 +235,8 @@ fn a_trap_takes_its_beginnings_from_another_row() {
     let ran = bench.leap(&args).succeeds();
     assert!(ran.stdout.contains("going on, leap-t"), "{}", ran.stdout);
     assert!(bench.path("out/reports/trap/trap.json").is_file());
+    let report = std::fs::read_to_string(bench.path("out/report.md")).expect("the report");
+    assert!(report.contains("peers repair"), "{report}");
     let first = artefacts(&bench.path("out"));
     let again = bench.leap(&args).succeeds();
     assert_eq!(again.stdout, ran.stdout);

@@ -82,6 +82,7 @@ fn thousands(tokens: u64) -> String {
 
 fn hours(seconds: f64) -> String {
     match seconds {
+        _ if seconds < 1.5 => "a second".to_owned(),
         _ if seconds < 90.0 => format!("{seconds:.0} seconds"),
         _ if seconds < 5400.0 => format!("{:.0} minutes", seconds / 60.0),
         _ if seconds < 1e8 => format!("{:.1} hours", seconds / 3600.0),

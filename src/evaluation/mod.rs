@@ -281,7 +281,7 @@ impl Evaluation<'_> {
             .collect::<Result<_>>()?;
         let mut status = ExitStatus::Done;
         for requirement in requirements {
-            let recipes_own: Vec<(String, Summary)> = match requirement.row() {
+            let asked: Vec<(String, Summary)> = match requirement.row() {
                 Some(_) => rows.clone(),
                 // Baselines are there to be beaten.
                 None => rows
@@ -290,7 +290,7 @@ impl Evaluation<'_> {
                     .cloned()
                     .collect(),
             };
-            for line in requirement.missed(&recipes_own)? {
+            for line in requirement.missed(&asked)? {
                 self.output.note(&line);
                 status = ExitStatus::AnswerIsNo;
             }
