@@ -35,6 +35,7 @@ fn an_evaluation_ends_with_every_artefact_and_does_nothing_a_second_time() {
         "base, same tokens",
         "Pass@1",
         "wrong to right",
+        "over groups",
         "against",
     ] {
         assert!(ran.stdout.contains(text), "no `{text}` in {}", ran.stdout);

@@ -384,3 +384,12 @@ fn changes_of_mind_are_shown_everywhere() {
         "{text}"
     );
 }
+
+#[test]
+fn arrow_keys_belong_to_the_table_and_not_to_the_lines_of_a_picture() {
+    let page = html(&report());
+    // Lines behind a picture's marks are of the class `grid`, too, and come first.
+    assert!(page.contains("<path class=\"grid\""));
+    assert!(page.contains("querySelector(\"table.grid\")"));
+    assert!(page.contains("<table class=\"grid\">"));
+}

@@ -1,6 +1,6 @@
 //! A whole report as text for a terminal, and as Markdown.
 
-use super::number::{self, counted, percent, points, whole};
+use super::number::{self, UNKNOWN, counted, percent, points, whole};
 use super::table::{aligned, harmless, markdown, one_line, piped, table, vote_name};
 use super::warning::warnings;
 use super::{Report, flips};
@@ -44,6 +44,10 @@ fn sections(report: &Report) -> Vec<(String, Vec<Vec<String>>)> {
             differences(report),
         ),
         (
+            "Standard errors of Pass@1, its interval by bootstrap, and other scores".to_owned(),
+            scores(report),
+        ),
+        (
             "Claims before and after each exchange".to_owned(),
             changes(report),
         ),
@@ -79,6 +83,37 @@ fn differences(report: &Report) -> Vec<Vec<String>> {
             score(&found.difference),
             score(&found.vote),
             format!("{}/{}/{}", found.better, found.same, found.worse),
+        ]);
+    }
+    cells
+}
+
+fn scores(report: &Report) -> Vec<Vec<String>> {
+    let mut cells = vec![line(&[
+        "row",
+        "over problems",
+        "over groups",
+        "bootstrap",
+        "shortest majority",
+        "pass@k",
+    ])];
+    for row in &report.rows {
+        let (scores, pass) = (&row.scores, &row.scores.pass_at_1);
+        let missing = |what: &str| format!("{UNKNOWN}: one {what}");
+        let se = |found: Option<f64>, what: &str| found.map_or_else(|| missing(what), percent);
+        let most = scores.pass_at_k.last();
+        cells.push(vec![
+            one_line(&row.name),
+            se(pass.over_problems.se, "problem"),
+            se(pass.group_se, "group"),
+            scores
+                .bootstrap
+                .as_ref()
+                .map_or(UNKNOWN.into(), number::ends),
+            percent(scores.shortest_majority.over_problems.estimate),
+            most.map_or(UNKNOWN.into(), |it| {
+                format!("{} @{}", percent(it.value), it.k)
+            }),
         ]);
     }
     cells
