@@ -1,6 +1,7 @@
 //! The command line: types only; their doc comments are the help text.
 
 mod bench;
+mod eval;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use model::device::Dtype;
 pub(crate) use self::bench::{
     BenchCommand, BenchDecode, BenchGpu, BenchLeap, BenchModel, BenchPrefill, BenchRoute, GpuRow,
 };
+pub(crate) use self::eval::{EvalArgs, GradeArgs, ReportArgs, ReportFormat, ScoreArgs};
 
 /// Generate LeaP traces, fine-tune LeaP-T models on them, evaluate the checkpoints.
 ///
@@ -34,6 +36,10 @@ const VERSION: &str = env!("LEAP_VERSION");
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(RunArgs),
+    Eval(EvalArgs),
+    Report(ReportArgs),
+    Score(ScoreArgs),
+    Grade(GradeArgs),
     Infer(InferArgs),
     Pull(PullArgs),
     Push(PushArgs),

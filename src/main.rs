@@ -4,6 +4,7 @@
 mod cli;
 mod commands;
 mod devices;
+mod evaluation;
 mod fault;
 mod interrupt;
 mod ledger;
@@ -11,6 +12,7 @@ mod output;
 mod presets;
 mod recipe;
 mod recipes;
+mod results;
 mod road;
 
 use std::process::ExitCode;

@@ -93,7 +93,7 @@ fn named(protocol: &Table) -> Result<Preset> {
 }
 
 /// Puts what is given over what is there, table by table.
-fn overlay(table: &mut Table, given: Table) {
+pub(crate) fn overlay(table: &mut Table, given: Table) {
     for (key, value) in given {
         match (table.get_mut(&key), value) {
             (Some(Value::Table(inner)), Value::Table(value)) => overlay(inner, value),

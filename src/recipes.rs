@@ -15,6 +15,18 @@ use crate::presets;
 pub(crate) const BUILT_IN: &[(&str, &str)] = &[
     ("tiny", include_str!("../recipes/tiny.toml")),
     ("smollm2", include_str!("../recipes/smollm2.toml")),
+    ("search", include_str!("../recipes/search.toml")),
+    ("aime24", include_str!("../recipes/aime24.toml")),
+    ("aime25", include_str!("../recipes/aime25.toml")),
+    ("aimo25", include_str!("../recipes/aimo25.toml")),
+    ("gpqa", include_str!("../recipes/gpqa.toml")),
+    ("table1", include_str!("../recipes/table1.toml")),
+    ("table2", include_str!("../recipes/table2.toml")),
+    ("leap-s", include_str!("../recipes/leap-s.toml")),
+    ("moa", include_str!("../recipes/moa.toml")),
+    ("ablation-t", include_str!("../recipes/ablation-t.toml")),
+    ("ablation-k", include_str!("../recipes/ablation-k.toml")),
+    ("trap", include_str!("../recipes/trap.toml")),
 ];
 
 /// A recipe before it is checked.
@@ -83,8 +95,29 @@ impl Source {
         read(&table, &format!("recipe `{}`", self.name))
     }
 
+    /// What the recipe is for: its `job`, if it is TOML that says so.
+    pub(crate) fn job(&self) -> Option<String> {
+        let table: Table = self.text.parse().ok()?;
+        Some(table.get("job")?.as_str()?.to_owned())
+    }
+
+    /// Refuses a recipe for another command.
+    ///
+    /// # Errors
+    /// With the command that runs it.
+    pub(crate) fn is_for(&self, job: &str) -> Result<()> {
+        match self.job() {
+            Some(other) if other != job => Err(Fault::new(
+                format!("recipe `{}` is not for `leap {job}`", self.name),
+                format!("`leap {other} {}` runs it", self.name),
+            )
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
     fn fault(&self, message: &str, line: &str) -> Fault {
-        fault(&format!("recipe `{}`", self.name), message, line)
+        fault(&format!("recipe `{}`", self.name), message, line, "tiny")
     }
 }
 
@@ -100,11 +133,14 @@ pub(crate) fn read<T: DeserializeOwned>(table: &Table, what: &str) -> Result<T> 
             .span()
             .map(|span| line_of(&text, span.start))
             .unwrap_or_default();
-        fault(what, error.message(), &line).into()
+        let eval = table.get("job").and_then(Value::as_str) == Some("eval");
+        let like = if eval { "search" } else { "tiny" };
+        fault(what, error.message(), &line, like).into()
     })
 }
 
-fn fault(what: &str, message: &str, line: &str) -> Fault {
+/// `like` is a recipe that has every key.
+fn fault(what: &str, message: &str, line: &str, like: &str) -> Fault {
     let Some((unknown, known)) = unknown_field(message) else {
         let place = if line.is_empty() {
             String::new()
@@ -113,13 +149,13 @@ fn fault(what: &str, message: &str, line: &str) -> Fault {
         };
         return Fault::new(
             format!("{what} is not valid: {}{place}", message.trim()),
-            "`leap recipe cat tiny` shows a recipe with all its keys",
+            format!("`leap recipe cat {like}` shows a recipe with all its keys"),
         );
     };
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let hint = match nearest(&unknown, &known) {
         Some(near) => {
-            format!("did you mean `{near}`? `leap recipe keys tiny` lists them all")
+            format!("did you mean `{near}`? `leap recipe keys {like}` lists them all")
         }
         None => format!("known here: {}", known.join(", ")),
     };
@@ -220,6 +256,8 @@ pub(crate) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str>
 pub(crate) fn keys(text: &str) -> Vec<(String, String)> {
     let mut prefix = String::new();
     let mut keys = Vec::new();
+    // The list whose entries are being read, and the number of the entry.
+    let mut last: Option<(String, usize)> = None;
     for line in text.lines().map(str::trim) {
         if let Some(table) = line.strip_prefix('[') {
             let list = table.starts_with('[');
@@ -229,10 +267,23 @@ pub(crate) fn keys(text: &str) -> Vec<(String, String)> {
                 .next()
                 .unwrap_or_default()
                 .trim();
-            prefix = if list {
-                format!("{name}.0.")
-            } else {
-                format!("{name}.")
+            let inside = last
+                .as_ref()
+                .and_then(|(list, at)| Some((at, name.strip_prefix(list)?.strip_prefix('.')?)));
+            prefix = match (list, inside) {
+                (true, _) => {
+                    let at = match &last {
+                        Some((list, at)) if list == name => at + 1,
+                        _ => 0,
+                    };
+                    last = Some((name.to_string(), at));
+                    format!("{name}.{at}.")
+                }
+                (false, Some((at, rest))) => {
+                    let list = &name[..name.len() - rest.len() - 1];
+                    format!("{list}.{at}.{rest}.")
+                }
+                (false, None) => format!("{name}."),
             };
         } else if let Some((key, value)) = line.split_once(" = ")
             && !line.starts_with('#')

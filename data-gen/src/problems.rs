@@ -85,11 +85,20 @@ pub fn read(path: &Path) -> Result<Vec<Problem>, ProblemsError> {
             path: path.to_path_buf(),
             source,
         })?;
+    check(&problems, path)?;
+    Ok(problems)
+}
+
+/// Checks problems that came from the file `path`, or from several of which it is the first.
+///
+/// # Errors
+/// If there is none, or one cannot be asked or graded; with its id.
+pub fn check(problems: &[Problem], path: &Path) -> Result<(), ProblemsError> {
     if problems.is_empty() {
         return Err(ProblemsError::Empty(path.to_path_buf()));
     }
     let mut ids = BTreeSet::new();
-    for problem in &problems {
+    for problem in problems {
         let fault = if ids.insert(&problem.id) {
             fault(problem)
         } else {
@@ -104,7 +113,7 @@ pub fn read(path: &Path) -> Result<Vec<Problem>, ProblemsError> {
             });
         }
     }
-    Ok(problems)
+    Ok(())
 }
 
 fn fault(problem: &Problem) -> Option<Fault> {

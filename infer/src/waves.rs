@@ -2,13 +2,13 @@
 //!
 //! A wave is a fixed number of groups that are solved together; which groups it holds is a
 //! function of the settings alone. Finished waves are appended to a part file; a run that was cut
-//! off drops what lies behind the last whole wave and repeats from there, so the final file has
-//! the same bytes as that of an undisturbed run, also where the numbers of an engine depend on
-//! what else is in its batch.
+//! off goes on behind the last whole wave. Of the wave that was cut off, the groups that had ended
+//! are kept or repeated: see [`CutOff`].
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
 use protocol::{
@@ -16,7 +16,19 @@ use protocol::{
 };
 
 use crate::engine::{Engine, EngineError};
-use crate::solve::{Progress, Solved, solve};
+use crate::solve::{Progress, Solved, solve_watched};
+
+/// What becomes of the ended groups of a wave that was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutOff {
+    /// They are run again with the others of their wave: the final file has the same bytes as that
+    /// of an undisturbed run, also where the numbers of an engine depend on what else is in its
+    /// batch.
+    Repeat,
+    /// They are kept, and written to disk the moment they end. On engines whose numbers do not
+    /// depend on the batch (the CPU, the simulated reasoner) the bytes are the same, too.
+    Keep,
+}
 
 /// Which groups to run, and where they come from.
 pub struct Waves<'a> {
@@ -26,6 +38,8 @@ pub struct Waves<'a> {
     pub groups: u32,
     /// Groups solved together.
     pub wave: usize,
+    /// What becomes of a wave that is cut off.
+    pub cut_off: CutOff,
     /// The sentences of the protocol.
     pub prompts: &'a PromptSet,
     /// Settings of the group with this number (over all problems).
@@ -88,6 +102,15 @@ pub enum WaveError {
     Engine(#[from] EngineError),
 }
 
+/// One wave while it is run.
+struct Wave {
+    units: Range<usize>,
+    /// Groups that have ended, by unit.
+    ended: BTreeMap<usize, Trace>,
+    /// Where they are kept; none if a cut-off repeats the wave.
+    file: Option<File>,
+}
+
 impl Waves<'_> {
     /// Runs what is not finished yet; at the end the part file takes its final name.
     ///
@@ -107,15 +130,12 @@ impl Waves<'_> {
         let mut sampled = 0;
         while done < of {
             let units = done..of.min(done + self.wave);
-            let mut groups = Vec::with_capacity(units.len());
-            for (index, unit) in units.clone().enumerate() {
-                groups.push(self.group(index, unit, engine.positions(), vocab)?);
-            }
+            let mut wave = self.wave(units.clone())?;
             let before = sampled;
-            let solved = solve(&mut groups, engine, vocab, &mut |progress: Progress| {
-                sampled = before + progress.sampled;
+            let solved = self.solve(&mut wave, engine, vocab, &mut |groups, new| {
+                sampled = before + new;
                 watch(WaveProgress {
-                    groups: done + progress.groups,
+                    groups: done + groups,
                     of,
                     sampled,
                 })
@@ -124,14 +144,13 @@ impl Waves<'_> {
                 return Ok(Ran::Stopped);
             }
             let mut lines = BufWriter::new(&mut part);
-            for (group, unit) in groups.into_iter().zip(units.clone()) {
-                let (problem, number) = self.unit(unit);
-                let trace = group.into_trace(problem.id.clone(), number, self.origin.clone());
-                jsonl::write(&mut lines, &trace).map_err(|source| self.io(source))?;
+            for trace in wave.ended.values() {
+                jsonl::write(&mut lines, trace).map_err(|source| self.io(source))?;
             }
             lines.flush().map_err(|source| self.io(source))?;
             drop(lines);
             part.sync_data().map_err(|source| self.io(source))?;
+            self.forget_wave()?;
             done = units.end;
             if watch(WaveProgress {
                 groups: done,
@@ -146,6 +165,118 @@ impl Waves<'_> {
         }
         fs::rename(self.part_path(), self.file).map_err(|source| self.io(source))?;
         Ok(Ran::Done)
+    }
+
+    /// The wave of these units, with what an earlier process has ended of it.
+    fn wave(&self, units: Range<usize>) -> Result<Wave, WaveError> {
+        let mut wave = Wave {
+            units: units.clone(),
+            ended: BTreeMap::new(),
+            file: None,
+        };
+        if self.cut_off == CutOff::Repeat {
+            return Ok(wave);
+        }
+        let path = self.wave_path();
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(|source| self.io(source))?;
+        let mut lines = BufReader::new(&file);
+        let (mut line, mut whole) = (Vec::new(), 0);
+        loop {
+            line.clear();
+            let bytes = lines.read_until(b'\n', &mut line);
+            let bytes = bytes.map_err(|source| self.io(source))? as u64;
+            // A line that was torn ends what can be trusted.
+            let trace = line.ends_with(b"\n").then(|| serde_json::from_slice(&line));
+            let Some(Ok(trace)) = trace else { break };
+            whole += bytes;
+            let trace: Trace = trace;
+            let of_trace = |unit: &usize| {
+                let (problem, number) = self.unit(*unit);
+                problem.id == trace.problem && number == trace.group
+            };
+            if let Some(unit) = units.clone().find(of_trace) {
+                wave.ended.insert(unit, trace);
+            }
+        }
+        file.set_len(whole).map_err(|source| self.io(source))?;
+        wave.file = Some(file);
+        Ok(wave)
+    }
+
+    /// Solves what is not ended of a wave; `watch` hears of ended groups and sampled tokens.
+    fn solve(
+        &self,
+        wave: &mut Wave,
+        engine: &mut dyn Engine,
+        vocab: &dyn Vocab,
+        watch: &mut dyn FnMut(usize, u64) -> ControlFlow<()>,
+    ) -> Result<Solved, WaveError> {
+        let open = wave
+            .units
+            .clone()
+            .filter(|unit| !wave.ended.contains_key(unit));
+        let open: Vec<usize> = open.collect();
+        let before = wave.ended.len();
+        let mut groups = Vec::with_capacity(open.len());
+        for (index, unit) in open.iter().enumerate() {
+            groups.push(self.group(index, *unit, engine.positions(), vocab)?);
+        }
+        let mut failed = None;
+        let mut seen = 0;
+        let note = |groups: &[Group], wave: &mut Wave| -> io::Result<()> {
+            for (group, unit) in groups
+                .iter()
+                .zip(&open)
+                .filter(|(group, _)| group.is_done())
+            {
+                if wave.ended.contains_key(unit) {
+                    continue;
+                }
+                let (problem, number) = self.unit(*unit);
+                let id = problem.id.clone();
+                let trace = group.clone().into_trace(id, number, self.origin.clone());
+                if let Some(file) = &mut wave.file {
+                    let mut line = Vec::new();
+                    jsonl::write(&mut line, &trace)?;
+                    file.write_all(&line)?;
+                    file.sync_data()?;
+                }
+                wave.ended.insert(*unit, trace);
+            }
+            Ok(())
+        };
+        let mut watched = |groups: &[Group], progress: Progress| {
+            if progress.groups > seen {
+                seen = progress.groups;
+                failed = note(groups, wave).err();
+            }
+            match failed {
+                Some(_) => ControlFlow::Break(()),
+                None => watch(before + progress.groups, progress.sampled),
+            }
+        };
+        let solved = solve_watched(&mut groups, engine, vocab, &mut watched)?;
+        // Groups that end at their start are never shown.
+        let failed = match failed {
+            None => note(&groups, wave).err(),
+            failed => failed,
+        };
+        match failed {
+            Some(source) => Err(self.io(source)),
+            None => Ok(solved),
+        }
+    }
+
+    fn forget_wave(&self) -> Result<(), WaveError> {
+        match fs::remove_file(self.wave_path()) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(self.io(source)),
+            _ => Ok(()),
+        }
     }
 
     fn unit(&self, unit: usize) -> (&Problem, u32) {
@@ -179,6 +310,11 @@ impl Waves<'_> {
         let name = self.file.file_name().unwrap_or_default().to_string_lossy();
         let key = self.key.get(..12).unwrap_or(self.key);
         self.file.with_file_name(format!(".{name}.{key}.part"))
+    }
+
+    /// Holds the ended groups of the wave that is under way.
+    fn wave_path(&self) -> PathBuf {
+        self.part_path().with_extension("wave")
     }
 
     fn io(&self, source: io::Error) -> WaveError {

@@ -344,3 +344,52 @@ fn check_markup(page: &str) {
     }
     assert_eq!(open, Vec::<&str>::new(), "not closed");
 }
+
+#[test]
+fn changes_of_mind_are_shown_everywhere() {
+    let mut trace = exchanging("a", 0, "7 9 7 7");
+    for (path, claim) in trace.paths.iter_mut().zip(["9", "7", "7", "12"]) {
+        let summary = path
+            .spans
+            .iter_mut()
+            .find(|span| span.text.contains("I added"));
+        summary.unwrap().text = format!(" I get {claim}. </summarize>");
+    }
+    let (summary, example) = exchange("+LeaP", &problem("a", "7"), &trace);
+    let report = Report {
+        rows: vec![summary],
+        examples: vec![example],
+        ..Report::default()
+    };
+    let page = html(&report);
+    for text in [
+        "Changes of mind",
+        "came over to right",
+        "2 claims became right, 1 were given up",
+        "(claimed \u{2717})",
+        "class=\"up\"",
+        "class=\"down\"",
+    ] {
+        assert!(page.contains(text), "no `{text}`");
+    }
+    let (text, markdown) = (
+        infer::report::text(&report),
+        infer::report::document(&report),
+    );
+    for written in [&text, &markdown] {
+        assert!(written.contains("wrong to right"), "{written}");
+    }
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 100),
+        "{text}"
+    );
+}
+
+#[test]
+fn arrow_keys_belong_to_the_table_and_not_to_the_lines_of_a_picture() {
+    let page = html(&report());
+    // Lines behind a picture's marks are of the class `grid`, too, and come first.
+    assert!(page.contains("<path class=\"grid\""));
+    assert!(page.contains("querySelector(\"table.grid\")"));
+    assert!(page.contains("<table class=\"grid\">"));
+}

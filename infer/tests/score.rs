@@ -7,7 +7,7 @@
 
 mod sketch;
 
-use infer::score::{CompareError, ScoreError, Summary, compare, score};
+use infer::score::{CompareError, Flip, ScoreError, Summary, compare, score};
 use protocol::grade::Grade;
 use protocol::{Method, PathEnd, SpanKind, Trace};
 use sketch::{exchanging, group, problem, problems, row, scored, span};
@@ -333,4 +333,83 @@ fn rows_over_other_problems_are_not_compared() {
         error,
         "problem `a` has answer `7` in row `row`, but `8` in `base`"
     );
+}
+
+/// A group whose paths claim something in the summaries of two blocks and answer: `9 7 7` claims 9,
+/// then 7, and answers 7; `-` is nothing.
+fn claiming(paths: &[&str]) -> Trace {
+    let answers: Vec<&str> = paths.iter().map(|path| &path[4..]).collect();
+    let mut trace = group("a", 0, &answers.join(" "));
+    trace.method = Method::LeapT;
+    for (path, claims) in trace.paths.iter_mut().zip(paths) {
+        let claims: Vec<&str> = claims.split(' ').collect();
+        for block in [1, 0] {
+            let words = match claims[block] {
+                "-" => " I am still looking. </summarize>".to_string(),
+                claim => format!(" I get {claim} so far. </summarize>"),
+            };
+            let spans = [
+                span(SpanKind::Trigger, Some(block as u32), 3, "<summarize>"),
+                span(SpanKind::Summary, Some(block as u32), 6, &words),
+            ];
+            path.spans.splice(2..2, spans);
+        }
+    }
+    trace
+}
+
+#[test]
+fn claims_are_followed_from_block_to_block() {
+    let trace = claiming(&["9 7 7", "7 9 9", "7 7 7", "- - 7", "7 - -", "9 9 9"]);
+    let summary = score_all(vec![trace]).unwrap();
+    let flips: Vec<[u64; 6]> = summary
+        .flips
+        .iter()
+        .map(|it| {
+            [
+                it.paths,
+                it.stayed_right,
+                it.wrong_to_right,
+                it.none_to_right,
+                it.right_to_wrong,
+                it.right_to_none,
+            ]
+        })
+        .collect();
+    assert_eq!(flips, [[6, 1, 1, 0, 1, 1], [6, 2, 0, 1, 0, 0]]);
+    let paths = &summary.by_problem[0].groups[0].paths;
+    let changed: Vec<Option<Flip>> = paths.iter().map(|path| path.flip()).collect();
+    let (to, from) = (Some(Flip::ToRight), Some(Flip::FromRight));
+    assert_eq!(changed, [to, from, None, None, from, None]);
+}
+
+#[test]
+fn a_prompt_is_prefilled_once_for_its_group() {
+    let summary = score_all(vec![exchanging("a", 0, "7 7")]).unwrap();
+    // One prompt of 5 tokens; each path gets 3 + 4 + 1 tokens in its block.
+    assert_eq!(summary.tokens.prefilled, 5 + 2 * 8);
+    assert_eq!(summary.tokens.prompt(), 10);
+}
+
+#[test]
+fn a_letter_that_no_option_has_is_no_answer() {
+    let line = serde_json::json!({
+        "id": "a", "problem": "Which?", "kind": "choice", "choices": ["x", "y"], "answer": "B",
+    });
+    let problems = [serde_json::from_value(line).unwrap()];
+    let mut asked = group("a", 0, "B E A -");
+    asked.setup.question.choices = vec!["x".into(), "y".into()];
+    let groups = std::iter::once(asked.clone());
+    let summary = score(&row("row"), &problems, groups).unwrap();
+    let grades: Vec<Grade> = summary.by_problem[0].groups[0]
+        .paths
+        .iter()
+        .map(|path| path.grade)
+        .collect();
+    let expected = [Grade::Right, Grade::NoAnswer, Grade::Wrong, Grade::NoAnswer];
+    assert_eq!(grades, expected);
+    // In another order the letters mean something else.
+    asked.setup.question.choices.reverse();
+    let error = score(&row("row"), &problems, std::iter::once(asked)).unwrap_err();
+    assert!(matches!(error, ScoreError::OtherOptions { .. }), "{error}");
 }

@@ -74,6 +74,19 @@ pub fn reactions(trace: &Trace) -> BTreeMap<u32, BTreeMap<Reaction, u64>> {
     counts
 }
 
+/// What a path claimed in its summary of each block in which it wrote one, by block: the answer
+/// that the summary names, or the last number in it; `None` if it claims nothing.
+pub fn claims(path: &PathTrace, kind: AnswerKind) -> Vec<(u32, Option<String>)> {
+    let spans = path.spans.iter();
+    let summaries = spans.filter(|span| span.kind == SpanKind::Summary);
+    let mut blocks: Vec<u32> = summaries.filter_map(|span| span.block).collect();
+    blocks.dedup();
+    let claims = blocks.into_iter();
+    claims
+        .map(|block| (block, claim_in(path, block, kind)))
+        .collect()
+}
+
 fn react(own: Option<&str>, heard: &[String], next: Option<&str>) -> Reaction {
     let other = |claim: &&String| Some(claim.as_str()) != own;
     match heard.iter().find(other) {
@@ -126,7 +139,12 @@ fn next_claim(path: &PathTrace, block: u32, think_open: bool, kind: AnswerKind) 
 fn claim(text: &str, kind: AnswerKind) -> Option<String> {
     let own = text.split_once(SUMMARY_OPEN).map_or(text, |(_, own)| own);
     let own = own.trim().trim_end_matches(SUMMARY_CLOSE);
-    extract(own, kind).0.or_else(|| last_number(own))
+    let number = || match kind {
+        // A number names no option.
+        AnswerKind::Choice => None,
+        AnswerKind::Integer | AnswerKind::Math => last_number(own),
+    };
+    extract(own, kind).0.or_else(number)
 }
 
 fn last_number(text: &str) -> Option<String> {

@@ -16,7 +16,7 @@ use crate::seed::Stream;
 mod interval;
 mod vote;
 
-pub use interval::{Interval, bootstrap, mean_interval, wilson};
+pub use interval::{Interval, bootstrap, mean_interval, paired_bootstrap, wilson};
 pub use vote::{Vote, cons_at_n, majority, shortest_majority};
 
 /// What statistics need to know of one path.

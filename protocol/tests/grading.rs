@@ -478,6 +478,10 @@ fn values_are_compared_exactly() {
     check_math(r"e^{i\pi}", "-1", true);
     check_math(r"\binom{n}{2}", r"\frac{n(n-1)}{2}", true);
     check_math(r"\frac{(n+1)!}{n!}", "n+1", true);
+    check_math(r"\sin 2^\circ", r"\sin 2", false);
+    check_math(r"\sin 2^\circ", r"\sin\frac{\pi}{90}", true);
+    check_math(r"\tan 45^\circ", "1", true);
+    check_math(r"\sin x^\circ", r"\sin\frac{\pi x}{180}", true);
     check_math(r"\cos\frac{\pi}{5}", r"\frac{1+\sqrt5}{4}", true);
     check_math(r"0\infty", "0", false);
     check_math(r"a\sqrt{b}", r"\sqrt{a^2 b}", false);
@@ -603,6 +607,14 @@ fn hostile_text_is_graded_in_linear_time() {
             "\\boxed{{{}}}",
             "\\sqrt{99999999999999999999999999999999999977}+".repeat(80) + "1"
         ),
+        format!("\\boxed{{{} 2}}", "\\sin".repeat(40)),
+        format!(
+            "\\boxed{{{}2{}}}",
+            "\\sin(".repeat(40),
+            "^\\circ)".repeat(40)
+        ),
+        format!("\\boxed{{{} 2}}", "\\ln".repeat(40)),
+        format!("\\boxed{{{}2{}}}", "|f(".repeat(20), ")|".repeat(20)),
         format!("\\boxed{{\\text{{{}}}}}", "\\text{".repeat(500)),
         "the answer is ".repeat(long),
         "answer: $".repeat(long),

@@ -9,14 +9,14 @@ use crate::interrupt;
 use crate::output::{Output, Progress, size};
 
 /// Tells people what happens between here and a hub.
-pub(super) struct Teller<'a> {
+pub(crate) struct Teller<'a> {
     output: &'a mut Output,
     verb: &'static str,
     file: Option<(String, u64, Progress)>,
 }
 
 impl<'a> Teller<'a> {
-    pub(super) fn new(output: &'a mut Output, verb: &'static str) -> Self {
+    pub(crate) fn new(output: &'a mut Output, verb: &'static str) -> Self {
         Self {
             output,
             verb,
@@ -25,7 +25,7 @@ impl<'a> Teller<'a> {
     }
 
     /// Hears what happens, and says whether to go on.
-    pub(super) fn hear(&mut self, event: Event<'_>) -> ControlFlow<()> {
+    pub(crate) fn hear(&mut self, event: Event<'_>) -> ControlFlow<()> {
         match event {
             Event::Bytes { name, done, of } => {
                 let same = self.file.as_ref().is_some_and(|(known, ..)| known == name);
@@ -59,7 +59,7 @@ impl<'a> Teller<'a> {
 }
 
 /// What to do about a hub's refusal, or a folder that stands in the way.
-pub(super) fn fault(error: HubError) -> anyhow::Error {
+pub(crate) fn fault(error: HubError) -> anyhow::Error {
     let hint = match &error {
         HubError::Endpoint { .. } => {
             "HF_ENDPOINT is the hub's address, such as https://huggingface.co".to_owned()

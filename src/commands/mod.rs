@@ -4,17 +4,21 @@ mod bench;
 mod checkpoint;
 mod completions;
 mod doctor;
-mod hub;
+mod eval;
+mod grade;
+pub(crate) mod hub;
 mod infer;
 mod prompts;
 mod pull;
 mod push;
 mod recipe;
+mod report;
 mod run;
 mod runs;
 mod schema;
+mod score;
 mod trace;
-mod trap;
+pub(crate) mod trap;
 
 use std::process::ExitCode;
 
@@ -48,6 +52,10 @@ impl From<ExitStatus> for ExitCode {
 pub(crate) fn run(command: Command, output: &mut Output) -> Result<ExitStatus> {
     match command {
         Command::Run(args) => run::run(args, output),
+        Command::Eval(args) => eval::run(args, output),
+        Command::Report(args) => report::run(&args, output),
+        Command::Score(args) => score::run(&args, output),
+        Command::Grade(args) => grade::run(&args, output),
         Command::Infer(args) => infer::run(args, output),
         Command::Pull(args) => pull::run(args, output),
         Command::Push(args) => push::run(args, output),

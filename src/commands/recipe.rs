@@ -8,11 +8,12 @@ use protocol::preset::Preset;
 
 use super::ExitStatus;
 use crate::cli::RecipeCommand;
+use crate::evaluation::recipe::EvalRecipe;
 use crate::fault::Fault;
 use crate::output::Output;
 use crate::presets;
 use crate::recipe::RunRecipe;
-use crate::recipes::{self, BUILT_IN};
+use crate::recipes::{self, BUILT_IN, Source};
 
 pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitStatus> {
     match command {
@@ -78,14 +79,19 @@ fn presets(output: &mut Output) {
     }
 }
 
+fn check_one(source: &Source, overrides: &[String]) -> Result<()> {
+    match source.job().as_deref() {
+        Some("eval") => source.resolve::<EvalRecipe>(overrides)?.check(),
+        _ => source.resolve::<RunRecipe>(overrides)?.check(),
+    }
+}
+
 fn check(items: &[String], output: &mut Output) -> ExitStatus {
     let (overrides, names): (Vec<String>, Vec<String>) =
         items.iter().cloned().partition(|item| item.contains('='));
     let mut status = ExitStatus::Done;
     for name in &names {
-        let checked = recipes::find(name)
-            .and_then(|source| source.resolve::<RunRecipe>(&overrides))
-            .and_then(|recipe| recipe.check());
+        let checked = recipes::find(name).and_then(|source| check_one(&source, &overrides));
         match checked {
             Ok(()) => output.data(&format!("{name}: valid")),
             Err(error) => {

@@ -13,6 +13,7 @@ use crate::{interrupt, recipes, road};
 
 pub(super) fn run(args: RunArgs, output: &mut Output) -> Result<ExitStatus> {
     let source = recipes::find(&args.recipe)?;
+    source.is_for("run")?;
     let recipe: RunRecipe = source.resolve(&args.overrides)?;
     recipe.check()?;
     let spec: DeviceSpec = args.device.parse()?;

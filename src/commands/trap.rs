@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use infer::engine::Engine;
 use infer::local::LocalSettings;
 use infer::vocab::TokenizerVocab;
-use infer::waves::{Ran, WaveProgress, Waves};
+use infer::waves::{CutOff, Ran, WaveProgress, Waves};
 use model::device::DeviceSpec;
 use protocol::stats::Interval;
 use protocol::trap::{Beginning, Beginnings, Outcome, Trap, outcome};
@@ -134,7 +134,7 @@ pub(super) fn run(args: &TrapArgs, output: &mut Output) -> Result<ExitStatus> {
     ledger::write_whole(&args.out.join(SUMMARY), text.as_bytes())?;
     match args.json {
         true => output.data(&text),
-        false => output.data(&table(&plan, &outcome)),
+        false => output.data(&outcome_table(plan.settings.method, &outcome)),
     }
     Ok(ExitStatus::Done)
 }
@@ -223,6 +223,7 @@ impl Row<'_> {
             problems: &problems,
             groups: 1,
             wave: plan.beginnings.len(),
+            cut_off: CutOff::Keep,
             prompts: &plan.prompts,
             settings: &|_| settings.clone(),
             beginnings: &|index| vec![plan.beginnings[index].ids.clone()],
@@ -252,7 +253,8 @@ impl Row<'_> {
     }
 }
 
-fn table(plan: &Plan, outcome: &Outcome) -> String {
+/// The gaps of a trap as an aligned text; `method` is how the paths with peers worked.
+pub(crate) fn outcome_table(method: Method, outcome: &Outcome) -> String {
     let percent = |it: &Interval| {
         let [estimate, low, high] = [it.estimate, it.low, it.high].map(|share| share * 100.0);
         format!("{estimate:>6.1} [{low:.1}, {high:.1}]")
@@ -263,7 +265,7 @@ fn table(plan: &Plan, outcome: &Outcome) -> String {
             .trim_end()
             .to_string()
     };
-    let method = plan.settings.method.name();
+    let method = method.name();
     [
         format!("{:<24} {:<24} {}", "paths", " Pass@1 [95%]", " gap [95%]"),
         line("stored, unconstrained", &outcome.unconstrained, None),

@@ -40,6 +40,10 @@ pub(super) fn measured(rows: &[Summary]) -> Vec<Line> {
         None if row.groups < 2 => format!("{UNKNOWN}: one group"),
         None => UNKNOWN.into(),
     };
+    let resampled = |row: &Summary| match &row.scores.bootstrap {
+        Some(found) => number::ends(found),
+        None => UNKNOWN.into(),
+    };
     vec![
         Line::new("method", rows, |row| row.method.name().into()),
         Line::new("size", rows, size),
@@ -52,6 +56,7 @@ pub(super) fn measured(rows: &[Summary]) -> Vec<Line> {
             between_problems,
         ),
         Line::new("Pass@1, standard error over groups", rows, between_groups),
+        Line::new("Pass@1, 95% by bootstrap over problems", rows, resampled),
         Line::new("shortest majority", rows, |row| {
             number::score(&row.scores.shortest_majority.over_problems)
         }),

@@ -10,17 +10,19 @@ use crate::score::Summary;
 const FIGURE: (f64, f64) = (440.0, 280.0);
 /// Room for the labels of the axes: left, top, right, bottom.
 const MARGIN: (f64, f64, f64, f64) = (44.0, 26.0, 16.0, 40.0);
+/// About the width of a character of a label.
+const CHARACTER: f64 = 7.8;
 /// Most points of a loss curve; more are averaged.
 const MOST_POINTS: usize = 200;
 
-/// Pass@1 of every row against the tokens a path samples.
+/// Pass@1 and the vote of every row against the tokens a group samples: what is paid for them.
 pub(super) fn accuracy_by_tokens(rows: &[Summary]) -> String {
-    let tokens = |row: &Summary| row.tokens.per_path(row.tokens.sampled());
+    let tokens = |row: &Summary| row.tokens.sampled() as f64 / row.exchange.groups.max(1) as f64;
     let most = rows.iter().map(tokens).fold(1.0, f64::max);
     let top = score_scale(rows).values.1;
     let mut frame = Frame::new((0.0, most * 1.02), (0.0, top));
-    frame.x_axis("sampled tokens per path", |value| whole(value as u64));
-    frame.y_axis("Pass@1, %", axis_percent);
+    frame.x_axis("sampled tokens per group", |value| whole(value as u64));
+    frame.y_axis("right, %", axis_percent);
     let mut labels = Vec::new();
     for (index, row) in rows.iter().enumerate() {
         let class = format!("s{}", index % 6);
@@ -31,11 +33,17 @@ pub(super) fn accuracy_by_tokens(rows: &[Summary]) -> String {
         for end in [low, high] {
             frame.svg.line(&line, (x - 4.0, end), (x + 4.0, end));
         }
+        let vote = frame.y.at(row.scores.cons_at_n.over_problems.estimate);
+        if row.paths > 1 {
+            frame.svg.mark(&class, Mark::Ring, (x, vote), 4.0);
+        }
         frame.svg.mark(&class, Mark::of_row(index), (x, y), 5.0);
         labels.push((x, y, row.name.clone()));
     }
     frame.labels(labels);
-    frame.svg.finish("Pass@1 against sampled tokens per path")
+    frame
+        .svg
+        .finish("Pass@1 and vote against sampled tokens per group")
 }
 
 /// The share of problems that at least one of k paths solves.
@@ -50,7 +58,9 @@ pub(super) fn pass_at_k(rows: &[Summary]) -> String {
         .copied()
         .unwrap_or(1.0)
         .min(1.0);
-    let mut frame = Frame::with_right((0.0, most), (0.0, top), 84.0);
+    let longest = rows.iter().map(|row| row.name.chars().count()).max();
+    let right = (longest.unwrap_or(0) as f64 * CHARACTER + 14.0).clamp(60.0, 150.0);
+    let mut frame = Frame::with_right((0.0, most), (0.0, top), right);
     frame.y_axis("pass@k, %", axis_percent);
     let last = most.floor() as u32;
     let places: Vec<f64> = (0..=last).map(f64::from).collect();
@@ -192,20 +202,25 @@ impl Frame {
         let mut placed: Vec<(f64, f64, f64)> = Vec::new();
         for (x, y, name) in labels {
             let name = super::number::shortened(&name, 24);
-            // About the width of a character of the label's font.
-            let width = name.chars().count() as f64 * 7.0;
+            let width = name.chars().count() as f64 * CHARACTER;
             let before = x + 10.0 + width > FIGURE.0;
             let (from, to) = if before {
                 (x - 10.0 - width, x - 10.0)
             } else {
                 (x + 10.0, x + 10.0 + width)
             };
-            let mut base = y + 4.0;
-            while let Some((.., taken)) = placed.iter().find(|(left, right, taken)| {
-                from < *right && *left < to && (base - taken).abs() < LINE
-            }) {
-                base = taken + LINE;
-            }
+            let free = |base: &f64| {
+                let (top, bottom) = (MARGIN.1, FIGURE.1 - MARGIN.3 - 2.0);
+                let covers = |(left, right, taken): &(f64, f64, f64)| {
+                    from < *right && *left < to && (base - taken).abs() < LINE
+                };
+                (top..=bottom).contains(base) && !placed.iter().any(covers)
+            };
+            // Below first, then above; never on the axis.
+            let near = y.min(FIGURE.1 - MARGIN.3 - 6.0) + 4.0;
+            let steps = (0..40).flat_map(|step| [step, -step]);
+            let mut places = steps.map(|step| near + f64::from(step) * LINE / 2.0);
+            let base = places.find(free).unwrap_or(near);
             placed.push((from, to, base));
             let (class, at) = if before {
                 ("label end", to)

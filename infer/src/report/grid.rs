@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::number::shortened;
 use super::svg::Svg;
-use crate::score::{End, GroupScore, Summary};
+use crate::score::{End, Flip, GroupScore, PathScore, Summary};
 
 /// Most problems that are drawn; summary.json has all.
 pub(super) const MOST_PROBLEMS: usize = 200;
@@ -15,6 +15,8 @@ const ANSWER: usize = 24;
 /// Side of a mark, and from one to the next.
 const SQUARE: f64 = 11.0;
 const STEP: f64 = 14.0;
+/// Room below the marks of a group for the triangles of changes.
+const FOOT: f64 = 7.0;
 
 /// One problem with a cell for every row.
 #[derive(Serialize)]
@@ -52,7 +54,15 @@ pub(super) fn lines(rows: &[Summary]) -> Vec<Line> {
         }
     }
     ids.truncate(MOST_PROBLEMS);
-    let cells = |id: &str| rows.iter().map(|row| cells(row, id)).collect();
+    // Where nobody changed sides, no room is left for it.
+    let groups = rows
+        .iter()
+        .flat_map(|row| &row.by_problem)
+        .flat_map(|problem| &problem.groups);
+    let foot = groups
+        .flat_map(|group| &group.paths)
+        .any(|path| path.flip().is_some());
+    let cells = |id: &str| rows.iter().map(|row| cells(row, id, foot)).collect();
     ids.into_iter()
         .map(|(id, gold)| Line {
             id: id.into(),
@@ -77,22 +87,47 @@ pub(super) fn legend() -> Vec<(Value, &'static str)> {
         .map(|grade| {
             let name = verdict(grade).2;
             (
-                Value::from_safe_string(marks(std::iter::once(grade)).finish(name)),
+                Value::from_safe_string(marks(std::iter::once(grade), false).finish(name)),
                 name,
             )
         })
-        .into()
-}
-
-fn cells(row: &Summary, id: &str) -> Vec<Cell> {
-    let groups = row.by_problem.iter().filter(|problem| problem.id == id);
-    groups
-        .flat_map(|problem| problem.groups.iter().map(|group| cell(row, id, group)))
+        .into_iter()
+        .chain(
+            [
+                (Flip::ToRight, "up", "came over to right"),
+                (Flip::FromRight, "down", "gave right up"),
+            ]
+            .map(|(flip, class, name)| {
+                let mut svg = Svg::new(STEP, STEP + FOOT);
+                svg.curve(class, &triangle(flip, 0));
+                (Value::from_safe_string(svg.finish(name)), name)
+            }),
+        )
         .collect()
 }
 
-fn cell(row: &Summary, id: &str, group: &GroupScore) -> Cell {
-    let svg = marks(group.paths.iter().map(|path| path.grade));
+fn cells(row: &Summary, id: &str, foot: bool) -> Vec<Cell> {
+    let groups = row.by_problem.iter().filter(|problem| problem.id == id);
+    groups
+        .flat_map(|problem| {
+            problem
+                .groups
+                .iter()
+                .map(move |group| cell(row, id, group, foot))
+        })
+        .collect()
+}
+
+fn cell(row: &Summary, id: &str, group: &GroupScore, foot: bool) -> Cell {
+    let mut svg = marks(group.paths.iter().map(|path| path.grade), foot);
+    for (wanted, class) in [(Flip::ToRight, "up"), (Flip::FromRight, "down")] {
+        let flipped = group.paths.iter().enumerate();
+        let flipped = flipped.filter(|(_, path)| path.flip() == Some(wanted));
+        let shapes: String = flipped.map(|(place, _)| triangle(wanted, place)).collect();
+        if !shapes.is_empty() {
+            svg.curve(class, &shapes);
+        }
+    }
     let right = group
         .paths
         .iter()
@@ -120,7 +155,7 @@ fn cell(row: &Summary, id: &str, group: &GroupScore) -> Cell {
             class,
             mark,
             path: path + 1,
-            text,
+            text: text + &before(score),
         }
     });
     Cell {
@@ -128,6 +163,17 @@ fn cell(row: &Summary, id: &str, group: &GroupScore) -> Cell {
         vote: vote(group),
         answers: answers.collect(),
         title,
+    }
+}
+
+/// What a path had claimed before, if it was something else.
+fn before(score: &PathScore) -> String {
+    match score.flip() {
+        None => String::new(),
+        Some(_) => {
+            let claims = score.claims.iter().map(|claim| verdict(claim.grade).1);
+            format!(" (claimed {})", claims.collect::<Vec<_>>().join(" "))
+        }
     }
 }
 
@@ -146,8 +192,9 @@ fn vote(group: &GroupScore) -> String {
 }
 
 /// The marks of the paths, one shape for each verdict so that a page of them stays small.
-fn marks(grades: impl Iterator<Item = Grade> + Clone) -> Svg {
-    let mut svg = Svg::new(STEP * grades.clone().count() as f64, STEP);
+fn marks(grades: impl Iterator<Item = Grade> + Clone, foot: bool) -> Svg {
+    let height = if foot { STEP + FOOT } else { STEP };
+    let mut svg = Svg::new(STEP * grades.clone().count() as f64, height);
     let classes = [
         (Grade::Right, "right solid"),
         (Grade::Wrong, "wrong thin"),
@@ -164,6 +211,16 @@ fn marks(grades: impl Iterator<Item = Grade> + Clone) -> Svg {
         }
     }
     svg
+}
+
+/// A triangle below a mark: up for a path that came over to the right answer, down for one that
+/// gave it up.
+fn triangle(flip: Flip, place: usize) -> String {
+    let (left, top) = (place as f64 * STEP + 3.0, STEP + 0.5);
+    match flip {
+        Flip::ToRight => format!("M{left} {}h8l-4 -5.5z", top + 6.0),
+        Flip::FromRight => format!("M{left} {}h8l-4 5.5z", top + 0.5),
+    }
 }
 
 /// Right is a full square, wrong a cross, no answer a short bar: the shape alone tells.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::exchange::{self, Shown};
 use super::number::{self, mean, percent, points, whole};
-use super::{Fact, Report, details, figure, grid, picture, table};
+use super::{Fact, Report, details, figure, flips, grid, picture, table};
 use crate::score::{Comparison, Summary};
 
 /// The page: HTML with places for values, which are escaped unless a picture of ours is put there.
@@ -59,6 +59,7 @@ struct Page<'a> {
     ends: Vec<details::Line>,
     kinds: Vec<&'static str>,
     examples: Vec<Shown>,
+    changes: Vec<flips::Line>,
     marks: Vec<(Value, &'static str)>,
     grid: Vec<grid::Line>,
     problems: usize,
@@ -120,6 +121,7 @@ impl<'a> Page<'a> {
                 .take(Report::MOST_EXAMPLES)
                 .map(exchange::shown)
                 .collect(),
+            changes: flips::lines(rows),
             marks: grid::legend(),
             grid: grid::lines(rows),
             problems: problems.len(),
@@ -153,6 +155,7 @@ struct RowView {
     sampled: String,
     injected: String,
     prompt: String,
+    prefilled: String,
     all_sampled: String,
     no_answer: String,
     picture: Value,
@@ -176,6 +179,7 @@ impl RowView {
             sampled: mean(tokens.per_path(tokens.sampled())),
             injected: mean(tokens.per_path(tokens.injected())),
             prompt: mean(tokens.per_path(tokens.prompt())),
+            prefilled: whole(tokens.prefilled),
             all_sampled: whole(tokens.sampled()),
             no_answer: percent(scores.no_answer),
             picture: drawn(picture),
@@ -190,6 +194,8 @@ struct ComparisonView {
     baseline: String,
     difference: String,
     interval: String,
+    vote: String,
+    vote_interval: String,
     counts: String,
     picture: Value,
 }
@@ -201,6 +207,8 @@ impl ComparisonView {
             baseline: comparison.baseline.clone(),
             difference: points(comparison.difference.estimate),
             interval: number::difference_ends(&comparison.difference),
+            vote: points(comparison.vote.estimate),
+            vote_interval: number::difference_ends(&comparison.vote),
             counts: format!(
                 "{} / {} / {}",
                 comparison.better, comparison.same, comparison.worse

@@ -174,6 +174,17 @@ pub(super) fn picture(example: &Example) -> String {
             );
             x += width;
         }
+        for claim in example
+            .verdict(at)
+            .into_iter()
+            .flat_map(|score| &score.claims)
+        {
+            if let Some((_, end)) = columns.of_phase(Phase::Tell(claim.block)) {
+                let (class, mark, _) = verdict(claim.grade);
+                let class = format!("claim {class}-text");
+                svg.text(&class, (end, y - 10.0), mark);
+            }
+        }
         let score = example.verdict(at);
         let (class, mark, _) = score.map_or(UNCOUNTED, |score| verdict(score.grade));
         let answer = score.map_or("not counted".into(), |score| {

@@ -4,9 +4,11 @@
 //! computes none of them.
 
 mod details;
+mod document;
 mod example;
 mod exchange;
 mod figure;
+mod flips;
 mod grid;
 mod html;
 mod lanes;
@@ -20,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::score::{Comparison, Summary};
 
+pub use self::document::{document, text};
 pub use self::example::{Example, example_group};
 pub use self::html::html;
 pub use self::table::{json, markdown, table};

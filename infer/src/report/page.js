@@ -1,12 +1,12 @@
 // Arrow keys walk the grid as one stop of the Tab order. Without script every cell is a stop.
 (() => {
-  const rows = [...document.querySelectorAll(".grid tbody tr")].map((row) => [...row.querySelectorAll(".cell")]);
+  const rows = [...document.querySelectorAll("table.grid tbody tr")].map((row) => [...row.querySelectorAll(".cell")]);
   const cells = rows.flat();
   if (!cells.length) return;
   const enter = (cell) => { cells.forEach((other) => { other.tabIndex = -1; }); cell.tabIndex = 0; };
   enter(cells[0]);
   cells.forEach((cell) => cell.addEventListener("focus", () => enter(cell)));
-  document.querySelector(".grid").addEventListener("keydown", (event) => {
+  document.querySelector("table.grid").addEventListener("keydown", (event) => {
     const at = rows.findIndex((row) => row.includes(document.activeElement));
     if (at < 0) return;
     if (event.key === "Escape") { document.activeElement.blur(); return; }

@@ -19,18 +19,23 @@ pub fn table(rows: &[Summary]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let mut cells = vec![header(rows)];
-    cells.extend(
-        rows.iter()
-            .map(|row| line(row, rows, number::aligned_score)),
-    );
-    let columns = cells[0].len();
+    let body = rows
+        .iter()
+        .map(|row| line(row, rows, number::aligned_score));
+    let cells = std::iter::once(header(rows)).chain(body).collect();
+    aligned(cells) + "\n" + &legend(rows) + "\n"
+}
+
+/// Lines of cells as columns; the first one is cut where a line would be too wide.
+pub(super) fn aligned(mut cells: Vec<Vec<String>>) -> String {
+    let columns = cells.first().map_or(0, Vec::len);
     let widths = |cells: &[Vec<String>]| -> Vec<usize> {
         (0..columns)
             .map(|at| cells.iter().map(|line| line[at].width()).max().unwrap_or(0))
             .collect()
     };
-    let taken: usize = widths(&cells).iter().sum::<usize>() + GAP.len() * (columns - 1);
+    let gaps = GAP.len() * columns.saturating_sub(1);
+    let taken: usize = widths(&cells).iter().sum::<usize>() + gaps;
     if taken > WIDTH {
         let longest = widths(&cells)[0].saturating_sub(taken - WIDTH).max(4);
         for line in &mut cells {
@@ -48,7 +53,7 @@ pub fn table(rows: &[Summary]) -> String {
         text.push_str(padded.join(GAP).trim_end());
         text.push('\n');
     }
-    text + "\n" + &legend(rows) + "\n"
+    text
 }
 
 /// The rows as a Markdown table, with the same columns as [`table`].
@@ -56,16 +61,24 @@ pub fn markdown(rows: &[Summary]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let head = header(rows);
-    let rule = vec!["---".to_string(); head.len()];
-    let body = rows.iter().map(|row| line(row, rows, number::score));
-    let mut text = String::new();
-    for cells in [head, rule].into_iter().chain(body) {
-        let cells: Vec<String> = cells.iter().map(|cell| harmless(cell.trim())).collect();
-        text.push_str(&format!("| {} |\n", cells.join(" | ")));
-    }
+    let mut cells = vec![header(rows)];
+    cells.extend(rows.iter().map(|row| line(row, rows, number::score)));
+    let text = piped(&cells);
     let legend: Vec<String> = legend(rows).lines().map(harmless).collect();
     text + "\n" + &legend.join("  \n") + "\n"
+}
+
+/// Lines of cells as a Markdown table; the first line is its head.
+pub(super) fn piped(cells: &[Vec<String>]) -> String {
+    let mut text = String::new();
+    for (index, line) in cells.iter().enumerate() {
+        let line: Vec<String> = line.iter().map(|cell| harmless(cell.trim())).collect();
+        text.push_str(&format!("| {} |\n", line.join(" | ")));
+        if index == 0 {
+            text.push_str(&format!("|{}\n", " --- |".repeat(line.len())));
+        }
+    }
+    text
 }
 
 /// Rows and differences as one JSON document, with a line end.
@@ -158,7 +171,7 @@ fn shared<T: PartialEq>(rows: &[Summary], of: impl Fn(&Summary) -> T) -> Option<
 }
 
 /// Control characters would break the lines of a table, or the terminal.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.chars()
         .map(|char| if char.is_control() { ' ' } else { char })
         .collect()
@@ -179,7 +192,7 @@ fn fitted(text: &str, width: usize) -> String {
 }
 
 /// Text that means nothing to Markdown and to the HTML inside of it.
-fn harmless(text: &str) -> String {
+pub(super) fn harmless(text: &str) -> String {
     let mut safe = String::new();
     for char in text.chars() {
         match char {

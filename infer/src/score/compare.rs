@@ -3,9 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use protocol::stats::{Interval, paired_difference};
+use protocol::stats::{Interval, paired_bootstrap, paired_difference};
 use serde::{Deserialize, Serialize};
 
+use super::numbers::{RESAMPLES, draws};
 use super::summary::Summary;
 
 /// The difference of two rows, problem by problem.
@@ -23,6 +24,10 @@ pub struct Comparison {
     /// Mean over problems of Pass@1 of the row minus Pass@1 of the baseline, from -1 to 1, with
     /// its 95% interval over problems.
     pub difference: Interval,
+    /// The same mean with the percentile bootstrap over problems.
+    pub bootstrap: Option<Interval>,
+    /// Mean over problems of the vote's score of the row minus that of the baseline.
+    pub vote: Interval,
     /// Problems with a higher Pass@1 than in the baseline.
     pub better: usize,
     /// Problems with the same.
@@ -71,6 +76,7 @@ pub fn compare(row: &Summary, baseline: &Summary) -> Result<Comparison, CompareE
         .map(|problem| (problem.id.as_str(), problem))
         .collect();
     let (mut before, mut after) = (Vec::new(), Vec::new());
+    let (mut vote_before, mut vote_after) = (Vec::new(), Vec::new());
     for mine in &row.by_problem {
         let Some(other) = theirs.get(mine.id.as_str()) else {
             continue;
@@ -86,8 +92,12 @@ pub fn compare(row: &Summary, baseline: &Summary) -> Result<Comparison, CompareE
         }
         before.push(other.pass_at_1());
         after.push(mine.pass_at_1());
+        vote_before.push(other.vote());
+        vote_after.push(mine.vote());
     }
-    let Some(difference) = paired_difference(&before, &after) else {
+    let differences = paired_difference(&before, &after);
+    let votes = paired_difference(&vote_before, &vote_after);
+    let Some((difference, vote)) = differences.zip(votes) else {
         let (row, baseline) = (row.name.clone(), baseline.name.clone());
         return Err(CompareError::NothingShared { row, baseline });
     };
@@ -98,6 +108,8 @@ pub fn compare(row: &Summary, baseline: &Summary) -> Result<Comparison, CompareE
         baseline: baseline.name.clone(),
         problems: after.len(),
         difference,
+        bootstrap: paired_bootstrap(&before, &after, RESAMPLES, &draws()),
+        vote,
         better: count(Ordering::Greater),
         same: count(Ordering::Equal),
         worse: count(Ordering::Less),

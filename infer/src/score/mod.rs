@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::compare::{CompareError, Comparison, compare};
 pub use self::summary::{
-    End, Ends, Exchange, GroupScore, PassAtK, PathScore, ProblemScore, Scores, Summary, Tokens,
+    BlockFlips, ClaimScore, End, Ends, Exchange, Flip, GroupScore, PassAtK, PathScore,
+    ProblemScore, Scores, Summary, Tokens,
 };
 use self::tally::{Shared, Tally};
 
@@ -101,6 +102,17 @@ pub enum ScoreError {
         /// Its version.
         found: u32,
     },
+    /// A group that was asked with its options in another order.
+    #[error(
+        "group {group} of problem `{problem}` was asked with other options, or in another order: \
+         its letters mean something else than those of the problems"
+    )]
+    OtherOptions {
+        /// Id of the problem.
+        problem: String,
+        /// Number of the group.
+        group: u32,
+    },
     /// There is nothing to score.
     #[error("there is no path to score")]
     Nothing,
@@ -133,6 +145,12 @@ pub fn score(
                 group: trace.group,
             });
         };
+        if trace.setup.question.choices != problems[place].question.choices {
+            return Err(ScoreError::OtherOptions {
+                problem: trace.problem,
+                group: trace.group,
+            });
+        }
         shared
             .get_or_insert_with(|| Shared::of(&trace))
             .check(&trace)?;

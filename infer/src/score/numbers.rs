@@ -2,12 +2,21 @@
 //!
 //! The estimators are those of [`protocol::stats`]; this is only about what they are given.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use protocol::Stream;
 use protocol::grade::Grade;
 use protocol::stats::{self, Estimate, mean};
 
-use super::summary::{GroupScore, PassAtK, PathScore, ProblemScore, Scores};
+use super::summary::{BlockFlips, GroupScore, PassAtK, PathScore, ProblemScore, Scores};
+
+/// Resamples of a bootstrap interval.
+pub(super) const RESAMPLES: u64 = 2000;
+
+/// The draws of every bootstrap: scores are a function of the groups, and need no seed.
+pub(super) fn draws() -> Stream {
+    Stream::of_run(0).named("bootstrap")
+}
 
 /// The verdict on a group, its vote included.
 pub(super) fn group_score(group: u32, paths: Vec<PathScore>) -> GroupScore {
@@ -39,8 +48,10 @@ pub(super) fn scores(problems: &[ProblemScore]) -> Option<Scores> {
         .collect();
     let paths = groups().next().map_or(0, |group| group.paths.len());
     let pass_at_1: Estimate = stats::pass_at_1(&verdicts)?;
+    let means: Vec<f64> = problems.iter().map(ProblemScore::pass_at_1).collect();
     Some(Scores {
         pass_at_1,
+        bootstrap: stats::bootstrap(&means, RESAMPLES, &draws()),
         cons_at_n: stats::cons_at_n(&verdicts)?,
         shortest_majority: stats::shortest_majority(&verdicts)?,
         pass_at_k: ladder(paths)
@@ -87,6 +98,31 @@ fn pass_at_k(problems: &[ProblemScore], k: usize) -> Option<PassAtK> {
         k,
         value: stats::avg_at_n(&by_group?)?,
     })
+}
+
+/// What became of claims, by block.
+pub(super) fn flips(problems: &[ProblemScore]) -> Vec<BlockFlips> {
+    let mut blocks: BTreeMap<u32, BlockFlips> = BTreeMap::new();
+    let groups = problems.iter().flat_map(|problem| &problem.groups);
+    for path in groups.flat_map(|group| &group.paths) {
+        let after = path.claims.iter().skip(1).map(|claim| claim.grade);
+        for (claim, after) in path.claims.iter().zip(after.chain([path.grade])) {
+            let flips = blocks.entry(claim.block).or_insert_with(|| BlockFlips {
+                block: claim.block,
+                ..BlockFlips::default()
+            });
+            flips.paths += 1;
+            match (claim.grade, after) {
+                (Grade::Right, Grade::Right) => flips.stayed_right += 1,
+                (Grade::Wrong, Grade::Right) => flips.wrong_to_right += 1,
+                (Grade::NoAnswer, Grade::Right) => flips.none_to_right += 1,
+                (Grade::Right, Grade::Wrong) => flips.right_to_wrong += 1,
+                (Grade::Right, Grade::NoAnswer) => flips.right_to_none += 1,
+                _ => {}
+            }
+        }
+    }
+    blocks.into_values().collect()
 }
 
 fn different_answers(group: &GroupScore) -> f64 {

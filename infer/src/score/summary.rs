@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use protocol::grade::{Found, Grade};
-use protocol::stats::Estimate;
+use protocol::stats::{Estimate, Interval};
 use protocol::{Method, PathEnd, Settings, SpanKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,9 @@ pub struct Summary {
     pub ends: Ends,
     /// What the paths told each other.
     pub exchange: Exchange,
+    /// What became of the claims of paths after each exchange, by block; empty without exchange.
+    #[serde(default)]
+    pub flips: Vec<BlockFlips>,
     /// The verdicts behind the scores, in the order of the problems file.
     pub by_problem: Vec<ProblemScore>,
 }
@@ -63,6 +66,10 @@ pub struct Summary {
 pub struct Scores {
     /// Share of right paths, each problem counting the same.
     pub pass_at_1: Estimate,
+    /// Pass@1 with the percentile bootstrap over problems in place of Student's t: for comparing
+    /// the two. The draws are the same for every row.
+    #[serde(default)]
+    pub bootstrap: Option<Interval>,
     /// Share of groups whose most frequent answer is right.
     pub cons_at_n: Estimate,
     /// The same vote among the shorter half of a group's answers.
@@ -98,6 +105,10 @@ pub struct Tokens {
     /// Sampled tokens that were cut off again.
     #[serde(default)]
     pub dropped: u64,
+    /// Tokens that a model had to read without having sampled them, with an engine that reads
+    /// nothing twice: each different prompt of a group once, and everything injected.
+    #[serde(default)]
+    pub prefilled: u64,
     /// Tokens by what they are; a kind that never occurs has no entry.
     pub by_kind: BTreeMap<SpanKind, u64>,
 }
@@ -139,6 +150,29 @@ impl Tokens {
             .map(|(_, count)| count)
             .sum()
     }
+}
+
+/// What became of what paths claimed, between the summary of one block and what they claimed next:
+/// in their next summary, or in their answer.
+///
+/// A claim is what a summary names as answer, or else the last number in it: a rough thing. Paths
+/// that wrote no summary in the block are not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BlockFlips {
+    /// Number of the block, from 0.
+    pub block: u32,
+    /// Paths that wrote a summary in it.
+    pub paths: u64,
+    /// Right before and after.
+    pub stayed_right: u64,
+    /// Wrong before, right after.
+    pub wrong_to_right: u64,
+    /// No claim before, right after.
+    pub none_to_right: u64,
+    /// Right before, wrong after.
+    pub right_to_wrong: u64,
+    /// Right before, no claim after.
+    pub right_to_none: u64,
 }
 
 /// How many paths ended in which way.
@@ -244,6 +278,12 @@ impl ProblemScore {
             right as f64 / paths as f64
         }
     }
+
+    /// Score of the vote, on average over groups.
+    pub fn vote(&self) -> f64 {
+        let scores: Vec<f64> = self.groups.iter().map(|group| group.vote_score).collect();
+        protocol::stats::mean(&scores).unwrap_or(0.0)
+    }
 }
 
 /// The verdicts on one group.
@@ -268,12 +308,45 @@ pub struct PathScore {
     pub answer: Option<String>,
     /// Where the answer was found.
     pub found: Found,
+    /// Verdicts on what it claimed in its summaries, by block; empty if it wrote none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<ClaimScore>,
     /// How the path ended.
     pub end: End,
     /// Tokens it sampled.
     pub sampled: u64,
     /// Tokens put into it after its prompt.
     pub injected: u64,
+}
+
+/// The verdict on what a path claimed in a summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClaimScore {
+    /// Number of the block, from 0.
+    pub block: u32,
+    /// Right, wrong, or no claim.
+    pub grade: Grade,
+}
+
+/// A change of mind between right and wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flip {
+    /// It answered right, and had claimed something wrong before.
+    ToRight,
+    /// It did not answer right, and had claimed the right thing before.
+    FromRight,
+}
+
+impl PathScore {
+    /// Whether the path changed sides on its way to its answer.
+    pub fn flip(&self) -> Option<Flip> {
+        let claimed = |wanted| self.claims.iter().any(|claim| claim.grade == wanted);
+        match self.grade {
+            Grade::Right if claimed(Grade::Wrong) => Some(Flip::ToRight),
+            Grade::Wrong | Grade::NoAnswer if claimed(Grade::Right) => Some(Flip::FromRight),
+            _ => None,
+        }
+    }
 }
 
 impl Summary {

@@ -3,10 +3,13 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::grade::grade;
+use protocol::grade::{AnswerKind, Grade, equal, grade, grade_among};
+use protocol::reaction::claims;
 use protocol::{Method, Origin, PathEnd, PathTrace, Problem, SpanKind, Trace};
 
-use super::summary::{End, Ends, Exchange, GroupScore, PathScore, ProblemScore, Summary, Tokens};
+use super::summary::{
+    ClaimScore, End, Ends, Exchange, GroupScore, PathScore, ProblemScore, Summary, Tokens,
+};
 use super::{Row, ScoreError, numbers};
 
 /// What the groups of one evaluation have in common.
@@ -114,9 +117,15 @@ impl Tally {
             self.exchange.readings += 1;
             self.exchange.without_peers += u64::from(route.peers.is_empty());
         }
+        let mut prompts = BTreeSet::new();
         for path in &trace.paths {
             self.count_tokens(path);
+            let prompt = path.spans.iter().find(|span| span.kind == SpanKind::Prompt);
+            prompts.extend(prompt.map(|span| span.ids.as_slice()));
+            self.tokens.prefilled += path.injected() as u64;
         }
+        let prompts = prompts.iter().map(|ids| ids.len() as u64);
+        self.tokens.prefilled += prompts.sum::<u64>();
         for path in trace.counted() {
             self.count_end(path);
         }
@@ -210,6 +219,7 @@ impl Tally {
             tokens: self.tokens,
             ends: self.ends,
             exchange: self.exchange,
+            flips: numbers::flips(&by_problem),
             by_problem,
         })
     }
@@ -218,8 +228,22 @@ impl Tally {
 /// The only step that reads gold.
 fn judge(path: &PathTrace, think_open: bool, problem: &Problem) -> PathScore {
     let text = path.answer_text(think_open).unwrap_or_default();
-    let graded = grade(problem.gold.as_str(), &text, problem.question.kind);
+    let (gold, question) = (problem.gold.as_str(), &problem.question);
+    let graded = match question.kind {
+        AnswerKind::Choice => grade_among(gold, &text, question.choices.len()),
+        kind => grade(gold, &text, kind),
+    };
+    let claims = claims(path, question.kind).into_iter();
+    let claims = claims.map(|(block, claim)| ClaimScore {
+        block,
+        grade: match claim {
+            None => Grade::NoAnswer,
+            Some(claim) if equal(gold, &claim, question.kind) => Grade::Right,
+            Some(_) => Grade::Wrong,
+        },
+    });
     PathScore {
+        claims: claims.collect(),
         grade: graded.grade,
         answer: graded.answer,
         found: graded.found,

@@ -136,7 +136,10 @@ fn holds_something(content: &str) -> bool {
         .chars()
         .filter(|c| !c.is_whitespace() && !matches!(c, '$' | '{' | '}' | '_'))
         .collect();
-    !bare.is_empty() && !PLACEHOLDERS.contains(&inner.to_ascii_lowercase().as_str())
+    let invisible = ["\\phantom{", "\\hspace{", "\\hphantom{"];
+    let invisible = invisible.iter().any(|command| inner.starts_with(command));
+    let invisible = invisible && inner.find('}') == Some(inner.len() - 1);
+    !bare.is_empty() && !invisible && !PLACEHOLDERS.contains(&inner.to_ascii_lowercase().as_str())
 }
 
 /// The text inside `\text{...}`, `$...$` and the like when they wrap all of it.

@@ -2,7 +2,7 @@
 
 use super::Found;
 use super::boxes::{boxes, unwrapped};
-use super::phrase::{clauses, is_markup};
+use super::phrase::{MAX_CLAUSES, clauses, is_markup};
 
 /// What a piece of text says about the letter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,19 +16,16 @@ enum Said {
 /// The letter that `text` gives as its answer.
 pub(super) fn extract(text: &str) -> (Option<String>, Found) {
     if let Some(last) = boxes(text).last() {
-        return (letter(said(last.content, Lower::Alone)), Found::Boxed);
+        let found = match said(last.content, Lower::Alone) {
+            // `\boxed{\text{The answer is C}}`
+            Said::Nothing => stated(unwrapped(last.content)),
+            found => found,
+        };
+        return (letter(found), Found::Boxed);
     }
-    for clause in clauses(text, &["answer", "choice", "option", "\u{7b54}\u{6848}"])
-        .iter()
-        .rev()
-    {
-        if clause.negated {
-            continue;
-        }
-        match said(clause.text, Lower::Alone) {
-            Said::Nothing => {}
-            found => return (letter(found), Found::Phrase),
-        }
+    match stated(text) {
+        Said::Nothing => {}
+        found => return (letter(found), Found::Phrase),
     }
     for find in [bare_option, verdict] {
         match find(text) {
@@ -40,6 +37,18 @@ pub(super) fn extract(text: &str) -> (Option<String>, Found) {
         Said::Nothing => (None, Found::None),
         found => (letter(found), Found::Whole),
     }
+}
+
+/// What the last explicit phrase says.
+fn stated(text: &str) -> Said {
+    clauses(text, &["answer", "choice", "option", "\u{7b54}\u{6848}"])
+        .iter()
+        .rev()
+        .take(MAX_CLAUSES)
+        .filter(|clause| !clause.negated)
+        .map(|clause| said(clause.text, Lower::Alone))
+        .find(|found| *found != Said::Nothing)
+        .unwrap_or(Said::Nothing)
 }
 
 /// The letter of a gold such as `C`, `(D) Alina` or `C Cecile`.
@@ -81,6 +90,15 @@ fn said(text: &str, lower: Lower) -> Said {
             "\\(",
             "\\[",
             "\\{",
+            "\\ ",
+            "\\,",
+            "\\displaystyle",
+            "\\large",
+            "\\Large",
+            "\\bf",
+            "\\rm",
+            "\\color{red}",
+            "\\color{blue}",
         ] {
             rest = rest.strip_prefix(lead).unwrap_or(rest);
         }
@@ -101,7 +119,10 @@ fn said(text: &str, lower: Lower) -> Said {
     if first.is_ascii_lowercase() && (lower == Lower::Never || !ends_here(after)) {
         return Said::Nothing;
     }
-    if matches!(first, 'A' | 'I') && reads_as_word(after) {
+    // `A.M.`
+    let initials =
+        after.starts_with('.') && after[1..].starts_with(|c: char| c.is_ascii_alphanumeric());
+    if initials || matches!(first, 'A' | 'I') && reads_as_word(after) {
         return Said::Nothing;
     }
     if second_letter(after) {
@@ -118,6 +139,7 @@ fn said(text: &str, lower: Lower) -> Said {
 fn without_lead(text: &str) -> &str {
     const LEADS: &[&str] = &[
         "option ",
+        "option\\ ",
         "choice ",
         "answer ",
         "letter ",
@@ -202,7 +224,13 @@ fn reads_as_word(after: &str) -> bool {
 /// `A, C`, `A or B`, `A/C`: a second letter.
 fn second_letter(after: &str) -> bool {
     let rest = after.trim_start_matches([')', ']', '}', '*', '"', ' ', '.', '$']);
+    // `A C`, where nothing else follows.
+    let apart = rest.trim_start_matches("\\ ").trim_start_matches("\\,");
+    if after.starts_with([' ', '\\', ')']) && only_letter(apart).is_some() {
+        return true;
+    }
     let joined = [
+        "|",
         "and",
         "or",
         "&",
@@ -328,6 +356,13 @@ fn standing_alone(text: &str) -> Said {
     if letters.len() > 1 {
         return Said::Several;
     }
+    // A list of options opens with letters, too, and chooses none of them.
+    let mut openings: Vec<char> = text.lines().filter_map(option_letter).collect();
+    openings.sort_unstable();
+    openings.dedup();
+    if openings.len() > 2 {
+        return Said::Several;
+    }
     let opening = text.trim_start_matches(['*', '_', '#', ' ']);
     let bracketed = opening.starts_with(['(', '[']);
     let inner = opening.trim_start_matches(['(', '[']);
@@ -352,6 +387,17 @@ fn standing_alone(text: &str) -> Said {
         .next_back()
         .and_then(|line| only_letter(line.trim()));
     last.map_or(Said::Nothing, Said::Letter)
+}
+
+/// The C of a line `C. 42` or `(C) 42`.
+fn option_letter(line: &str) -> Option<char> {
+    let inner = line.trim_start_matches(['*', '_', '#', ' ', '-', '(', '[']);
+    let mut chars = inner.chars();
+    let first = chars.next().filter(|c| ('A'..='J').contains(c))?;
+    chars
+        .as_str()
+        .starts_with(['.', ')', ':', ']'])
+        .then_some(first)
 }
 
 /// The capital letter, if `text` is one with at most brackets, markup and a full stop around it.

@@ -98,11 +98,18 @@ fn is_infinite(node: &Node) -> bool {
 }
 
 fn call(name: &str, arguments: &[Node], fuel: &mut Fuel) -> Result<Form, Refused> {
-    if let Some(value) = trigonometric(name, arguments, fuel)? {
-        return Ok(value);
-    }
+    let angle = match trigonometric(name, arguments, fuel)? {
+        Trigonometric::Value(value) => return Ok(value),
+        Trigonometric::Argument(form) => Some(form),
+        Trigonometric::No => None,
+    };
     let mut forms = Vec::with_capacity(arguments.len());
     for argument in arguments {
+        // Reading it twice would double the work with every level of nesting.
+        if let Some(form) = &angle {
+            forms.push(form.clone());
+            continue;
+        }
         forms.push(match argument {
             // The bounds of a sum are relations; they are kept by their shape.
             Node::Relation(sides, _) => {
@@ -228,27 +235,55 @@ fn of_rationals(
     Ok(Some(Form::rational(result)))
 }
 
+/// What is known of a sine, cosine or tangent.
+enum Trigonometric {
+    /// Its value.
+    Value(Form),
+    /// Only its argument.
+    Argument(Form),
+    /// It is none of them.
+    No,
+}
+
 /// Sine, cosine and tangent at multiples of 30 and 45 degrees.
-fn trigonometric(name: &str, arguments: &[Node], fuel: &mut Fuel) -> Result<Option<Form>, Refused> {
+fn trigonometric(
+    name: &str,
+    arguments: &[Node],
+    fuel: &mut Fuel,
+) -> Result<Trigonometric, Refused> {
     let ("sin" | "cos" | "tan", [argument]) = (name, arguments) else {
-        return Ok(None);
+        return Ok(Trigonometric::No);
     };
-    let turn = match argument {
-        Node::Degree(of) => exact(of, fuel)?.as_rational().map(|d| d / BigInt::from(15)),
+    if matches!(
+        argument,
+        Node::Relation(..) | Node::List(_) | Node::Tuple { .. }
+    ) {
+        return Ok(Trigonometric::No);
+    }
+    let (turn, form) = match argument {
+        Node::Degree(of) => {
+            let degrees = exact(of, fuel)?;
+            let turn = degrees.as_rational().map(|d| d / BigInt::from(15));
+            // Elsewhere a degree sign is a unit; here it tells 2 degrees from 2.
+            let unit = BigRational::new(BigInt::one(), BigInt::from(180));
+            let unit = Form::atom(Atom::Pi).mul(&Form::rational(unit), fuel)?;
+            (turn, degrees.mul(&unit, fuel)?)
+        }
         other => {
+            let form = exact(other, fuel)?;
             let pi = Form::atom(Atom::Pi).pow(&Form::int(-1), fuel)?;
-            let part = exact(other, fuel)?.mul(&pi, fuel)?;
-            part.as_rational().map(|d| d * BigInt::from(12))
+            let part = form.mul(&pi, fuel)?;
+            (part.as_rational().map(|d| d * BigInt::from(12)), form)
         }
     };
     // Units of 15 degrees.
     let Some(steps) = turn.filter(BigRational::is_integer).map(|t| t.to_integer()) else {
-        return Ok(None);
+        return Ok(Trigonometric::Argument(form));
     };
     let full = BigInt::from(24);
     let steps = (((steps % &full) + &full) % &full).to_i64().unwrap_or(0);
     let Some((sine, cosine)) = sine_squared(steps).zip(sine_squared((steps + 6) % 24)) else {
-        return Ok(None);
+        return Ok(Trigonometric::Argument(form));
     };
     let value = |(sign, top): (i64, i64), fuel: &mut Fuel| {
         // sin^2 is top/4.
@@ -264,7 +299,7 @@ fn trigonometric(name: &str, arguments: &[Node], fuel: &mut Fuel) -> Result<Opti
             value(sine, fuel)?.mul(&inverse, fuel)?
         }
     };
-    Ok(Some(result))
+    Ok(Trigonometric::Value(result))
 }
 
 /// Sign and four times the square of the sine of `steps` times 15 degrees.

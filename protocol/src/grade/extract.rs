@@ -5,7 +5,7 @@
 
 use super::boxes::{boxes, unwrapped};
 use super::math::{Reading, integer, is_answer, is_words};
-use super::phrase::{clauses, cut, is_markup};
+use super::phrase::{MAX_CLAUSES, clauses, cut, is_markup};
 use super::{AnswerKind, Found};
 
 /// Longest text that can be an answer and nothing else, in bytes.
@@ -29,6 +29,7 @@ pub(super) fn extract(text: &str, kind: AnswerKind) -> (Option<String>, Found) {
     for clause in clauses(text, &["answer", "final result", "\u{7b54}\u{6848}"])
         .iter()
         .rev()
+        .take(MAX_CLAUSES)
     {
         if clause.negated {
             continue;
@@ -84,6 +85,10 @@ fn joined(text: &str, framed: &[super::boxes::Framed<'_>]) -> Option<String> {
 
 /// The answer that follows a phrase.
 fn of_clause(clause: &str, kind: AnswerKind) -> Reading<String> {
+    // `The answer is > 204` bounds it.
+    if clause.starts_with('>') {
+        return Reading::Unreadable;
+    }
     if starts_math(clause) {
         let reading = of_segment(clause, kind);
         if reading != Reading::Unreadable {

@@ -71,6 +71,11 @@ pub(super) struct Form {
     terms: BTreeMap<Monomial, BigRational>,
 }
 
+/// Length of a number in machine words, less the first.
+fn words(value: &BigRational) -> usize {
+    (value.numer().bits().max(value.denom().bits()) / 64) as usize
+}
+
 impl Form {
     pub(super) fn rational(value: BigRational) -> Self {
         let mut form = Self::default();
@@ -186,7 +191,9 @@ impl Form {
         let mut product = Self::default();
         for (left, a) in &self.terms {
             for (right, b) in &other.terms {
-                fuel.burn(1 + left.len() + right.len())?;
+                // Reducing a fraction takes time with the square of its length.
+                let words = words(a).max(words(b));
+                fuel.burn(1 + left.len() + right.len() + words * words)?;
                 let mut monomial = left.clone();
                 for (atom, exponent) in right {
                     *monomial

@@ -5,7 +5,7 @@
 
 use num_rational::BigRational;
 
-use super::lexicon::{PROSE, SILENT, SILENT_WITH_ARGUMENT, TEXT, UNITS, WORDS};
+use super::lexicon::{LETTER_UNITS, PROSE, SILENT, SILENT_WITH_ARGUMENT, TEXT, UNITS, WORDS};
 
 /// Longest answer that is read as mathematics, in bytes. Longer ones are compared as text.
 pub(super) const MAX_BYTES: usize = 4096;
@@ -144,6 +144,20 @@ impl Lexer<'_> {
         matches!(self.out.last().map(|t| &t.tok), Some(Tok::Num(_)))
     }
 
+    /// Whether a degree sign stands before, in any of its writings.
+    fn after_degree(&self) -> bool {
+        let before = self.out.iter().rev().map(|token| &token.tok);
+        let mut marks = before.skip_while(|tok| **tok == Tok::Ch('}')).take(1);
+        marks.any(|tok| matches!(tok, Tok::Cmd(name) if name == "circ" || name == "degree"))
+    }
+
+    /// Whether an exponent begins here.
+    fn after_caret(&self) -> bool {
+        let before = self.out.iter().rev().map(|token| &token.tok);
+        let mut marks = before.skip_while(|tok| **tok == Tok::Ch('{')).take(1);
+        marks.any(|tok| *tok == Tok::Ch('^'))
+    }
+
     fn ends_in_value(&self) -> bool {
         matches!(
             self.out.last().map(|t| &t.tok),
@@ -168,7 +182,7 @@ impl Lexer<'_> {
             ('\u{b1}', _) => (Tok::Cmd("pm".into()), 1),
             ('\u{3c0}', _) => (Tok::Cmd("pi".into()), 1),
             ('\u{221a}', _) => (Tok::Cmd("sqrt".into()), 1),
-            ('\u{b0}', _) => (Tok::Cmd("degree".into()), 1),
+            ('\u{b0}' | '\u{ba}', _) => (Tok::Cmd("degree".into()), 1),
             ('\u{2205}', _) => (Tok::Cmd("emptyset".into()), 1),
             ('\u{d7}' | '\u{22c5}' | '\u{b7}' | '\u{2217}', _) => (Tok::Ch('*'), 1),
             ('\u{f7}', _) => (Tok::Ch('/'), 1),
@@ -192,6 +206,11 @@ impl Lexer<'_> {
             ('\u{3b1}'..='\u{3c9}' | '\u{391}'..='\u{3a9}', _) => (Tok::Letter(c), 1),
             _ => return None,
         };
+        // `204_{10}`: a number in the base that all numbers are in.
+        if c == '_' && self.after_number() && self.starts_at(1, "{10}") {
+            self.at += 5;
+            return Some(());
+        }
         match c {
             '(' | '[' => self.brackets += 1,
             ')' | ']' => self.brackets = self.brackets.saturating_sub(1),
@@ -225,7 +244,8 @@ impl Lexer<'_> {
         let lower = run.to_ascii_lowercase();
         // `NO` is a segment, `No` a word.
         let capitals = run.chars().all(|c| c.is_ascii_uppercase());
-        if after_value && UNITS.contains(&run.as_str()) {
+        let temperature = matches!(run.as_str(), "C" | "F") && self.after_degree();
+        if temperature || (after_value && UNITS.contains(&run.as_str())) {
             self.push(Tok::Text(run));
         } else if run.len() >= 2 && WORDS.contains(&lower.as_str()) {
             self.push(Tok::Word(lower));
@@ -357,7 +377,8 @@ impl Lexer<'_> {
             return None;
         }
         let inner = self.argument();
-        let content: String = inner.iter().collect::<String>().trim().to_owned();
+        let content: String = inner.iter().collect();
+        let content = content.trim_matches(is_blank).to_owned();
         let prose = content
             .chars()
             .all(|c| c.is_ascii_alphabetic() || matches!(c, ' ' | '-' | '.' | '/'))
@@ -369,7 +390,16 @@ impl Lexer<'_> {
         let lower = content.trim_end_matches('.').to_ascii_lowercase();
         if content.is_empty() {
             self.space = true;
-        } else if self.after_number() && UNITS.contains(&content.as_str()) {
+        } else if let Some(modulus) = modulus(&content) {
+            self.push(Tok::Cmd("pmod".into()));
+            self.push(Tok::Ch('{'));
+            self.push(Tok::Num(modulus));
+            self.push(Tok::Ch('}'));
+        } else if matches!(content.as_str(), "o" | "\\circ") && self.after_caret() {
+            self.push(Tok::Cmd("circ".into()));
+        } else if (matches!(content.as_str(), "C" | "F") && self.after_degree())
+            || (self.after_number() && UNITS.contains(&content.as_str()))
+        {
             self.push(Tok::Text(content));
         } else if WORDS.contains(&lower.as_str()) && content.len() > 1 {
             self.push(Tok::Word(lower));
@@ -381,7 +411,12 @@ impl Lexer<'_> {
             let after_number = self.after_number();
             match content.chars().next() {
                 // `5 \text{ m}` is a length, `\mathrm{e}` a constant.
-                Some(c) if after_number && inner.len() > 1 => self.push(Tok::Text(c.into())),
+                Some(c)
+                    if after_number
+                        && (inner.len() > 1 || (self.space && LETTER_UNITS.contains(&c))) =>
+                {
+                    self.push(Tok::Text(c.into()));
+                }
                 Some(c) => self.push(Tok::Letter(c)),
                 None => {}
             }
@@ -402,6 +437,14 @@ impl Lexer<'_> {
         }
         Some(())
     }
+}
+
+/// The 1000 of `(mod 1000)` in words.
+fn modulus(content: &str) -> Option<String> {
+    let inner = content.trim_start_matches('(').trim_end_matches(')');
+    let digits = inner.trim().strip_prefix("mod ")?.trim();
+    let number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    number.then(|| digits.to_owned())
 }
 
 /// `m/s^2`: a unit with a slash in it.

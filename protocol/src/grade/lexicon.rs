@@ -56,6 +56,10 @@ pub(super) const SILENT: &[&str] = &[
     "par",
     "newline",
     "mathstrut",
+    "pounds",
+    "euro",
+    "yen",
+    "textdollar",
 ];
 /// Commands that are silent together with their argument.
 pub(super) const SILENT_WITH_ARGUMENT: &[&str] = &[
@@ -106,6 +110,9 @@ pub(super) const WORDS: &[&str] = &[
     "log", "ln", "exp", "pi", "inf", "infinity", "infty", "oo", "min", "max", "gcd", "lcm", "abs",
     "floor", "ceil", "alpha", "beta", "theta", "frac", "cup", "union", "sinh", "cosh", "tanh",
 ];
+/// Units of one letter in upright type behind a space; other single letters are names.
+pub(super) const LETTER_UNITS: &[char] =
+    &['m', 's', 'g', 'h', 'L', 'N', 'J', 'W', 'V', 'K', 'C', 'F'];
 /// Units of less than four letters: longer words after a number are units without a list.
 pub(super) const UNITS: &[&str] = &[
     "cm", "mm", "km", "nm", "kg", "mg", "ml", "mL", "in", "ft", "yd", "mi", "lb", "lbs", "oz",

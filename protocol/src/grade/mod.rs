@@ -23,6 +23,7 @@ mod print;
 mod product;
 mod region;
 mod roots;
+pub mod row;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,22 @@ pub fn grade(gold: &str, answer_text: &str, kind: AnswerKind) -> Graded {
     }
 }
 
+/// As [`grade`] of a letter, where the question had options A up to the number of `choices`.
+///
+/// A letter beyond them names no option: that is no answer, and no vote.
+pub fn grade_among(gold: &str, answer_text: &str, choices: usize) -> Graded {
+    let graded = grade(gold, answer_text, AnswerKind::Choice);
+    let letter = graded.answer.as_deref().and_then(|a| a.bytes().next());
+    match letter {
+        Some(letter) if usize::from(letter - b'A') >= choices => Graded {
+            grade: Grade::NoAnswer,
+            answer: None,
+            found: graded.found,
+        },
+        _ => graded,
+    }
+}
+
 /// The canonical answer that `answer_text` gives, and how it was found.
 ///
 /// The answer is `None` with a place where it should be ([`Found::Boxed`], [`Found::Phrase`]) if
@@ -177,6 +194,17 @@ pub fn equal(gold: &str, answer: &str, kind: AnswerKind) -> bool {
             }
         }
     }
+}
+
+/// The canonical answer that `text` states, read with the good will of [`equal`]; `None` if it
+/// states nothing.
+pub fn stated(text: &str, kind: AnswerKind) -> Option<String> {
+    let text = before_next_turn(text);
+    let read = match kind {
+        AnswerKind::Choice => choice::letter_of(text),
+        AnswerKind::Integer | AnswerKind::Math => extract::statement(text, kind),
+    };
+    Some(canonical(&read?, kind))
 }
 
 fn same_integers(gold: &str, answer: &str) -> bool {

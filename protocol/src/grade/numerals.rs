@@ -73,7 +73,7 @@ impl Lexer<'_> {
             || self.starts_at(1, "\\dot{")
     }
 
-    fn starts_at(&self, ahead: usize, what: &str) -> bool {
+    pub(super) fn starts_at(&self, ahead: usize, what: &str) -> bool {
         what.chars()
             .enumerate()
             .all(|(i, c)| self.peek(ahead + i) == Some(c))
@@ -82,8 +82,8 @@ impl Lexer<'_> {
     /// Width of a thousands separator here, if exactly three digits follow it.
     fn thousands_mark(&self, commas: Commas) -> Option<usize> {
         const MARKS: &[&str] = &[
-            "{,}", ",\\! ", ",\\!", ",{\\!}", "\\,", "\\!", "\\ ", "\\;", "~", "\u{a0}",
-            "\u{202f}", "\u{2009}", " ",
+            "{,}", ",\\! ", ",\\!", ",{\\!}", "\\!,", ",\\,\\!", "\\,\\!", ",\\,", "\\,", "\\!",
+            "\\ ", "\\;", "~", "\u{a0}", "\u{202f}", "\u{2009}", " ",
         ];
         let plain = (commas == Commas::Thousands && self.brackets == 0).then_some(",");
         MARKS.iter().copied().chain(plain).find_map(|mark| {

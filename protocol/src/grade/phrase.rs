@@ -16,6 +16,8 @@ const MAX_REACH: usize = 80;
 /// Most bytes and words of a heading: `### The final answer`.
 const MAX_HEADING: usize = 40;
 const MAX_HEADING_WORDS: usize = 4;
+/// Most clauses that are looked at, from the end: an answer that comes before so many is none.
+pub(super) const MAX_CLAUSES: usize = 400;
 /// Most bytes of a clause that are read.
 const MAX_CLAUSE: usize = 1200;
 
@@ -32,20 +34,27 @@ pub(super) fn clauses<'a>(text: &'a str, nouns: &[&str]) -> Vec<Clause<'a>> {
         .filter(|(at, _)| !lower[..*at].ends_with(|c: char| c.is_ascii_alphanumeric()))
         .collect();
     starts.sort_unstable();
-    let mut found = Vec::new();
+    // A noun without a verb starts no clause: `the answer is option C` is one clause.
+    let mut phrases = Vec::new();
     for (index, (at, end)) in starts.iter().enumerate() {
         let limit = starts
             .get(index + 1)
             .map_or(text.len(), |next| next.0.max(*end));
-        let Some(offset) = connector(&lower, *end, limit) else {
-            continue;
-        };
+        if let Some(offset) = connector(&lower, *end, limit) {
+            phrases.push((*at, *end, offset));
+        }
+    }
+    let mut found = Vec::new();
+    for (index, (at, end, offset)) in phrases.iter().enumerate() {
+        let limit = phrases
+            .get(index + 1)
+            .map_or(text.len(), |next| next.0.max(*offset));
         if doubtful(&lower[..*at]) {
             continue;
         }
-        let rest = &text[offset..limit];
-        let body = rest.trim_start_matches(is_markup);
-        let negated = negated(&lower[*end..offset]) || starts_negated(body);
+        let rest = &text[*offset..limit];
+        let body = without_markup(rest);
+        let negated = negated(&lower[*end..*offset]) || starts_negated(body);
         found.push(Clause {
             text: cut(body, MAX_CLAUSE),
             negated,
@@ -70,6 +79,16 @@ fn tail(text: &str, limit: usize) -> &str {
         start += 1;
     }
     &text[start..]
+}
+
+/// `rest` behind its markup; a `>` that quotes no line is a relation.
+fn without_markup(rest: &str) -> &str {
+    let body = rest.trim_start_matches(is_markup);
+    let skipped = &rest[..rest.len() - body.len()];
+    match skipped.rfind('>') {
+        Some(at) if !skipped[..at].contains('\n') => &rest[at..],
+        _ => body,
+    }
 }
 
 /// Blanks and typographic marks that may stand between a phrase and its answer.
@@ -103,6 +122,9 @@ fn connector(lower: &str, from: usize, limit: usize) -> Option<usize> {
         if plain.starts_with(mark) {
             return Some(from + skipped + mark.len());
         }
+    }
+    if bracketed_letter(plain) {
+        return Some(from + skipped);
     }
     // A heading of its own line, or the answer in math right behind the noun.
     let line = tail(&lower[..from], MAX_HEADING + 1)
@@ -140,6 +162,16 @@ fn connector(lower: &str, from: usize, limit: usize) -> Option<usize> {
     Some(from + at + length - usize::from(rest[at..at + length].ends_with('\n')))
 }
 
+/// `Answer (C)`, where the line ends.
+fn bracketed_letter(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let [b'(' | b'[', b'a'..=b'j', b')' | b']', ..] = bytes else {
+        return false;
+    };
+    let rest = text[3..].trim_start_matches(|c: char| is_markup(c) && c != '\n');
+    rest.is_empty() || rest.starts_with(['\n', '.'])
+}
+
 /// `The answer is` at the end of a line, with the answer on the next one.
 fn line_end_verb(rest: &str) -> Option<(usize, usize)> {
     let line = rest.split('\n').next().unwrap_or_default();
@@ -154,18 +186,20 @@ fn negated(between: &str) -> bool {
         .any(|word| {
             matches!(
                 word,
-                "not" | "isn't" | "never" | "neither" | "cannot" | "can't" | "n't"
+                "not" | "isn't" | "never" | "neither" | "unlikely" | "cannot" | "can't" | "n't"
             )
         })
 }
 
 fn starts_negated(body: &str) -> bool {
     // The words before the value, e.g. `definitely not 204`.
-    let lead: String = cut(body, 40)
-        .chars()
-        .take_while(|c| c.is_alphabetic() || matches!(c, ' ' | '\''))
-        .collect();
-    negated(&lead.to_ascii_lowercase())
+    let lead = cut(body, 40);
+    let end = lead.find(|c: char| !c.is_alphabetic() && !matches!(c, ' ' | '\''));
+    let words = lead[..end.unwrap_or(lead.len())].split(' ');
+    // A capital letter that stands alone is the value: `C and not A`.
+    let letter = |word: &str| word.len() == 1 && word.bytes().all(|b| b.is_ascii_uppercase());
+    let lead: Vec<&str> = words.take_while(|word| !letter(word)).collect();
+    negated(&lead.join(" ").to_ascii_lowercase())
 }
 
 /// `if the answer is`, `the previous answer was wrong`: not a claim of an answer.
@@ -175,22 +209,26 @@ fn doubtful(before: &str) -> bool {
         .rsplit(['.', '\n', '!', '?', ',', ';', ':'])
         .next()
         .unwrap_or(tail);
-    sentence.split_whitespace().any(|word| {
-        matches!(
-            word,
-            "if" | "whether"
-                | "suppose"
-                | "assume"
-                | "assuming"
-                | "wrong"
-                | "incorrect"
-                | "previous"
-                | "earlier"
-                | "peer's"
-                | "could"
-                | "might"
-                | "unless"
-                | "peers'"
-        )
-    })
+    let mut words = sentence.split_whitespace();
+    // `Peer 1's answer is`
+    let owner = words.clone().skip_while(|word| *word != "peer").nth(1);
+    owner.is_some_and(|word| word.ends_with("'s"))
+        || words.any(|word| {
+            matches!(
+                word,
+                "if" | "whether"
+                    | "suppose"
+                    | "assume"
+                    | "assuming"
+                    | "wrong"
+                    | "incorrect"
+                    | "previous"
+                    | "earlier"
+                    | "peer's"
+                    | "could"
+                    | "might"
+                    | "unless"
+                    | "peers'"
+            )
+        })
 }

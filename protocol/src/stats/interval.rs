@@ -86,7 +86,19 @@ pub fn wilson(right: f64, trials: f64) -> Interval {
 /// equal every resample is, too, and the interval is that of [`mean_interval`]. `None` without
 /// scores or rounds.
 pub fn bootstrap(scores: &[f64], rounds: u64, stream: &Stream) -> Option<Interval> {
-    let plain = mean_interval(scores)?;
+    percentile(scores, mean_interval(scores)?, rounds, stream)
+}
+
+/// As [`bootstrap`], of the differences `b - a` of two runs, paired by problem: problems are
+/// resampled, not runs. Where all differences are equal it is the interval of
+/// [`super::paired_difference`].
+pub fn paired_bootstrap(a: &[f64], b: &[f64], rounds: u64, stream: &Stream) -> Option<Interval> {
+    let plain = super::paired_difference(a, b)?;
+    let differences: Vec<f64> = a.iter().zip(b).map(|(x, y)| y - x).collect();
+    percentile(&differences, plain, rounds, stream)
+}
+
+fn percentile(scores: &[f64], plain: Interval, rounds: u64, stream: &Stream) -> Option<Interval> {
     if rounds == 0 {
         return None;
     }

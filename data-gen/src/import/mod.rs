@@ -1,0 +1,81 @@
+//! Problems from files of others: JSON, JSONL, CSV, TSV and Parquet, columns by name or guessed.
+//!
+//! Nothing is dropped or repaired in silence: a row that is no problem is an error that names it.
+
+mod columns;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use protocol::Problem;
+
+use crate::problems::{self, ProblemsError};
+
+pub use self::columns::Columns;
+pub use self::table::TableError;
+
+/// Why files cannot be imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// A file cannot be read as a table.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A column that is named is not there, or one that is needed cannot be guessed.
+    #[error("`{}` has no column {wanted}; it has: {}", path.display(), there.join(", "))]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// What is missing, in words.
+        wanted: String,
+        /// Its columns.
+        there: Vec<String>,
+    },
+    /// A value that is of no use.
+    #[error("`{}`, row {row}: {fault}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// Number of the row, from 1.
+        row: usize,
+        /// What is wrong.
+        fault: String,
+    },
+    /// Problems that cannot be asked or graded.
+    #[error(transparent)]
+    Problems(#[from] ProblemsError),
+    /// There is no file.
+    #[error("there is no file to read problems from")]
+    NoFile,
+}
+
+/// Reads the problems of one or several files, in this order, checked as [`problems::read`] checks.
+///
+/// A problems file of ours is read as it is. Of other files the columns are those that `columns`
+/// names, or the usual names. Without a column of ids the id is the file's name and the row's
+/// number.
+///
+/// # Errors
+/// The first thing that cannot be read, with file, row or problem.
+pub fn read(files: &[PathBuf], columns: &Columns) -> Result<Vec<Problem>, ImportError> {
+    let first = files.first().ok_or(ImportError::NoFile)?;
+    let mut all = Vec::new();
+    for file in files {
+        all.extend(read_one(file, columns)?);
+    }
+    problems::check(&all, first)?;
+    Ok(all)
+}
+
+fn read_one(file: &Path, columns: &Columns) -> Result<Vec<Problem>, ImportError> {
+    let records = table::records(file)?;
+    let ours = |record: &table::Record| {
+        ["id", "problem", "answer"]
+            .iter()
+            .all(|key| record.contains_key(*key))
+    };
+    let jsonl = file.extension().is_some_and(|ending| ending == "jsonl");
+    if *columns == Columns::default() && jsonl && records.iter().all(ours) {
+        return Ok(problems::read(file)?);
+    }
+    columns::problems(file, &records, columns)
+}

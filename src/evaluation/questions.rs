@@ -1,0 +1,137 @@
+//! The problems of an evaluation: fetched, read, checked, options shuffled.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use data_gen::choices::{check_spread, shuffle};
+use data_gen::import;
+use model::hub::{self, Client, HubError, Kind, PullSettings, Repo, Revision};
+use protocol::{Problem, Stream};
+
+use super::recipe::EvalRecipe;
+use crate::commands::hub::{Teller, fault};
+use crate::fault::Fault;
+use crate::output::Output;
+
+/// Reads or makes the problems that a recipe asks for; `None` if the download was stopped.
+///
+/// # Errors
+/// If they cannot be had, or are not what the recipe says they are.
+pub(crate) fn load(recipe: &EvalRecipe, output: &mut Output) -> Result<Option<Vec<Problem>>> {
+    let asked = &recipe.problems;
+    let stream = Stream::of_run(recipe.seed).named("problems");
+    let counts = [("test", asked.count)];
+    let mut problems = match (&asked.file, &asked.search, &asked.sum) {
+        (Some(file), ..) => import::read(std::slice::from_ref(file), &asked.columns)?,
+        (_, Some(family), _) => family.splits(&counts, &stream)?.remove(0),
+        (_, _, Some(family)) => family.splits(&counts, &stream)?.remove(0),
+        (None, None, None) => match fetch(recipe, output)? {
+            Some(files) => import::read(&files, &asked.columns)?,
+            None => return Ok(None),
+        },
+    };
+    if let Some(seed) = asked.options_seed {
+        shuffle(&mut problems, seed);
+    }
+    let advice = |error: &dyn std::fmt::Display| {
+        Fault::new(
+            error.to_string(),
+            "problems.options_seed=1 puts the options of every question in an order of its own",
+        )
+    };
+    match asked.benchmark {
+        Some(benchmark) => benchmark.check(&problems).map_err(|error| match error {
+            data_gen::benchmark::BenchmarkError::NotSpread(error) => advice(&error),
+            error => Fault::new(
+                error.to_string(),
+                "take the whole benchmark (problems.count asks a part of it), or leave out \
+                 `problems.benchmark` for problems of your own",
+            ),
+        })?,
+        None => check_spread(&problems).map_err(|error| advice(&error))?,
+    }
+    if asked.count > problems.len() {
+        return Err(Fault::new(
+            format!(
+                "`problems.count` is {}, but there are {} problems",
+                asked.count,
+                problems.len()
+            ),
+            "problems.count=0 asks all of them",
+        )
+        .into());
+    }
+    if asked.count > 0 {
+        problems.truncate(asked.count);
+    }
+    Ok(Some(problems))
+}
+
+/// The files of a data set, fetched where they are not there yet.
+fn fetch(recipe: &EvalRecipe, output: &mut Output) -> Result<Option<Vec<PathBuf>>> {
+    let asked = &recipe.problems;
+    let place = recipe.usual_place();
+    let name = match (&asked.hub, &place) {
+        (Some(name), _) => name.clone(),
+        (None, Some(place)) => place.repo.to_owned(),
+        (None, None) => anyhow::bail!("the recipe names no problems"),
+    };
+    // The usual files belong to the usual place.
+    let usual = place.filter(|place| name.starts_with(place.repo));
+    let files = asked
+        .files
+        .clone()
+        .or(usual.map(|place| place.files.to_owned()));
+    let (repo, revision) = Repo::parse(&name, Kind::Dataset).map_err(fault)?;
+    let folder = PathBuf::from("datasets").join(repo.short());
+    let settings = PullSettings {
+        repo,
+        revision: revision.unwrap_or_else(Revision::main),
+        folder: folder.clone(),
+        include: files.into_iter().collect(),
+    };
+    let client = Client::from_environment().map_err(fault)?;
+    let mut teller = Teller::new(output, "Checking");
+    let pulled = hub::plan(&client, &settings, &mut |event| teller.hear(event)).and_then(|plan| {
+        let names = plan.fetch.iter().map(|file| file.name.clone());
+        let names: Vec<String> = names
+            .chain(plan.there.iter().map(|f| f.name.clone()))
+            .collect();
+        hub::pull(&client, plan, &mut |event| teller.hear(event)).map(|_| names)
+    });
+    let mut names = match pulled {
+        Ok(names) => names,
+        Err(HubError::Stopped) => return Ok(None),
+        Err(error) => return Err(fault(error)),
+    };
+    names.retain(|name| is_table(Path::new(name)));
+    names.sort();
+    if names.is_empty() {
+        return Err(Fault::new(
+            format!("`{name}` has no file that holds a table"),
+            "problems.files=PATTERN says which of its files to take",
+        )
+        .into());
+    }
+    Ok(Some(
+        names.into_iter().map(|name| folder.join(name)).collect(),
+    ))
+}
+
+fn is_table(path: &Path) -> bool {
+    let endings = ["jsonl", "json", "csv", "tsv", "parquet"];
+    path.extension()
+        .is_some_and(|ending| endings.iter().any(|known| ending == *known))
+}
+
+/// Hash of a problems file that the recipe names, so that a changed file is a changed evaluation.
+///
+/// # Errors
+/// If the file cannot be read.
+pub(crate) fn file_hash(recipe: &EvalRecipe) -> Result<String> {
+    match &recipe.problems.file {
+        None => Ok(String::new()),
+        Some(file) => crate::ledger::hash_of(file)
+            .with_context(|| format!("cannot read the problems file `{}`", file.display())),
+    }
+}
