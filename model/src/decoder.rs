@@ -12,6 +12,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use crate::config::ModelConfig;
+use crate::lora::{Adapter, Dropout, Linear, LoraSettings};
 use crate::ops::{self, Heads};
 use crate::packed::Packed;
 use crate::rope::Rope;
@@ -26,6 +27,9 @@ pub struct Decoder {
     config: ModelConfig,
     #[module(skip)]
     rope: Rope,
+    /// How the adapters were made, if there are any.
+    #[module(skip)]
+    pub(crate) lora: Option<LoraSettings>,
 }
 
 /// Everything before the output projection.
@@ -75,6 +79,7 @@ pub(crate) struct Mlp {
 pub(crate) struct Projection {
     pub(crate) weight: Param<Tensor<2>>, // [out, in]
     pub(crate) bias: Option<Param<Tensor<1>>>,
+    pub(crate) adapter: Option<Adapter>,
 }
 
 /// The weight of an RMS norm.
@@ -83,14 +88,46 @@ pub(crate) struct Norm {
     pub(crate) weight: Param<Tensor<1>>,
 }
 
+/// What a pass through one layer needs besides its input.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    of: &'a Decoder,
+    layer: usize,
+    lengths: &'a [usize],
+    dropout: Option<&'a Dropout>,
+}
+
 impl Projection {
-    fn apply(&self, x: Tensor<2>) -> Tensor<2> {
-        ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+    fn apply(&self, x: Tensor<2>, which: Linear, pass: Pass<'_>) -> Tensor<2> {
+        let y = ops::linear(
+            x.clone(),
+            self.weight.val(),
+            self.bias.as_ref().map(Param::val),
+        );
+        self.adapted(y, x, which, pass)
     }
 
     /// `residual + x weightᵀ`; the projections into the residual stream have no bias.
-    fn add_to(&self, residual: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        ops::linear_residual(x, self.weight.val(), residual)
+    fn add_to(
+        &self,
+        residual: Tensor<2>,
+        x: Tensor<2>,
+        which: Linear,
+        pass: Pass<'_>,
+    ) -> Tensor<2> {
+        let y = ops::linear_residual(x.clone(), self.weight.val(), residual);
+        self.adapted(y, x, which, pass)
+    }
+
+    fn adapted(&self, y: Tensor<2>, x: Tensor<2>, which: Linear, pass: Pass<'_>) -> Tensor<2> {
+        let Some(adapter) = &self.adapter else {
+            return y;
+        };
+        let x = match pass.dropout {
+            Some(dropout) => dropout.apply(x, pass.lengths, pass.layer, which),
+            None => x,
+        };
+        adapter.add_to(y, x)
     }
 }
 
@@ -110,41 +147,39 @@ impl Norm {
 
 impl SelfAttention {
     /// Attention's addition to the residual stream, added.
-    fn add_to(
-        &self,
-        residual: Tensor<2>,
-        x: Tensor<2>,
-        of: &Decoder,
-        lengths: &[usize],
-    ) -> Tensor<2> {
+    fn add_to(&self, residual: Tensor<2>, x: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
+        let of = pass.of;
         let eps = of.config.rms_norm_eps;
         let normed = |norm: &Option<Norm>, x: Tensor<2>| match norm {
             Some(norm) => norm.apply_to_heads(x, eps),
             None => x,
         };
-        let q = normed(&self.q_norm, self.q_proj.apply(x.clone())); // [T, H * D]
-        let k = normed(&self.k_norm, self.k_proj.apply(x.clone())); // [T, K * D]
-        let v = self.v_proj.apply(x);
-        let mixed = ops::attention(q, k, v, of.heads(), lengths, &of.rope);
-        self.o_proj.add_to(residual, mixed)
+        let q = self.q_proj.apply(x.clone(), Linear::Query, pass);
+        let q = normed(&self.q_norm, q); // [T, H * D]
+        let k = self.k_proj.apply(x.clone(), Linear::Key, pass);
+        let k = normed(&self.k_norm, k); // [T, K * D]
+        let v = self.v_proj.apply(x, Linear::Value, pass);
+        let mixed = ops::attention(q, k, v, of.heads(), pass.lengths, &of.rope);
+        self.o_proj.add_to(residual, mixed, Linear::Output, pass)
     }
 }
 
 impl Mlp {
-    fn add_to(&self, residual: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        let gate = self.gate_proj.apply(x.clone());
-        let up = self.up_proj.apply(x);
-        self.down_proj.add_to(residual, ops::swiglu(gate, up))
+    fn add_to(&self, residual: Tensor<2>, x: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
+        let gate = self.gate_proj.apply(x.clone(), Linear::Gate, pass);
+        let up = self.up_proj.apply(x, Linear::Up, pass);
+        self.down_proj
+            .add_to(residual, ops::swiglu(gate, up), Linear::Down, pass)
     }
 }
 
 impl Layer {
-    fn forward(&self, hidden: Tensor<2>, of: &Decoder, lengths: &[usize]) -> Tensor<2> {
-        let eps = of.config.rms_norm_eps;
+    fn forward(&self, hidden: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
+        let eps = pass.of.config.rms_norm_eps;
         let x = self.input_layernorm.apply(hidden.clone(), eps);
-        let hidden = self.self_attn.add_to(hidden, x, of, lengths);
+        let hidden = self.self_attn.add_to(hidden, x, pass);
         let x = self.post_attention_layernorm.apply(hidden.clone(), eps);
-        self.mlp.add_to(hidden, x)
+        self.mlp.add_to(hidden, x, pass)
     }
 }
 
@@ -175,6 +210,7 @@ impl Decoder {
             lm_head,
             config: config.clone(),
             rope: Rope::new(config),
+            lora: None,
         }
     }
 
@@ -209,6 +245,26 @@ impl Decoder {
     /// # Panics
     /// If the lengths do not sum to the number of ids, or an id is not in the vocabulary.
     pub fn hidden(&self, batch: &Packed) -> Tensor<2> {
+        self.hidden_with(batch, None)
+    }
+
+    /// [`Decoder::hidden`] while adapters are trained: `dropout` says what they do not see.
+    ///
+    /// # Panics
+    /// Those of [`Decoder::hidden`].
+    pub fn hidden_with(&self, batch: &Packed, dropout: Option<&Dropout>) -> Tensor<2> {
+        let mut hidden = self.embedded(batch);
+        for layer in 0..self.layers() {
+            hidden = self.layer(layer, hidden, batch, dropout);
+        }
+        self.normed(hidden)
+    }
+
+    /// What goes into the first layer: the embedding of each token, `[T, d]`.
+    ///
+    /// # Panics
+    /// Those of [`Decoder::hidden`].
+    pub fn embedded(&self, batch: &Packed) -> Tensor<2> {
         let total: usize = batch.lengths.iter().sum();
         assert_eq!(
             total,
@@ -216,10 +272,36 @@ impl Decoder {
             "the lengths of a packed batch sum to its ids"
         );
         self.check_ids(&batch.ids);
-        let mut hidden = ops::embedding(self.model.embed_tokens.weight.val(), &batch.ids);
-        for layer in &self.model.layers {
-            hidden = layer.forward(hidden, self, &batch.lengths);
-        }
+        ops::embedding(self.model.embed_tokens.weight.val(), &batch.ids)
+    }
+
+    /// How many layers there are.
+    pub fn layers(&self) -> usize {
+        self.model.layers.len()
+    }
+
+    /// What layer `index` makes of `hidden: [T, d]`, the same shape.
+    ///
+    /// # Panics
+    /// If there is no such layer, or `hidden` does not fit `batch`.
+    pub fn layer(
+        &self,
+        index: usize,
+        hidden: Tensor<2>,
+        batch: &Packed,
+        dropout: Option<&Dropout>,
+    ) -> Tensor<2> {
+        let pass = Pass {
+            of: self,
+            layer: index,
+            lengths: &batch.lengths,
+            dropout,
+        };
+        self.model.layers[index].forward(hidden, pass)
+    }
+
+    /// The final norm of what comes out of the last layer, `[T, d]`.
+    pub fn normed(&self, hidden: Tensor<2>) -> Tensor<2> {
         self.model.norm.apply(hidden, self.config.rms_norm_eps)
     }
 

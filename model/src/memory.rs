@@ -30,6 +30,15 @@ pub fn peak_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Whether the memory of this device is that of the host.
+pub fn is_host(device: &burn::tensor::Device) -> bool {
+    use burn::backend::DispatchDevice;
+    matches!(
+        device.clone().inner().as_dispatch(),
+        DispatchDevice::Flex(_)
+    )
+}
+
 /// Bytes per second at which all threads together read `bytes` of memory; the best of `repeat`.
 ///
 /// Take far more bytes than the caches hold.
