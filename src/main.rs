@@ -11,6 +11,8 @@ mod presets;
 mod recipe;
 mod recipes;
 mod road;
+mod train_recipe;
+mod training;
 
 use std::process::ExitCode;
 

@@ -15,6 +15,26 @@ use crate::presets;
 pub(crate) const BUILT_IN: &[(&str, &str)] = &[
     ("tiny", include_str!("../recipes/tiny.toml")),
     ("smollm2", include_str!("../recipes/smollm2.toml")),
+    ("leap-t-1.5b", include_str!("../recipes/leap-t-1.5b.toml")),
+    ("leap-t-7b", include_str!("../recipes/leap-t-7b.toml")),
+    ("leap-t-14b", include_str!("../recipes/leap-t-14b.toml")),
+    (
+        "leap-t-1.5b-lora",
+        include_str!("../recipes/leap-t-1.5b-lora.toml"),
+    ),
+    (
+        "leap-t-7b-lora",
+        include_str!("../recipes/leap-t-7b-lora.toml"),
+    ),
+    (
+        "leap-t-14b-lora",
+        include_str!("../recipes/leap-t-14b-lora.toml"),
+    ),
+    ("control-1.5b", include_str!("../recipes/control-1.5b.toml")),
+    ("control-7b", include_str!("../recipes/control-7b.toml")),
+    ("control-14b", include_str!("../recipes/control-14b.toml")),
+    ("sft-tiny", include_str!("../recipes/sft-tiny.toml")),
+    ("sft-smollm2", include_str!("../recipes/sft-smollm2.toml")),
 ];
 
 /// A recipe before it is checked.
@@ -56,6 +76,12 @@ pub(crate) fn find(name: &str) -> Result<Source> {
 }
 
 impl Source {
+    /// Whether it is for `leap train`; text that is no TOML is not.
+    pub(crate) fn is_training(&self) -> bool {
+        let table: Option<Table> = self.text.parse().ok();
+        table.is_some_and(|table| is_training(&table))
+    }
+
     /// Applies `key=value` overrides, and reads the result as `T`.
     ///
     /// # Errors
@@ -65,8 +91,9 @@ impl Source {
             .text
             .parse()
             .map_err(|error: toml::de::Error| self.fault(&error.to_string(), ""))?;
+        let training = is_training(&table);
         // A preset asked for in the call replaces what the recipe says; other keys go over it.
-        if overrides.iter().any(|item| presets::is_asked_for(item)) {
+        if !training && overrides.iter().any(|item| presets::is_asked_for(item)) {
             table.remove("protocol");
             table.remove("prompts");
         }
@@ -79,12 +106,14 @@ impl Source {
             })?;
             set(&mut table, key.trim(), parse_value(value.trim()))?;
         }
-        presets::expand(&mut table)?;
+        if !training {
+            presets::expand(&mut table)?;
+        }
         read(&table, &format!("recipe `{}`", self.name))
     }
 
     fn fault(&self, message: &str, line: &str) -> Fault {
-        fault(&format!("recipe `{}`", self.name), message, line)
+        fault(&format!("recipe `{}`", self.name), message, line, "tiny")
     }
 }
 
@@ -100,11 +129,23 @@ pub(crate) fn read<T: DeserializeOwned>(table: &Table, what: &str) -> Result<T> 
             .span()
             .map(|span| line_of(&text, span.start))
             .unwrap_or_default();
-        fault(what, error.message(), &line).into()
+        fault(what, error.message(), &line, example(table)).into()
     })
 }
 
-fn fault(what: &str, message: &str, line: &str) -> Fault {
+fn is_training(table: &Table) -> bool {
+    table.get("job").and_then(Value::as_str) == Some("train")
+}
+
+/// A built-in recipe with the keys of such a one.
+fn example(table: &Table) -> &'static str {
+    match is_training(table) {
+        true => "leap-t-1.5b",
+        false => "tiny",
+    }
+}
+
+fn fault(what: &str, message: &str, line: &str, example: &str) -> Fault {
     let Some((unknown, known)) = unknown_field(message) else {
         let place = if line.is_empty() {
             String::new()
@@ -113,13 +154,13 @@ fn fault(what: &str, message: &str, line: &str) -> Fault {
         };
         return Fault::new(
             format!("{what} is not valid: {}{place}", message.trim()),
-            "`leap recipe cat tiny` shows a recipe with all its keys",
+            format!("`leap recipe cat {example}` shows a recipe with all its keys"),
         );
     };
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let hint = match nearest(&unknown, &known) {
         Some(near) => {
-            format!("did you mean `{near}`? `leap recipe keys tiny` lists them all")
+            format!("did you mean `{near}`? `leap recipe keys {example}` lists them all")
         }
         None => format!("known here: {}", known.join(", ")),
     };

@@ -7,12 +7,21 @@ use model::device::DeviceSpec;
 
 use super::ExitStatus;
 use crate::cli::RunArgs;
+use crate::fault::Fault;
 use crate::output::Output;
 use crate::recipe::RunRecipe;
 use crate::{interrupt, recipes, road};
 
 pub(super) fn run(args: RunArgs, output: &mut Output) -> Result<ExitStatus> {
     let source = recipes::find(&args.recipe)?;
+    if source.is_training() {
+        let name = &source.name;
+        return Err(Fault::new(
+            format!("recipe `{name}` is a single fine-tuning"),
+            format!("`leap train {name}` runs it"),
+        )
+        .into());
+    }
     let recipe: RunRecipe = source.resolve(&args.overrides)?;
     recipe.check()?;
     let spec: DeviceSpec = args.device.parse()?;

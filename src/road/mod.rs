@@ -269,7 +269,7 @@ fn preflight(recipe: &RunRecipe) -> Result<()> {
     Ok(())
 }
 
-fn open_folder(out: &Path, hash: &str, device: &str, overwrite: bool) -> Result<Ledger> {
+pub(crate) fn open_folder(out: &Path, hash: &str, device: &str, overwrite: bool) -> Result<Ledger> {
     let fresh = || Ledger {
         version: Ledger::VERSION,
         recipe: hash.to_string(),
@@ -343,7 +343,7 @@ fn clear(out: &Path) -> Result<()> {
 
 const LOCK: &str = ".lock";
 
-fn lock(out: &Path) -> Result<File> {
+pub(crate) fn lock(out: &Path) -> Result<File> {
     let path = out.join(LOCK);
     let file = File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
     match file.try_lock() {
