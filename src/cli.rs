@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use model::device::Dtype;
 
 pub(crate) use self::bench::{
-    BenchCommand, BenchDecode, BenchLeap, BenchModel, BenchPrefill, BenchRoute,
+    BenchCommand, BenchDecode, BenchGpu, BenchLeap, BenchModel, BenchPrefill, BenchRoute, GpuRow,
 };
 
 /// Generate LeaP traces, fine-tune LeaP-T models on them, evaluate the checkpoints.
@@ -55,6 +56,7 @@ pub(crate) enum Command {
     /// Measure how fast a part is; prints one JSON object.
     #[command(subcommand)]
     Bench(BenchCommand),
+    Doctor(DoctorArgs),
     Completions(CompletionsArgs),
 }
 
@@ -76,7 +78,7 @@ pub(crate) struct RunArgs {
     /// Output folder [default: runs/NAME].
     #[arg(long, value_hint = ValueHint::DirPath)]
     pub(crate) out: Option<PathBuf>,
-    /// Where to compute: cpu, or cuda:N in a build with that feature.
+    /// Where to compute: cpu, or cuda:N or wgpu:N in a build with that feature.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
     /// Remove what the output folder holds of another run, and start anew.
@@ -178,9 +180,12 @@ pub(crate) struct InferArgs {
     /// Seed of the run.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Where to compute.
+    /// Where to compute: cpu, or cuda:N or wgpu:N in a build with that feature.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
+    /// Weights in memory [default: f32 on the CPU, bf16 where the device computes in it].
+    #[arg(long)]
+    pub(crate) dtype: Option<ComputeDtype>,
     /// Print the whole trace as JSON instead of the answer.
     #[arg(long)]
     pub(crate) json: bool,
@@ -306,6 +311,24 @@ pub(crate) enum CheckpointCommand {
     },
 }
 
+/// Number formats that a model is computed in.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ComputeDtype {
+    /// 8 bits of exponent, 23 of fraction.
+    F32,
+    /// 8 bits of exponent, 7 of fraction. On the CPU the values are rounded to it and held as f32.
+    Bf16,
+}
+
+impl From<ComputeDtype> for Dtype {
+    fn from(dtype: ComputeDtype) -> Self {
+        match dtype {
+            ComputeDtype::F32 => Self::F32,
+            ComputeDtype::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 /// Number formats that weights can be written in.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum ExportDtype {
@@ -398,9 +421,12 @@ pub(crate) struct TrapArgs {
     /// Seed of the choice and of the paths.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Where to compute.
+    /// Where to compute: cpu, or cuda:N or wgpu:N in a build with that feature.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
+    /// Weights in memory [default: f32 on the CPU, bf16 where the device computes in it].
+    #[arg(long)]
+    pub(crate) dtype: Option<ComputeDtype>,
     /// Remove what --out holds of another call.
     #[arg(long)]
     pub(crate) overwrite: bool,
@@ -517,6 +543,27 @@ pub(crate) struct RunsArgs {
     /// The folder.
     #[arg(default_value = "runs", value_hint = ValueHint::DirPath)]
     pub(crate) folder: PathBuf,
+}
+
+/// Say what this machine can compute on, and what is missing; exit code 1 if something that should
+/// work does not.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  leap doctor\n  leap doctor --check cuda:0\n  leap doctor --json --offline"
+)]
+pub(crate) struct DoctorArgs {
+    /// Compare this device's arithmetic with the CPU's, forward and backward, and keep the verdict.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) check: Option<String>,
+    /// One case of each kind, where kernels take minutes to compile; the verdict is not kept.
+    #[arg(long, requires = "check")]
+    pub(crate) brief: bool,
+    /// Do not ask whether the hub can be reached.
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// One JSON object instead of sentences.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Print the completion script of a shell.

@@ -3,6 +3,7 @@
 
 mod cli;
 mod commands;
+mod devices;
 mod fault;
 mod interrupt;
 mod ledger;
@@ -24,7 +25,18 @@ use crate::output::Output;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut output = Output::new(cli.quiet, cli.no_progress);
-    match commands::run(cli.command, &mut output) {
+    devices::mute_their_panics();
+    let command = cli.command;
+    let run = std::panic::AssertUnwindSafe(|| commands::run(command, &mut output));
+    let result = match std::panic::catch_unwind(run) {
+        Ok(result) => result,
+        Err(panic) => match devices::failure(&*panic) {
+            Some(failure) => Err(failure.into()),
+            // A bug of ours, which has been printed.
+            None => std::panic::resume_unwind(panic),
+        },
+    };
+    match result {
         Ok(status) => status.into(),
         Err(error) => {
             output.error(&error);

@@ -223,3 +223,20 @@ fn every_test_that_the_numerics_page_names_exists() {
         assert!(rows.iter().any(|row| row.starts_with(&bug)), "no row {bug}");
     }
 }
+
+#[test]
+fn the_release_of_burn_is_the_one_that_is_pinned() {
+    let manifest: toml::Table = read("Cargo.toml").parse().expect("a manifest");
+    let versions = &manifest["workspace"]["dependencies"];
+    let pinned = format!("={}", model::BURN);
+    for name in ["burn", "burn-std"] {
+        assert_eq!(versions[name]["version"].as_str(), Some(&*pinned), "{name}");
+    }
+    // What stands in for the compiler that CubeCL would bring moves with CubeCL.
+    let stand_in: toml::Table = read("model/cubecl-llvm/Cargo.toml")
+        .parse()
+        .expect("a manifest");
+    let cubecl = versions["cubecl"]["version"].as_str();
+    let version = stand_in["package"]["version"].as_str();
+    assert_eq!(cubecl.and_then(|pin| pin.strip_prefix('=')), version);
+}

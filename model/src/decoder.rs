@@ -9,9 +9,10 @@
 //! D head size.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::config::ModelConfig;
+use crate::device::Dtype;
 use crate::lora::{Adapter, Dropout, Linear, LoraSettings};
 use crate::ops::{self, Heads};
 use crate::packed::Packed;
@@ -88,43 +89,53 @@ pub(crate) struct Norm {
     pub(crate) weight: Param<Tensor<1>>,
 }
 
-/// What a pass through one layer needs besides its input.
+/// What adapters do not see in a pass through one layer.
 #[derive(Clone, Copy)]
-struct Pass<'a> {
-    of: &'a Decoder,
+pub(crate) struct Dropping<'a> {
+    dropout: &'a Dropout,
     layer: usize,
     lengths: &'a [usize],
-    dropout: Option<&'a Dropout>,
 }
 
 impl Projection {
-    fn apply(&self, x: Tensor<2>, which: Linear, pass: Pass<'_>) -> Tensor<2> {
+    pub(crate) fn apply(
+        &self,
+        x: Tensor<2>,
+        which: Linear,
+        dropping: Option<Dropping<'_>>,
+    ) -> Tensor<2> {
         let y = ops::linear(
             x.clone(),
             self.weight.val(),
             self.bias.as_ref().map(Param::val),
         );
-        self.adapted(y, x, which, pass)
+        self.adapted(y, x, which, dropping)
     }
 
     /// `residual + x weightᵀ`; the projections into the residual stream have no bias.
-    fn add_to(
+    pub(crate) fn add_to(
         &self,
         residual: Tensor<2>,
         x: Tensor<2>,
         which: Linear,
-        pass: Pass<'_>,
+        dropping: Option<Dropping<'_>>,
     ) -> Tensor<2> {
         let y = ops::linear_residual(x.clone(), self.weight.val(), residual);
-        self.adapted(y, x, which, pass)
+        self.adapted(y, x, which, dropping)
     }
 
-    fn adapted(&self, y: Tensor<2>, x: Tensor<2>, which: Linear, pass: Pass<'_>) -> Tensor<2> {
+    fn adapted(
+        &self,
+        y: Tensor<2>,
+        x: Tensor<2>,
+        which: Linear,
+        dropping: Option<Dropping<'_>>,
+    ) -> Tensor<2> {
         let Some(adapter) = &self.adapter else {
             return y;
         };
-        let x = match pass.dropout {
-            Some(dropout) => dropout.apply(x, pass.lengths, pass.layer, which),
+        let x = match dropping {
+            Some(of) => of.dropout.apply(x, of.lengths, of.layer, which),
             None => x,
         };
         adapter.add_to(y, x)
@@ -132,7 +143,7 @@ impl Projection {
 }
 
 impl Norm {
-    fn apply(&self, x: Tensor<2>, eps: f64) -> Tensor<2> {
+    pub(crate) fn apply(&self, x: Tensor<2>, eps: f64) -> Tensor<2> {
         ops::rms_norm(x, self.weight.val(), eps)
     }
 
@@ -146,46 +157,73 @@ impl Norm {
 }
 
 impl SelfAttention {
-    /// Attention's addition to the residual stream, added.
-    fn add_to(&self, residual: Tensor<2>, x: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
-        let of = pass.of;
-        let eps = of.config.rms_norm_eps;
+    /// Queries `[T, H * D]`, keys and values `[T, K * D]` of normalised states, before rotation.
+    pub(crate) fn project(
+        &self,
+        x: Tensor<2>,
+        eps: f64,
+        dropping: Option<Dropping<'_>>,
+    ) -> [Tensor<2>; 3] {
         let normed = |norm: &Option<Norm>, x: Tensor<2>| match norm {
             Some(norm) => norm.apply_to_heads(x, eps),
             None => x,
         };
-        let q = self.q_proj.apply(x.clone(), Linear::Query, pass);
-        let q = normed(&self.q_norm, q); // [T, H * D]
-        let k = self.k_proj.apply(x.clone(), Linear::Key, pass);
-        let k = normed(&self.k_norm, k); // [T, K * D]
-        let v = self.v_proj.apply(x, Linear::Value, pass);
-        let mixed = ops::attention(q, k, v, of.heads(), pass.lengths, &of.rope);
-        self.o_proj.add_to(residual, mixed, Linear::Output, pass)
+        let q = self.q_proj.apply(x.clone(), Linear::Query, dropping);
+        let k = self.k_proj.apply(x.clone(), Linear::Key, dropping);
+        let v = self.v_proj.apply(x, Linear::Value, dropping);
+        [normed(&self.q_norm, q), normed(&self.k_norm, k), v]
+    }
+
+    /// Attention's addition to the residual stream, added.
+    fn add_to(
+        &self,
+        residual: Tensor<2>,
+        x: Tensor<2>,
+        of: &Decoder,
+        lengths: &[usize],
+        dropping: Option<Dropping<'_>>,
+    ) -> Tensor<2> {
+        let [q, k, v] = self.project(x, of.config.rms_norm_eps, dropping);
+        let mixed = ops::attention(q, k, v, of.heads(), lengths, &of.rope);
+        self.o_proj
+            .add_to(residual, mixed, Linear::Output, dropping)
     }
 }
 
 impl Mlp {
-    fn add_to(&self, residual: Tensor<2>, x: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
-        let gate = self.gate_proj.apply(x.clone(), Linear::Gate, pass);
-        let up = self.up_proj.apply(x, Linear::Up, pass);
+    pub(crate) fn add_to(
+        &self,
+        residual: Tensor<2>,
+        x: Tensor<2>,
+        dropping: Option<Dropping<'_>>,
+    ) -> Tensor<2> {
+        let gate = self.gate_proj.apply(x.clone(), Linear::Gate, dropping);
+        let up = self.up_proj.apply(x, Linear::Up, dropping);
+        let inner = ops::swiglu(gate, up);
         self.down_proj
-            .add_to(residual, ops::swiglu(gate, up), Linear::Down, pass)
+            .add_to(residual, inner, Linear::Down, dropping)
     }
 }
 
 impl Layer {
-    fn forward(&self, hidden: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
-        let eps = pass.of.config.rms_norm_eps;
+    fn forward(
+        &self,
+        hidden: Tensor<2>,
+        of: &Decoder,
+        lengths: &[usize],
+        dropping: Option<Dropping<'_>>,
+    ) -> Tensor<2> {
+        let eps = of.config.rms_norm_eps;
         let x = self.input_layernorm.apply(hidden.clone(), eps);
-        let hidden = self.self_attn.add_to(hidden, x, pass);
+        let hidden = self.self_attn.add_to(hidden, x, of, lengths, dropping);
         let x = self.post_attention_layernorm.apply(hidden.clone(), eps);
-        self.mlp.add_to(hidden, x, pass)
+        self.mlp.add_to(hidden, x, dropping)
     }
 }
 
 impl Decoder {
     /// Puts a decoder together from the values that `source` gives for each parameter name and
-    /// shape, asked for in the order of [`Decoder::parameters`].
+    /// shape, asked for in the order of [`Decoder::parameters`] and rounded to `dtype`.
     ///
     /// # Errors
     /// The first error of `source`.
@@ -195,9 +233,10 @@ impl Decoder {
     pub fn from_source<E>(
         config: &ModelConfig,
         device: &Device,
+        dtype: Dtype,
         source: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
-        crate::parameters::build(config, device, source)
+        crate::parameters::build(config, device, dtype, source)
     }
 
     pub(crate) fn assemble(
@@ -222,6 +261,11 @@ impl Decoder {
     /// The device of the weights; of an autodiff decoder the autodiff device.
     pub fn device(&self) -> Device {
         self.model.embed_tokens.weight.val().device()
+    }
+
+    /// The number format of the weights.
+    pub fn dtype(&self) -> DType {
+        self.model.embed_tokens.weight.val().dtype()
     }
 
     /// The heads of each attention layer.
@@ -291,13 +335,12 @@ impl Decoder {
         batch: &Packed,
         dropout: Option<&Dropout>,
     ) -> Tensor<2> {
-        let pass = Pass {
-            of: self,
+        let dropping = dropout.map(|dropout| Dropping {
+            dropout,
             layer: index,
             lengths: &batch.lengths,
-            dropout,
-        };
-        self.model.layers[index].forward(hidden, pass)
+        });
+        self.model.layers[index].forward(hidden, self, &batch.lengths, dropping)
     }
 
     /// The final norm of what comes out of the last layer, `[T, d]`.

@@ -1,56 +1,107 @@
 //! Which hardware runs the tensors, and in which number format the weights are held.
 //!
 //! The rest of the workspace names a device by [`DeviceSpec`] (what a user writes) and holds a
-//! [`Device`] (what Burn computes on); nothing outside this crate names a Burn backend.
+//! [`Device`] (what Burn computes on); nothing outside this crate names a Burn backend. What a
+//! device lacks is found out before Burn is asked to use it, because Burn panics where a driver, a
+//! library or a header is missing.
+
+mod answer;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod report;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 use std::fmt;
 use std::str::FromStr;
 
-pub use burn::tensor::Device;
+pub use burn::tensor::{Device, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// A device as a user writes it: `cpu` or `cuda:N`.
+pub(crate) use self::answer::quietly;
+pub use self::report::{Finding, Report, State};
+
+/// A device as a user writes it: `cpu`, `cuda:N` or `wgpu:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeviceSpec {
     /// The processor, through Burn's `flex` backend.
     Cpu,
     /// The N-th CUDA card. Needs the feature `cuda`.
     Cuda(usize),
+    /// The N-th graphics adapter: Vulkan, Metal or DirectX 12. Needs the feature `wgpu`.
+    Wgpu(usize),
 }
 
 /// Why a device could not be named or opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    /// The text is neither `cpu` nor `cuda:N`.
-    #[error("unknown device `{text}`: write `cpu` or `cuda:N`")]
+    /// The text names no device.
+    #[error("unknown device `{text}`: write `cpu`, `cuda:N` or `wgpu:N`")]
     Unknown {
         /// What was written.
         text: String,
     },
     /// The binary holds no code for this device.
-    #[error("device `{spec}` needs a build with feature `{feature}`")]
+    #[error(
+        "device `{spec}` needs a build with feature `{feature}`: \
+         `cargo build --release --features {feature}`"
+    )]
     NotBuilt {
         /// The device asked for.
         spec: DeviceSpec,
         /// The cargo feature that brings it.
         feature: &'static str,
     },
+    /// Something that the device needs is not on this machine.
+    #[error("device `{spec}` cannot be used: {problem}; {remedy}")]
+    Missing {
+        /// The device asked for.
+        spec: DeviceSpec,
+        /// What is missing.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// There is no device of this number.
+    #[error("there is no device `{spec}`; this machine has {}", list(.found))]
+    NoSuch {
+        /// The device asked for.
+        spec: DeviceSpec,
+        /// Those of its kind that are there, as `cuda:0 (name)`.
+        found: Vec<String>,
+    },
+    /// The device is there, but failed a first computation.
+    #[error("device `{spec}` failed a first computation: {reason}; `leap doctor` tells more")]
+    Failed {
+        /// The device asked for.
+        spec: DeviceSpec,
+        /// What it said.
+        reason: String,
+    },
+}
+
+fn list(found: &[String]) -> String {
+    match found {
+        [] => "none of its kind".to_owned(),
+        found => found.join(", "),
+    }
 }
 
 impl FromStr for DeviceSpec {
     type Err = DeviceError;
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
-        let unknown = || DeviceError::Unknown {
-            text: text.to_owned(),
+        let (kind, index) = match text.split_once(':') {
+            Some((kind, index)) => (kind, index.parse().ok()),
+            None => (text, Some(0)),
         };
-        match text {
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => {
-                let index = text.strip_prefix("cuda:").ok_or_else(unknown)?;
-                index.parse().map(Self::Cuda).map_err(|_| unknown())
-            }
+        match (kind, index) {
+            ("cpu", Some(0)) if text == "cpu" => Ok(Self::Cpu),
+            ("cuda", Some(index)) => Ok(Self::Cuda(index)),
+            ("wgpu", Some(index)) => Ok(Self::Wgpu(index)),
+            _ => Err(DeviceError::Unknown {
+                text: text.to_owned(),
+            }),
         }
     }
 }
@@ -60,6 +111,7 @@ impl fmt::Display for DeviceSpec {
         match self {
             Self::Cpu => write!(f, "cpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Wgpu(index) => write!(f, "wgpu:{index}"),
         }
     }
 }
@@ -68,16 +120,69 @@ impl DeviceSpec {
     /// Opens the device for plain (gradient-free) tensors; `device.autodiff()` gives the one for
     /// training.
     ///
+    /// Anything but the CPU is made to compute something first, so that a device which cannot is
+    /// found here.
+    ///
     /// # Errors
-    /// [`DeviceError::NotBuilt`] if the binary was built without the feature the device needs.
+    /// [`DeviceError`]: a build without the feature, a missing driver, library or header, a number
+    /// that no device has, or a device that fails.
     pub fn open(&self) -> Result<Device, DeviceError> {
         match self {
             Self::Cpu => Ok(Device::flex()),
-            Self::Cuda(_) => Err(DeviceError::NotBuilt {
-                spec: *self,
-                feature: "cuda",
-            }),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => {
+                keep_products_exact();
+                cuda::check(*self, *index)?;
+                answer::asked(*self, Device::cuda(*index))
+            }
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(index) => {
+                keep_products_exact();
+                answer::asked(*self, wgpu::device(*self, *index)?)
+            }
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda(_) => Err(self.not_built("cuda")),
+            #[cfg(not(feature = "wgpu"))]
+            Self::Wgpu(_) => Err(self.not_built("wgpu")),
         }
+    }
+
+    /// Whether a device that is open is the processor.
+    pub fn is_cpu(device: &Device) -> bool {
+        crate::ops::is_cpu(device)
+    }
+
+    #[cfg(not(all(feature = "cuda", feature = "wgpu")))]
+    fn not_built(self, feature: &'static str) -> DeviceError {
+        DeviceError::NotBuilt {
+            spec: self,
+            feature,
+        }
+    }
+}
+
+/// Keeps products of f32 in f32. By default CubeK rounds their factors to tf32, 10 bits of fraction,
+/// where a card multiplies those faster; who wants speed takes bf16.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn keep_products_exact() {
+    use cubek_std::config::{CubekConfig, MatmulConfig, RuntimeConfig};
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let matmul = MatmulConfig { allow_tf32: false };
+        // What an application around us has set stays.
+        let _ = CubekConfig::try_set(CubekConfig { matmul });
+    });
+}
+
+/// The version of the driver behind a device, as far as it tells; empty where there is none.
+pub(crate) fn driver_version(spec: DeviceSpec) -> String {
+    match spec {
+        #[cfg(feature = "cuda")]
+        DeviceSpec::Cuda(_) => match cuda::driver() {
+            Ok(((major, minor), _)) => format!("CUDA {major}.{minor}"),
+            Err(_) => String::new(),
+        },
+        _ => String::new(),
     }
 }
 
@@ -85,6 +190,7 @@ impl DeviceSpec {
 ///
 /// On the CPU all arithmetic and all weights are f32 whatever the checkpoint holds: widening bf16
 /// to f32 is exact, and Burn's bf16 products on the CPU convert the whole weight at each call.
+/// Elsewhere bf16 weights stay bf16; norms, the rotary embedding, softmax and the loss are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
@@ -93,6 +199,21 @@ pub enum Dtype {
     F32,
     /// bfloat16.
     Bf16,
+}
+
+impl Dtype {
+    /// Whether a device computes in this format.
+    pub fn is_supported_by(self, device: &Device) -> bool {
+        device.supports_dtype(self.tensors())
+    }
+
+    /// The format of tensors.
+    pub(crate) fn tensors(self) -> burn::tensor::DType {
+        match self {
+            Self::F32 => burn::tensor::DType::F32,
+            Self::Bf16 => burn::tensor::DType::BF16,
+        }
+    }
 }
 
 impl fmt::Display for Dtype {

@@ -1,25 +1,27 @@
 //! Keys and values of the texts being written, owned by the caller.
 //!
-//! A cache holds any number of slots (one per text) in host memory, in blocks of 32 tokens that
-//! slots share until one of them writes: forking copies no key. It knows nothing of sampling,
-//! requests or devices.
+//! A cache holds any number of slots, one per text: in host memory for the CPU's own kernels, or in
+//! tensors of a device. It knows nothing of sampling or requests.
 //!
-//! Legend: L layers, K key-value heads, D head size, P = D padded to whole vectors of 8.
+//! Legend: L layers, K key-value heads, D head size.
 
-use std::sync::Arc;
+mod device;
+mod host;
 
+use burn::tensor::DType;
+
+pub(crate) use self::device::DeviceTexts;
+pub(crate) use self::host::{BLOCK, HostTexts, Text};
 use crate::config::ModelConfig;
-use crate::kernels::tile::{LANES, PANEL};
-use crate::step::Prepared;
-
-/// Tokens of one block: two panels of 16.
-pub(crate) const BLOCK: usize = 2 * PANEL;
+use crate::decoder::Decoder;
+use crate::kernels::tile::LANES;
+use crate::ops;
 
 /// Names one text in a [`KvCache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(usize);
+pub struct Slot(pub(crate) usize);
 
-/// The sizes that decide the layout of a block.
+/// The sizes that decide the layout of keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sizes {
     pub(crate) layers: usize,
@@ -35,114 +37,68 @@ impl Sizes {
             dim: config.head_dim,
         }
     }
-
-    /// Head size padded to whole vectors.
-    pub(crate) fn padded(&self) -> usize {
-        self.dim.next_multiple_of(LANES)
-    }
-
-    /// Keys of one layer and head: `[2 panels][D][16 tokens]`.
-    pub(crate) fn keys(&self) -> usize {
-        BLOCK * self.dim
-    }
-
-    /// Values of one layer and head: `[32 tokens][P]`.
-    fn values(&self) -> usize {
-        BLOCK * self.padded()
-    }
-
-    fn block(&self) -> usize {
-        self.layers * self.kv_heads * (self.keys() + self.values())
-    }
-
-    /// Where keys and values of a layer and head lie in a block.
-    pub(crate) fn place(&self, layer: usize, head: usize) -> (usize, usize) {
-        let at = (layer * self.kv_heads + head) * (self.keys() + self.values());
-        (at, at + self.keys())
-    }
-}
-
-/// Keys and values of one text.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Text {
-    pub(crate) length: usize,
-    blocks: Vec<Arc<[f32]>>,
-}
-
-impl Text {
-    /// Makes the blocks of the next `count` tokens exist and belong to this text alone.
-    pub(crate) fn reserve(&mut self, sizes: &Sizes, count: usize) {
-        let first = self.length / BLOCK;
-        for index in first..(self.length + count).div_ceil(BLOCK) {
-            match self.blocks.get_mut(index) {
-                None => self
-                    .blocks
-                    .push(std::iter::repeat_n(0.0, sizes.block()).collect()),
-                // Clones the block if another text shares it.
-                Some(block) => drop(Arc::make_mut(block)),
-            }
-        }
-    }
-
-    /// Stores the key and value of one reserved token for one layer and head.
-    pub(crate) fn write(
-        &mut self,
-        sizes: &Sizes,
-        (layer, head): (usize, usize),
-        position: usize,
-        key: &[f32],
-        value: &[f32],
-    ) {
-        let block = Arc::get_mut(&mut self.blocks[position / BLOCK])
-            .expect("`reserve` made the block this text's own");
-        let (keys, values) = sizes.place(layer, head);
-        let row = position % BLOCK;
-        let panel = keys + (row / PANEL) * sizes.dim * PANEL + row % PANEL;
-        for (d, key) in key.iter().enumerate() {
-            block[panel + d * PANEL] = *key;
-        }
-        let at = values + row * sizes.padded();
-        block[at..at + sizes.dim].copy_from_slice(value);
-    }
-
-    pub(crate) fn blocks(&self) -> &[Arc<[f32]>] {
-        &self.blocks
-    }
 }
 
 /// Keys and values of many texts of different lengths.
 #[derive(Debug)]
 pub struct KvCache {
-    sizes: Sizes,
-    texts: Vec<Option<Text>>,
-    free: Vec<usize>,
-    pub(crate) prepared: Option<Arc<Prepared>>,
+    pub(crate) sizes: Sizes,
+    pub(crate) store: Store,
+}
+
+/// Where they are.
+#[derive(Debug)]
+pub(crate) enum Store {
+    Host(HostTexts),
+    Device(DeviceTexts),
 }
 
 impl KvCache {
-    /// An empty cache for a model of this shape.
+    /// An empty cache in host memory, for an f32 decoder of this shape on the CPU.
     pub fn new(config: &ModelConfig) -> Self {
         Self {
             sizes: Sizes::of(config),
-            texts: Vec::new(),
-            free: Vec::new(),
-            prepared: None,
+            store: Store::Host(HostTexts::default()),
+        }
+    }
+
+    /// An empty cache on the decoder's device, in the format of its weights.
+    pub fn on_device(decoder: &Decoder) -> Self {
+        let sizes = Sizes::of(decoder.config());
+        let (device, dtype) = (decoder.device().inner(), decoder.dtype());
+        Self {
+            sizes,
+            store: Store::Device(DeviceTexts::new(sizes, device, dtype)),
+        }
+    }
+
+    /// The cache that suits a decoder: [`KvCache::new`] for f32 on the CPU, else
+    /// [`KvCache::on_device`].
+    pub fn of(decoder: &Decoder) -> Self {
+        match ops::is_cpu(&decoder.device()) && decoder.dtype() == DType::F32 {
+            true => Self::new(decoder.config()),
+            false => Self::on_device(decoder),
         }
     }
 
     /// Opens an empty slot.
     pub fn open(&mut self) -> Slot {
-        self.insert(Text::default())
+        match &mut self.store {
+            Store::Host(texts) => texts.open(),
+            Store::Device(texts) => texts.open(),
+        }
     }
 
-    /// Opens a slot that holds what `slot` holds now. Both share memory until one of them grows
-    /// into a shared block of 32 tokens.
+    /// Opens a slot that holds what `slot` holds now. In host memory both share blocks of 32 tokens
+    /// until one of them grows into a shared one; on a device the keys and values are copied.
     ///
     /// # Panics
     /// If `slot` is not open.
     pub fn fork(&mut self, slot: Slot) -> Slot {
-        let text = self.text(slot).clone();
-        self.insert(text)
+        match &mut self.store {
+            Store::Host(texts) => texts.fork(slot),
+            Store::Device(texts) => texts.fork(slot),
+        }
     }
 
     /// Drops all tokens of `slot` after the first `keep`.
@@ -150,24 +106,27 @@ impl KvCache {
     /// # Panics
     /// If `slot` is not open or holds fewer than `keep` tokens.
     pub fn truncate(&mut self, slot: Slot, keep: usize) {
-        let text = self.text_mut(slot);
+        let length = self.len(slot);
         assert!(
-            keep <= text.length,
-            "a slot of {} tokens cannot keep {keep}",
-            text.length
+            keep <= length,
+            "a slot of {length} tokens cannot keep {keep}"
         );
-        text.length = keep;
-        text.blocks.truncate(keep.div_ceil(BLOCK));
+        match &mut self.store {
+            Store::Host(texts) => texts.truncate(slot, keep),
+            Store::Device(texts) => texts.truncate(slot, keep),
+        }
     }
 
-    /// Closes `slot` and frees the memory that no other slot shares.
+    /// Closes `slot`. In host memory this frees what no other slot shares; on a device the place is
+    /// used by the next slot.
     ///
     /// # Panics
     /// If `slot` is not open.
     pub fn close(&mut self, slot: Slot) {
-        self.text_mut(slot);
-        self.texts[slot.0] = None;
-        self.free.push(slot.0);
+        match &mut self.store {
+            Store::Host(texts) => texts.close(slot),
+            Store::Device(texts) => texts.close(slot),
+        }
     }
 
     /// How many tokens `slot` holds.
@@ -175,72 +134,53 @@ impl KvCache {
     /// # Panics
     /// If `slot` is not open.
     pub fn len(&self, slot: Slot) -> usize {
-        self.text(slot).length
+        match &self.store {
+            Store::Host(texts) => texts.len(slot),
+            Store::Device(texts) => texts.len(slot),
+        }
     }
 
     /// Whether no slot is open.
     pub fn is_empty(&self) -> bool {
-        self.texts.iter().all(Option::is_none)
-    }
-
-    /// Bytes of the decoder's weights as they were packed by the first step, which every later step
-    /// reads; 0 before it.
-    pub fn weight_bytes(&self) -> usize {
-        self.prepared
-            .as_ref()
-            .map_or(0, |prepared| prepared.bytes())
-    }
-
-    /// Bytes of memory that keys and values take, a shared block counted once.
-    pub fn bytes(&self) -> usize {
-        let mut blocks: Vec<*const f32> = self
-            .texts
-            .iter()
-            .flatten()
-            .flat_map(|text| text.blocks.iter().map(|block| block.as_ptr()))
-            .collect();
-        blocks.sort_unstable();
-        blocks.dedup();
-        blocks.len() * self.sizes.block() * size_of::<f32>()
-    }
-
-    pub(crate) fn sizes(&self) -> Sizes {
-        self.sizes
-    }
-
-    /// Takes the text out of its slot while a step works on it.
-    pub(crate) fn take(&mut self, slot: Slot) -> Text {
-        std::mem::take(self.text_mut(slot))
-    }
-
-    pub(crate) fn put(&mut self, slot: Slot, text: Text) {
-        *self.text_mut(slot) = text;
-    }
-
-    fn insert(&mut self, text: Text) -> Slot {
-        match self.free.pop() {
-            Some(index) => {
-                self.texts[index] = Some(text);
-                Slot(index)
-            }
-            None => {
-                self.texts.push(Some(text));
-                Slot(self.texts.len() - 1)
-            }
+        match &self.store {
+            Store::Host(texts) => texts.is_empty(),
+            Store::Device(texts) => texts.is_empty(),
         }
     }
 
-    fn text(&self, slot: Slot) -> &Text {
-        self.texts
-            .get(slot.0)
-            .and_then(Option::as_ref)
-            .expect("the slot is open")
+    /// Bytes of the decoder's weights as the first step packed them in host memory, which every
+    /// later step reads; 0 before it, and on a device, where nothing is packed.
+    pub fn weight_bytes(&self) -> usize {
+        match &self.store {
+            Store::Host(texts) => texts
+                .prepared
+                .as_ref()
+                .map_or(0, |prepared| prepared.bytes()),
+            Store::Device(_) => 0,
+        }
     }
 
-    fn text_mut(&mut self, slot: Slot) -> &mut Text {
-        self.texts
-            .get_mut(slot.0)
-            .and_then(Option::as_mut)
-            .expect("the slot is open")
+    /// Bytes of memory that keys and values take.
+    pub fn bytes(&self) -> usize {
+        match &self.store {
+            Store::Host(texts) => texts.bytes(&self.sizes),
+            Store::Device(texts) => texts.bytes(),
+        }
+    }
+
+    /// Bytes of the keys and values of one token; in host memory heads are padded to whole vectors
+    /// of 8.
+    pub fn bytes_per_token(&self) -> usize {
+        let Sizes {
+            layers,
+            kv_heads,
+            dim,
+        } = self.sizes;
+        2 * layers
+            * kv_heads
+            * match &self.store {
+                Store::Host(_) => dim.next_multiple_of(LANES) * size_of::<f32>(),
+                Store::Device(texts) => dim * texts.bytes_per_value(),
+            }
     }
 }

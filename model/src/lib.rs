@@ -20,9 +20,13 @@ pub mod ops;
 pub mod packed;
 pub mod parameters;
 pub mod rope;
+pub mod self_check;
 pub mod shapes;
 pub mod step;
 pub mod tokenizer;
+
+/// The release of Burn that this crate is built on.
+pub const BURN: &str = "0.23.0-pre.1";
 
 pub use crate::config::{Architecture, ModelConfig};
 pub use crate::decoder::Decoder;

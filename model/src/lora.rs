@@ -6,7 +6,7 @@
 //! multiplied. Files of adapters are read and written in [`crate::checkpoint`].
 
 use burn::module::{Module, Param};
-use burn::tensor::{FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -243,8 +243,7 @@ impl Dropout {
             );
         }
         let mask = TensorData::new(mask, [tokens, width]);
-        let mask = Tensor::<2>::from_data(mask, &x.device().inner());
-        let mask = mask.cast(FloatDType::from(x.dtype()));
+        let mask = Tensor::<2>::from_data(mask, (&x.device().inner(), x.dtype()));
         let mask = match x.is_autodiff() {
             true => Tensor::from_inner(mask),
             false => mask,
@@ -280,7 +279,8 @@ impl Decoder {
                 let [a, b] = names(index, which);
                 let mut matrix = |name: &str, shape: [usize; 2]| {
                     let data = TensorData::new(source(name, &shape)?, shape);
-                    Ok(Param::from_data(data, &device))
+                    let values = Tensor::from_data(data, (&device, DType::F32));
+                    Ok(Param::from_tensor(values))
                 };
                 projection.adapter = Some(Adapter {
                     lora_a: matrix(&a, [settings.rank, inputs])?,
@@ -364,9 +364,8 @@ impl Decoder {
                 add_product(&mut weight, &a, &b, settings.rank, settings.scale());
                 let (id, old, mapper) = projection.weight.clone().consume();
                 let new = TensorData::new(weight, shape);
-                let new = Tensor::<2>::from_data(new, &old.device());
-                let format = FloatDType::from(old.dtype());
-                let new = new.cast(format).set_require_grad(false);
+                let new = Tensor::<2>::from_data(new, (&old.device(), old.dtype()));
+                let new = new.set_require_grad(false);
                 projection.weight = Param::from_mapped_value(id, new, mapper);
             }
         }

@@ -3,7 +3,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use burn::tensor::{DType, Device, Tensor};
 use rayon::prelude::*;
+
+use crate::device::Dtype;
 
 /// Sets how many threads the kernels use. Has to come before the first of them runs.
 ///
@@ -30,13 +33,32 @@ pub fn peak_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Whether the memory of this device is that of the host.
-pub fn is_host(device: &burn::tensor::Device) -> bool {
-    use burn::backend::DispatchDevice;
-    matches!(
-        device.clone().inner().as_dispatch(),
-        DispatchDevice::Flex(_)
-    )
+/// Bytes of the machine's memory, and of it free for use; None where the system does not tell.
+pub fn machine_bytes() -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    Some((kib("MemTotal:")? * 1024, kib("MemAvailable:")? * 1024))
+}
+
+/// What a device's allocator holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceMemory {
+    /// Bytes of live tensors.
+    pub in_use: u64,
+    /// Bytes taken from the device: those, and pages kept for use again.
+    pub reserved: u64,
+}
+
+/// What the allocator of `device` holds; None on the CPU, whose memory [`peak_bytes`] tells.
+pub fn of_device(device: &Device) -> Option<DeviceMemory> {
+    let usage = device.memory_pool_usage()?;
+    Some(DeviceMemory {
+        in_use: usage.bytes_in_use,
+        reserved: usage.bytes_reserved,
+    })
 }
 
 /// Bytes per second at which all threads together read `bytes` of memory; the best of `repeat`.
@@ -77,4 +99,60 @@ fn sum(part: &[f32]) -> f32 {
     }
     let rest = &part[STREAMS * stream * LANES..];
     sums.iter().chain(rest).sum()
+}
+
+/// Bytes per second at which a device copies `bytes` of memory, reading and writing counted; the
+/// best of `repeat`.
+///
+/// # Errors
+/// What the device said.
+///
+/// # Panics
+/// If `repeat` is 0.
+pub fn copy_bandwidth(device: &Device, bytes: usize, repeat: usize) -> Result<f64, String> {
+    let numbers = (bytes / size_of::<f32>()).max(1);
+    let data = Tensor::<1>::ones([numbers], (device, DType::F32));
+    let best = best_of(device, repeat, || {
+        black_box(data.clone() * 1.5);
+    })?;
+    Ok((2 * numbers * size_of::<f32>()) as f64 / best)
+}
+
+/// Floating-point operations per second of a product of two square matrices of `size`; the best of
+/// `repeat`. The first products, which choose and compile kernels, are not counted.
+///
+/// # Errors
+/// What the device said.
+///
+/// # Panics
+/// If `repeat` is 0.
+pub fn product_rate(
+    device: &Device,
+    dtype: Dtype,
+    size: usize,
+    repeat: usize,
+) -> Result<f64, String> {
+    let matrix = || Tensor::<2>::ones([size, size], (device, dtype.tensors())) * 0.001;
+    let (a, b) = (matrix(), matrix());
+    let best = best_of(device, repeat, || {
+        black_box(a.clone().matmul(b.clone().transpose()));
+    })?;
+    Ok(2.0 * (size as f64).powi(3) / best)
+}
+
+/// The least seconds of `repeat` runs, after two that are not counted.
+fn best_of(device: &Device, repeat: usize, run: impl Fn()) -> Result<f64, String> {
+    let wait = || device.sync().map_err(|error| error.to_string());
+    let mut best = f64::INFINITY;
+    for round in 0..repeat + 2 {
+        wait()?;
+        let started = Instant::now();
+        run();
+        wait()?;
+        if round >= 2 {
+            best = best.min(started.elapsed().as_secs_f64());
+        }
+    }
+    assert!(best.is_finite(), "at least one run");
+    Ok(best)
 }

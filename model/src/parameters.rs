@@ -1,12 +1,13 @@
 //! The weights of a decoder by their checkpoint names: building, listing, replacing, drawing anew.
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::config::ModelConfig;
 use crate::decoder::{Decoder, Embedding, Layer, Mlp, Norm, Projection, SelfAttention, Trunk};
+use crate::device::Dtype;
 
 /// One weight of a decoder.
 #[derive(Clone, Debug)]
@@ -64,7 +65,7 @@ impl Decoder {
                 vec![1.0; count]
             })
         };
-        match build(config, device, source) {
+        match build(config, device, Dtype::F32, source) {
             Ok(decoder) => decoder,
             Err(never) => match never {},
         }
@@ -113,8 +114,8 @@ impl Decoder {
         list.0
     }
 
-    /// Replaces the weights for which `values` gives new values; ids, gradients' need and device
-    /// stay as they are.
+    /// Replaces the weights for which `values` gives new values; ids, gradients' need, device and
+    /// number format stay as they are.
     ///
     /// # Panics
     /// If the number of values does not fit the shape.
@@ -176,7 +177,8 @@ impl<F: FnMut(&str, &[usize]) -> Option<Vec<f32>>> ModuleMapper for Replace<F> {
             return param;
         };
         let (id, old, mapper) = param.consume();
-        let new = Tensor::<D>::from_data(TensorData::new(values, shape), &old.device());
+        let options = (&old.device(), old.dtype());
+        let new = Tensor::<D>::from_data(TensorData::new(values, shape), options);
         Param::from_mapped_value(id, new.set_require_grad(old.is_require_grad()), mapper)
     }
 }
@@ -185,9 +187,14 @@ impl<F: FnMut(&str, &[usize]) -> Option<Vec<f32>>> ModuleMapper for Replace<F> {
 pub(crate) fn build<E>(
     config: &ModelConfig,
     device: &Device,
+    dtype: Dtype,
     source: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
 ) -> Result<Decoder, E> {
-    let mut builder = Builder { source, device };
+    let mut builder = Builder {
+        source,
+        device,
+        dtype: dtype.tensors(),
+    };
     let (d, vocabulary) = (config.hidden_size, config.vocab_size);
     let embed_tokens = Embedding {
         weight: builder.matrix("model.embed_tokens.weight", [vocabulary, d])?,
@@ -214,6 +221,7 @@ pub(crate) fn build<E>(
 struct Builder<'a, F> {
     source: F,
     device: &'a Device,
+    dtype: DType,
 }
 
 impl<E, F: FnMut(&str, &[usize]) -> Result<Vec<f32>, E>> Builder<'_, F> {
@@ -225,10 +233,12 @@ impl<E, F: FnMut(&str, &[usize]) -> Result<Vec<f32>, E>> Builder<'_, F> {
         let values = (self.source)(name, &shape)?;
         let count: usize = shape.iter().product();
         assert_eq!(values.len(), count, "`{name}` has the shape {shape:?}");
-        Ok(Param::from_data(
-            TensorData::new(values, shape),
-            self.device,
-        ))
+        let data = TensorData::new(values, shape);
+        let (device, dtype) = (self.device, self.dtype);
+        // Weights stay: kept apart from memory that comes and goes.
+        Ok(device.memory_persistent_allocations(data, |data| {
+            Param::from_tensor(Tensor::from_data(data, (device, dtype)))
+        }))
     }
 
     fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Param<Tensor<2>>, E> {

@@ -1,10 +1,12 @@
 //! Writing text: new tokens of many rows of different lengths in one pass, over cached keys.
 //!
-//! Runs on plain host memory, without Burn's graph, from weights packed once per decoder.
+//! On the CPU it runs on plain host memory, without Burn's graph, from weights packed once per
+//! decoder; a cache on a device is served by tensors (`device`).
 //!
 //! Legend: N new tokens of all rows, d width, V vocabulary, H query heads, K key-value heads,
 //! D head size, m inner width of the MLP.
 
+mod device;
 mod layer;
 mod weights;
 
@@ -17,7 +19,7 @@ use self::layer::{Buffers, Pass, Token, multiply};
 pub(crate) use self::weights::Prepared;
 use crate::decoder::Decoder;
 use crate::kernels::elementwise::{gather, rms_norm_rows};
-use crate::kv_cache::{KvCache, Sizes, Slot, Text};
+use crate::kv_cache::{HostTexts, KvCache, Sizes, Slot, Store, Text};
 use crate::rope::RopeTable;
 
 /// New tokens of one text.
@@ -45,15 +47,16 @@ enum Threads {
 
 impl Decoder {
     /// Appends each row's ids to its slot and returns the logits of each row's last token,
-    /// `[rows, V]`, on the plain (gradient-free) device.
+    /// `[rows, V]` in f32, on the plain (gradient-free) device.
     ///
     /// Rows may hold any number of ids: a prompt, an injected text and single tokens go together.
-    /// The logits of a row depend on its own text alone, to the bit: not on the other rows, on
-    /// their number or order, on how the text was cut into steps, or on the number of threads. On
-    /// the CPU they are the bits that [`Decoder::hidden`] and [`Decoder::logits`] give for it.
+    /// With a cache in host memory the logits of a row depend on its own text alone, to the bit: not
+    /// on the other rows, on their number or order, on how the text was cut into steps, or on the
+    /// number of threads; they are the bits that [`Decoder::hidden`] and [`Decoder::logits`] give
+    /// for it. On a device a product's rounding may depend on how many rows it has.
     ///
-    /// The first step of a cache packs the decoder's weights for this purpose; the cache keeps
-    /// them, and packs anew when it meets other weights.
+    /// The first step of a cache in host memory packs the decoder's weights for this purpose; the
+    /// cache keeps them, and packs anew when it meets other weights.
     ///
     /// # Panics
     /// If a row is empty, two rows name one slot, a slot is not open, an id is not in the
@@ -73,8 +76,7 @@ impl Decoder {
     fn advance(&self, rows: &[Row<'_>], cache: &mut KvCache, which: Which) -> Tensor<2> {
         let sizes = Sizes::of(self.config());
         assert_eq!(
-            cache.sizes(),
-            sizes,
+            cache.sizes, sizes,
             "the cache was made for this shape of model"
         );
         let mut slots: Vec<Slot> = rows.iter().map(|row| row.slot).collect();
@@ -87,14 +89,27 @@ impl Decoder {
             assert!(!row.ids.is_empty(), "a row has at least one id");
             self.check_ids(row.ids);
         }
-        let prepared = match cache.prepared.take().filter(|prepared| prepared.fits(self)) {
+        match &mut cache.store {
+            Store::Host(texts) => self.advance_in_memory(rows, texts, which),
+            Store::Device(texts) => self.advance_on_device(rows, texts, which),
+        }
+    }
+
+    fn advance_in_memory(
+        &self,
+        rows: &[Row<'_>],
+        texts: &mut HostTexts,
+        which: Which,
+    ) -> Tensor<2> {
+        let sizes = Sizes::of(self.config());
+        let prepared = match texts.prepared.take().filter(|prepared| prepared.fits(self)) {
             Some(prepared) => prepared,
             None => Arc::new(Prepared::new(self)),
         };
         let mut works: Vec<Work<'_>> = rows
             .iter()
             .map(|row| {
-                let mut text = cache.take(row.slot);
+                let mut text = texts.take(row.slot);
                 text.reserve(&sizes, row.ids.len());
                 Work { text, ids: row.ids }
             })
@@ -107,9 +122,9 @@ impl Decoder {
         let logits = prepared.run(&mut works, &sizes, &table, which);
         for (row, mut work) in rows.iter().zip(works) {
             work.text.length += work.ids.len();
-            cache.put(row.slot, work.text);
+            texts.put(row.slot, work.text);
         }
-        cache.prepared = Some(prepared);
+        texts.prepared = Some(prepared);
         let vocabulary = self.config().vocab_size;
         let count = logits.len() / vocabulary;
         Tensor::from_data(

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueHint};
+use super::ComputeDtype;
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
@@ -10,6 +11,7 @@ pub(crate) enum BenchCommand {
     Prefill(BenchPrefill),
     Leap(BenchLeap),
     Route(BenchRoute),
+    Gpu(BenchGpu),
 }
 
 /// A model that is measured.
@@ -24,9 +26,12 @@ pub(crate) struct BenchModel {
     /// Times it is measured.
     #[arg(long, default_value_t = 3)]
     pub(crate) repeat: usize,
-    /// Where to compute.
+    /// Where to compute: cpu, or cuda:N or wgpu:N in a build with that feature.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
+    /// Weights in memory [default: f32 on the CPU, bf16 where the device computes in it].
+    #[arg(long)]
+    pub(crate) dtype: Option<ComputeDtype>,
 }
 
 /// Tokens per second of rows that sample side by side, prompts not counted, and the share of the
@@ -93,4 +98,47 @@ pub(crate) struct BenchRoute {
     /// Times it is measured.
     #[arg(long, default_value_t = 20)]
     pub(crate) repeat: usize,
+}
+
+/// Whether a device is right, and how fast it is: the whole check of a card, row by row.
+///
+/// Each row is written to its own file as soon as it is done, and a row that fails lets the others
+/// run. Exit code 1 if a row failed or found the device wrong.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Rows:\n  roof          memory bandwidth and products per second, measured\n  \
+                  self-check    every operation against the CPU, forward and backward\n  \
+                  logits        a small model's logits against the CPU's f32\n  \
+                  training      20 steps of a small model against the CPU's f32\n  \
+                  decode        tokens per second of 1.5B and 7B shapes at 1, 16 and 64 rows\n  \
+                  train         tokens per second of training steps at 4K, 8K and 16K tokens\n  \
+                  growth        memory after 300 steps\n\nExample:\n  leap bench gpu --device cuda:0 \
+                  --only self-check,decode"
+)]
+pub(crate) struct BenchGpu {
+    /// Where to compute.
+    #[arg(long, default_value = "cuda:0")]
+    pub(crate) device: String,
+    /// Rows to run [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) only: Vec<GpuRow>,
+    /// Folder for one JSON file a row; files of earlier calls are replaced.
+    #[arg(long, default_value = "runs/bench-gpu", value_hint = ValueHint::DirPath)]
+    pub(crate) out: PathBuf,
+    /// Models of a few layers and short texts, for trying the command where nothing is to be
+    /// measured.
+    #[arg(long)]
+    pub(crate) small: bool,
+}
+
+/// A row of `leap bench gpu`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GpuRow {
+    Roof,
+    SelfCheck,
+    Logits,
+    Training,
+    Decode,
+    Train,
+    Growth,
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use infer::engine::Engine;
 use infer::local::LocalSettings;
 use infer::vocab::TokenizerVocab;
-use model::device::{DeviceSpec, Dtype};
+use model::device::DeviceSpec;
 use protocol::grade::{AnswerKind, extract};
 use protocol::{
     Group, Origin, PathEnd, PromptSet, Question, Settings, Setup, Span, SpanKind, Stream, Trace,
@@ -18,7 +18,7 @@ use super::ExitStatus;
 use crate::cli::InferArgs;
 use crate::fault::Fault;
 use crate::output::Output;
-use crate::{interrupt, ledger, presets, recipes, road};
+use crate::{devices, interrupt, ledger, presets, recipes, road};
 
 pub(super) fn run(args: InferArgs, output: &mut Output) -> Result<ExitStatus> {
     let (settings, prompts) = settings(&args)?;
@@ -29,10 +29,11 @@ pub(super) fn run(args: InferArgs, output: &mut Output) -> Result<ExitStatus> {
     };
     let folder = road::model_folder(&args.checkpoint)?;
     let spec: DeviceSpec = args.device.parse()?;
-    let device = spec.open()?;
+    let device = devices::open(&spec, output)?;
+    let dtype = devices::dtype(args.dtype.map(Into::into), &device);
     let vocab = TokenizerVocab::load(&folder)?;
     let local = LocalSettings::for_one_group(settings.all_paths());
-    let (mut engine, _) = road::open_local(&folder, &vocab, &local, Dtype::F32, &device)?;
+    let (mut engine, _) = road::open_local(&folder, &vocab, &local, dtype, &device)?;
     interrupt::listen()?;
 
     let setup = Setup {
@@ -81,7 +82,7 @@ pub(super) fn run(args: InferArgs, output: &mut Output) -> Result<ExitStatus> {
         recipe: String::new(),
         model: ledger::hash_of(&folder.join("config.json")).unwrap_or_default(),
         tokenizer: vocab.hash().to_string(),
-        device: format!("{spec} {}", Dtype::F32),
+        device: format!("{spec} {dtype}"),
     };
     let trace = group.into_trace("question".into(), 0, origin);
     conclude(&trace, args.json, output)

@@ -3,6 +3,7 @@
 mod bench;
 mod checkpoint;
 mod completions;
+mod doctor;
 mod hub;
 mod infer;
 mod prompts;
@@ -61,6 +62,7 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<ExitStatus> {
         Command::Runs(args) => runs::run(&args, output),
         Command::Schema(args) => schema::run(&args, output),
         Command::Bench(command) => bench::run(&command, output),
+        Command::Doctor(args) => doctor::run(&args, output),
         Command::Completions(args) => completions::run(&args, output),
     }
 }

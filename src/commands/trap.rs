@@ -9,7 +9,7 @@ use infer::engine::Engine;
 use infer::local::LocalSettings;
 use infer::vocab::TokenizerVocab;
 use infer::waves::{Ran, WaveProgress, Waves};
-use model::device::{DeviceSpec, Dtype};
+use model::device::DeviceSpec;
 use protocol::stats::Interval;
 use protocol::trap::{Beginning, Beginnings, Outcome, Trap, outcome};
 use protocol::{Method, Origin, Problem, PromptSet, Settings, Stream, Trace, Vocab};
@@ -21,7 +21,7 @@ use crate::cli::{TrapArgs, WhichBeginnings};
 use crate::fault::Fault;
 use crate::output::Output;
 use crate::road::{self, read_records};
-use crate::{interrupt, ledger, presets, recipes};
+use crate::{devices, interrupt, ledger, presets, recipes};
 
 const PLAN: &str = "plan.json";
 const SUMMARY: &str = "summary.json";
@@ -79,12 +79,13 @@ pub(super) fn run(args: &TrapArgs, output: &mut Output) -> Result<ExitStatus> {
     let stream = Stream::of_run(args.seed).named("trap");
     let beginnings = trap.choose(&traces, &problems, &stream.named("choose"))?;
     let spec: DeviceSpec = args.device.parse()?;
-    let device = spec.open()?;
+    let device = devices::open(&spec, output)?;
+    let dtype = devices::dtype(args.dtype.map(Into::into), &device);
     let local = LocalSettings {
         wave: beginnings.len(),
         ..LocalSettings::for_one_group(settings.all_paths() * beginnings.len().min(8))
     };
-    let (mut engine, _) = road::open_local(&folder, &vocab, &local, Dtype::F32, &device)?;
+    let (mut engine, _) = road::open_local(&folder, &vocab, &local, dtype, &device)?;
     interrupt::listen()?;
     let plan = Plan {
         version: 1,
@@ -92,7 +93,7 @@ pub(super) fn run(args: &TrapArgs, output: &mut Output) -> Result<ExitStatus> {
         problems: ledger::hash_of(&args.problems)?,
         model: model::checkpoint::weights_hash(&folder)?,
         tokenizer: vocab.hash().to_string(),
-        device: format!("{spec} {}", Dtype::F32),
+        device: format!("{spec} {dtype}"),
         seed: args.seed,
         trap,
         settings,

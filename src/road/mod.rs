@@ -28,7 +28,7 @@ use crate::fault::Fault;
 use crate::ledger::{self, Done, Ledger};
 use crate::output::Output;
 use crate::recipe::RunRecipe;
-use crate::recipes;
+use crate::{devices, recipes};
 
 pub(crate) use self::base::open_local;
 
@@ -87,7 +87,7 @@ pub(crate) fn run(
     recipe.check()?;
     preflight(recipe)?;
     let hash = recipes::hash(recipe)?;
-    let device = spec.open()?;
+    let device = devices::open(spec, output)?;
     let device_name = spec.to_string();
     let ledger = open_folder(out, &hash, &device_name, overwrite)?;
     let lock = lock(out)?;

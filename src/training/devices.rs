@@ -50,7 +50,7 @@ pub(super) fn find(name: &str) -> Result<Device> {
     if name == "cpu" {
         return Ok(Device {
             name: "cpu".to_string(),
-            bytes: memory_of_this_machine(),
+            bytes: model::memory::machine_bytes().map(|(all, _)| all),
             peak: None,
             is_host: true,
         });
@@ -79,13 +79,4 @@ pub(super) fn find(name: &str) -> Result<Device> {
         None => format!("known are {known}, and sizes such as 48GB"),
     };
     Err(Fault::new(format!("there is no device `{name}`"), hint).into())
-}
-
-fn memory_of_this_machine() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

@@ -198,7 +198,7 @@ fn tell_memory(
 ) -> Result<()> {
     let work = planning::work(recipe, &inputs.samples)?;
     let (config, dtype) = (&inputs.config, recipe.model.dtype);
-    let computer = match model::memory::is_host(device) {
+    let computer = match DeviceSpec::is_cpu(device) {
         true => Computer::Cpu,
         false => Computer::Card,
     };

@@ -95,7 +95,8 @@ pub(super) fn work(recipe: &TrainRecipe, samples: &[Sample]) -> Result<Work> {
 fn rate(device: &Device, dtype: Dtype) -> Result<Option<f64>> {
     if device.is_host {
         let cpu = DeviceSpec::Cpu.open()?;
-        return Ok(Some(train::matmul_rate(&cpu)));
+        let rate = model::memory::product_rate(&cpu, Dtype::F32, 1024, 3);
+        return Ok(rate.ok());
     }
     Ok(device.peak.map(|(bf16, f32)| {
         SHARE_OF_PEAK

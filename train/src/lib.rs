@@ -26,7 +26,6 @@ mod numbers;
 mod optimizer;
 mod parity;
 mod plan;
-mod rate;
 mod samples;
 mod schedule;
 mod settings;
@@ -45,7 +44,6 @@ pub use crate::forecast::{Computer, Forecast, Part, Place, Work, forecast};
 pub use crate::job::{Finished, Job, Outcome, Rehearsal, Start, TrainError};
 pub use crate::parity::{Gradients, loss_and_gradients, loss_and_gradients_with};
 pub use crate::plan::{Plan, plan};
-pub use crate::rate::matmul_rate;
 pub use crate::samples::{KindCount, Requirements, SampleError, check, count_kinds};
 pub use crate::schedule::{Schedule, learning_rate, warmup_steps};
 pub use crate::settings::{

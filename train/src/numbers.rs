@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::settings::Placement;
@@ -46,7 +46,7 @@ impl Numbers {
     pub(crate) fn zeros(count: usize, placement: Placement, device: &Device) -> Self {
         match placement {
             Placement::Host => Self::Host(vec![0.0; count]),
-            Placement::Device => Self::Device(Some(Tensor::zeros([count], device))),
+            Placement::Device => Self::Device(Some(Tensor::zeros([count], (device, DType::F32)))),
         }
     }
 
@@ -68,9 +68,7 @@ impl Numbers {
             Self::Host(sum) => add(sum, gradient.into_data()),
             Self::Device(sum) => {
                 let count = gradient.shape().num_elements();
-                let gradient = gradient
-                    .reshape([count])
-                    .cast(burn::tensor::FloatDType::F32);
+                let gradient = gradient.reshape([count]).cast(FloatDType::F32);
                 *sum = Some(match sum.take() {
                     Some(sum) => sum + gradient,
                     None => gradient,
@@ -94,7 +92,7 @@ impl PartialEq for Numbers {
 
 fn on_device(values: Vec<f32>, device: &Device) -> Tensor<1> {
     let count = values.len();
-    Tensor::from_data(TensorData::new(values, [count]), device)
+    Tensor::from_data(TensorData::new(values, [count]), (device, DType::F32))
 }
 
 fn add(sum: &mut Vec<f32>, gradient: TensorData) {

@@ -179,11 +179,11 @@ fn round(from: &[f32], to: &mut [f32]) {
 /// Lets `change` write the values in f32, in host memory. On the CPU they are changed where they
 /// lie; on other devices they come to the host and go back.
 fn write(weights: Tensor<1>, change: impl FnOnce(&mut [f32])) -> Tensor<1> {
-    let (dtype, device) = (FloatDType::from(weights.dtype()), weights.device());
+    let (dtype, device) = (weights.dtype(), weights.device());
     // Without a second owner this takes the buffer itself, not a copy.
     let mut data: TensorData = weights.into_data().convert::<f32>();
     change(data.as_mut_slice().expect("it was converted to f32"));
-    Tensor::<1>::from_data(data, &device).cast(dtype)
+    Tensor::from_data(data, (&device, dtype))
 }
 
 /// Lets `change` make new values of each trained parameter, flat and without a graph; it is told the

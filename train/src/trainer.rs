@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use model::decoder::Decoder;
-use model::device::Dtype;
+use model::device::{DeviceSpec, Dtype};
 use model::lora::Dropout;
 use protocol::{Sample, Stream};
 use sha2::{Digest, Sha256};
@@ -96,7 +96,7 @@ impl<'a> Trainer<'a> {
         let masters = job.dtype == Dtype::Bf16 && settings.lora.is_none();
         let optimizer = Optimizer::new(decoder, &layout, settings.optimizer, masters);
         // A sum that crossed to the host with every micro-batch would wait for the bus.
-        let sums = match model::memory::is_host(job.device) {
+        let sums = match DeviceSpec::is_cpu(job.device) {
             true => settings.optimizer,
             false => Placement::Device,
         };

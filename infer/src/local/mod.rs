@@ -14,7 +14,6 @@ mod texts;
 
 use std::collections::VecDeque;
 
-use model::config::ModelConfig;
 use model::decoder::Decoder;
 use model::kv_cache::KvCache;
 use protocol::{Completion, Finish, PathKey, Request, Vocab};
@@ -48,14 +47,15 @@ impl<'v> LocalEngine<'v> {
         settings: LocalSettings,
     ) -> Result<Self, EngineError> {
         settings.check()?;
-        let bytes_per_token = bytes_per_token(decoder.config());
+        let cache = KvCache::of(&decoder);
+        let bytes_per_token = cache.bytes_per_token();
         let memory = settings.kv_mib.saturating_mul(1 << 20) / bytes_per_token;
         let limits = Limits {
             rows: settings.max_rows,
             prefill: settings.prefill_tokens,
             memory,
         };
-        let batch = Batch::new(KvCache::new(decoder.config()), limits);
+        let batch = Batch::new(cache, limits);
         let stats = LocalStats::default();
         Ok(Self {
             decoder,
@@ -299,10 +299,4 @@ fn finish(running: &mut Running, id: u32, vocab: &dyn Vocab) -> Option<Finish> {
         return Some(Finish::Stop(index));
     }
     (running.ids.len() >= request.max_tokens).then_some(Finish::Length)
-}
-
-/// Bytes of a token's keys and values; heads are padded to whole vectors of 8.
-fn bytes_per_token(config: &ModelConfig) -> usize {
-    let head = config.head_dim.next_multiple_of(8);
-    2 * config.num_hidden_layers * config.num_key_value_heads * head * size_of::<f32>()
 }

@@ -11,6 +11,7 @@ use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::device::{Device, Dtype};
 use crate::lineage::Record;
+use crate::ops::is_cpu;
 
 /// Reads the decoder of a checkpoint folder onto `device`.
 ///
@@ -27,14 +28,19 @@ pub fn load(
     dtype: Dtype,
 ) -> Result<(ModelConfig, Decoder), CheckpointError> {
     let (config, weights) = open(dir)?;
-    let decoder = Decoder::from_source(&config, device, |name, shape| {
+    // The CPU computes in f32; values that bf16 can hold stay what they are there.
+    let held = match is_cpu(device) {
+        true => Dtype::F32,
+        false => dtype,
+    };
+    let decoder = Decoder::from_source(&config, device, held, |name, shape| {
         let mut values = weights
             .read(name)?
             .ok_or_else(|| CheckpointError::Missing {
                 name: name.to_owned(),
                 shape: shape.to_vec(),
             })?;
-        if dtype == Dtype::Bf16 {
+        if dtype == Dtype::Bf16 && held == Dtype::F32 {
             values
                 .par_iter_mut()
                 .for_each(|value| *value = bf16::from_f32(*value).to_f32());

@@ -120,6 +120,19 @@ impl Client {
         self.token.is_some()
     }
 
+    /// Whether the hub answers at all within `patience`: the HTTP status of its answer.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub fn reach(&self, patience: Duration) -> Result<u16, String> {
+        let asked = self.agent.get(self.url("api/models?limit=1"));
+        let asked = asked.config().timeout_global(Some(patience)).build();
+        match asked.call() {
+            Ok(response) => Ok(response.status().as_u16()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// A path of the hub as a URL.
     pub(super) fn url(&self, path: &str) -> String {
         format!("{}/{path}", self.endpoint)

@@ -46,6 +46,12 @@ pub(crate) fn wide_vectors() -> bool {
     std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
 }
 
+/// Other processors run the portable form of the kernels.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn wide_vectors() -> bool {
+    false
+}
+
 /// `a * b + c`, fused when the surrounding body is compiled for FMA.
 #[inline(always)]
 pub(crate) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {

@@ -1,21 +1,24 @@
 //! The decoder's operations on tensors.
 //!
-//! Each operation has two forms with the same meaning: a fused one on the CPU backend, with a
-//! hand-written backward pass (`backend`), and a plain one made of Burn's own operations
-//! (`reference`), which runs on every other backend and is what the tests compare against.
-//! The caller never chooses: the device of the tensors does.
+//! Each operation has two forms with the same meaning: a fused one for f32 on the CPU backend, with
+//! a hand-written backward pass (`backend`), and one for every other backend and number format: a
+//! plain one of Burn's own operations ([`reference`], which is also what the tests compare against),
+//! or for attention and the loss one in chunks ([`chunked`]). The caller never chooses: the device
+//! and the format of the tensors do.
 //!
 //! Legend: T tokens of a packed batch, d width, V vocabulary, H query heads, K key-value heads,
 //! D head size.
 
 mod autodiff;
 mod backend;
+pub mod chunked;
 mod flex;
 mod host;
 mod pool;
+pub mod portable;
 pub mod reference;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 pub(crate) use self::host::HostTensor;
 use crate::rope::Rope;
@@ -31,8 +34,8 @@ pub struct Heads {
     pub dim: usize,
 }
 
-/// Whether the fused form runs on this device.
-fn fused(device: &Device) -> bool {
+/// Whether a device is the CPU backend, with or without gradients.
+pub(crate) fn is_cpu(device: &Device) -> bool {
     use burn::backend::DispatchDevice;
     matches!(
         device.clone().inner().as_dispatch(),
@@ -40,12 +43,17 @@ fn fused(device: &Device) -> bool {
     )
 }
 
+/// Whether the fused form runs on tensors like this one.
+fn fused(x: &Tensor<2>) -> bool {
+    x.dtype() == DType::F32 && is_cpu(&x.device())
+}
+
 /// RMS norm of each row: `weight * x / sqrt(mean(x^2) + eps)`.
 ///
 /// # Shapes
 /// `x: [N, D]`, `weight: [D]`, result `[N, D]`.
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
-    if fused(&x.device()) {
+    if fused(&x) {
         return backend::rms_norm(x, weight, eps);
     }
     reference::rms_norm(x, weight, eps)
@@ -56,7 +64,7 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
 /// # Shapes
 /// `x: [N, i]`, `weight: [o, i]`, `bias: [o]`, result `[N, o]`.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    if fused(&x.device()) {
+    if fused(&x) {
         return match bias {
             Some(bias) => backend::linear_plus(x, weight, bias),
             None => backend::linear(x, weight),
@@ -70,7 +78,7 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
 /// # Shapes
 /// `x: [N, i]`, `weight: [o, i]`, `residual: [N, o]`, result `[N, o]`.
 pub fn linear_residual(x: Tensor<2>, weight: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
-    if fused(&x.device()) {
+    if fused(&x) {
         return backend::linear_plus(x, weight, residual);
     }
     residual + reference::linear(x, weight, None)
@@ -81,7 +89,7 @@ pub fn linear_residual(x: Tensor<2>, weight: Tensor<2>, residual: Tensor<2>) -> 
 /// # Shapes
 /// All `[N, m]`.
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    if fused(&gate.device()) {
+    if fused(&gate) {
         return backend::swiglu(gate, up);
     }
     reference::swiglu(gate, up)
@@ -92,7 +100,7 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 /// # Shapes
 /// `weight: [V, d]`, result `[ids.len(), d]`.
 pub fn embedding(weight: Tensor<2>, ids: &[u32]) -> Tensor<2> {
-    if fused(&weight.device()) {
+    if fused(&weight) {
         return backend::embedding(weight, ids);
     }
     reference::embedding(weight, ids)
@@ -100,8 +108,9 @@ pub fn embedding(weight: Tensor<2>, ids: &[u32]) -> Tensor<2> {
 
 /// Rotary embedding and causal attention inside each document, with grouped queries.
 ///
-/// Positions restart at 0 in each document. The fused form keeps q, k, v, the result and one
-/// number per row and head for the backward pass; scores exist for a block of rows at a time.
+/// Positions restart at 0 in each document. For the backward pass q, k, v, the result and one
+/// number per row and head are kept; scores exist for a block of rows at a time, except where
+/// [`portable::use_attention_kernel`] says that Burn's own kernels are used.
 ///
 /// # Shapes
 /// `q: [T, H * D]`, `k, v: [T, K * D]` with `T` the sum of `lengths`, result `[T, H * D]`.
@@ -113,16 +122,17 @@ pub fn attention(
     lengths: &[usize],
     rope: &Rope,
 ) -> Tensor<2> {
-    if fused(&q.device()) {
+    if fused(&q) {
         return backend::attention(q, k, v, heads, lengths, rope);
     }
-    reference::attention(q, k, v, heads, lengths, rope)
+    portable::attention(q, k, v, heads, lengths, rope)
 }
 
 /// Weighted sum of the negative log-likelihoods of `targets` under `softmax(hidden weightᵀ)`.
 ///
 /// The logits exist for `chunk` tokens at a time. Tokens of weight 0 are skipped: they cost
 /// nothing and add nothing, to the loss or to a gradient; if all are 0, loss and gradients are 0.
+/// The result is f32 whatever the tensors hold.
 ///
 /// # Shapes
 /// `hidden: [T, d]`, `weight: [V, d]`, `targets` and `weights` of length T, result `[1]`.
@@ -141,8 +151,8 @@ pub fn cross_entropy(
         targets.iter().all(|target| (*target as usize) < vocabulary),
         "every target is a row of the vocabulary"
     );
-    if fused(&hidden.device()) {
+    if fused(&hidden) {
         return backend::cross_entropy(hidden, weight, targets, weights, chunk.max(1));
     }
-    reference::cross_entropy(hidden, weight, targets, weights, chunk.max(1))
+    chunked::cross_entropy(hidden, weight, targets, weights, chunk.max(1))
 }

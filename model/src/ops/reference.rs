@@ -1,18 +1,28 @@
-//! The operations in Burn's own terms: the meaning of the fused ones, and what other backends run.
+//! The operations in Burn's own terms: the meaning of the fused ones, and most of what other
+//! backends run.
 //!
-//! Written to be read and differentiated automatically; speed is not its purpose.
+//! Written to be read and differentiated automatically. Norms, rotation, softmax and loss are
+//! computed in f32 and rounded once to the format of the tensors.
 
 use burn::tensor::activation::{log_softmax, silu, softmax};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 
 use super::Heads;
 use crate::rope::Rope;
 
 /// See [`super::rms_norm`].
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
+    let dtype = x.dtype();
+    let x = to_f32(x);
     let mean_square = x.clone().square().mean_dim(1); // [N, 1]
     let scale = (mean_square + eps).sqrt().recip();
-    (x * scale) * weight.unsqueeze::<2>()
+    // Rounded before the weight, as transformers does.
+    (x * scale).cast(dtype) * weight.unsqueeze::<2>()
+}
+
+/// A tensor in f32.
+fn to_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    x.cast(DType::F32)
 }
 
 /// See [`super::linear`].
@@ -46,7 +56,7 @@ fn indices(ids: &[u32], device: &burn::tensor::Device) -> Tensor<1, Int> {
 /// # Shapes
 /// `x: [S, heads * D]`, result `[heads, S, D]`.
 pub fn rotate(x: Tensor<2>, dim: usize, first: usize, rope: &Rope) -> Tensor<3> {
-    let [length, width] = x.dims();
+    let length = x.dims()[0];
     let device = x.device();
     let half = dim / 2;
     let table = rope.table(first + length);
@@ -55,13 +65,20 @@ pub fn rotate(x: Tensor<2>, dim: usize, first: usize, rope: &Rope) -> Tensor<3> 
         let rows = Tensor::<2>::from_data(TensorData::new(rows, [length, half]), &device);
         Tensor::cat(vec![rows.clone(), rows], 1).unsqueeze::<3>() // [1, S, D]
     };
-    let x = x.reshape([length, width / dim, dim]).swap_dims(0, 1); // [heads, S, D]
+    let dtype = x.dtype();
+    let x = to_f32(split_heads(x, dim)); // [heads, S, D]
     let (a, b) = (
         x.clone().narrow(2, 0, half),
         x.clone().narrow(2, half, half),
     );
     let turned = Tensor::cat(vec![b.neg(), a], 2);
-    x * part(&table.cos) + turned * part(&table.sin)
+    (x * part(&table.cos) + turned * part(&table.sin)).cast(dtype)
+}
+
+/// `[S, heads * D]` as `[heads, S, D]`.
+pub(super) fn split_heads(x: Tensor<2>, dim: usize) -> Tensor<3> {
+    let [length, width] = x.dims();
+    x.reshape([length, width / dim, dim]).swap_dims(0, 1)
 }
 
 /// See [`super::attention`].
@@ -85,25 +102,28 @@ pub fn attention(
 
 fn document(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, heads: Heads, rope: &Rope) -> Tensor<2> {
     let [length, width] = q.dims();
-    let device = q.device();
-    let group = heads.query / heads.key_value;
-    let repeated = |x: Tensor<3>| {
-        let x = x.unsqueeze_dim::<4>(1).repeat_dim(1, group); // [K, G, S, D]
-        x.reshape([heads.query, length, heads.dim])
-    };
-    let v = v
-        .reshape([length, heads.key_value, heads.dim])
-        .swap_dims(0, 1);
     let q = rotate(q, heads.dim, 0, rope); // [H, S, D]
-    let k = repeated(rotate(k, heads.dim, 0, rope));
-    let v = repeated(v);
-    let scores = q.matmul(k.swap_dims(1, 2)) / (heads.dim as f64).sqrt(); // [H, S, S]
+    let k = rotate(k, heads.dim, 0, rope); // [K, S, D]
+    let v = split_heads(v, heads.dim);
+    attend(q, k, v).swap_dims(0, 1).reshape([length, width])
+}
+
+/// Causal attention with all scores at a time.
+///
+/// # Shapes
+/// `q: [H, S, D]`, `k, v: [K, S, D]` with `K` a divisor of `H`; result `[H, S, D]`.
+pub fn attend(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
+    let ([heads, length, dim], [kv_heads, _, _]) = (q.dims(), k.dims());
+    let (device, dtype) = (q.device(), q.dtype());
+    let repeated = |x: Tensor<3>| {
+        let x = x.unsqueeze_dim::<4>(1).repeat_dim(1, heads / kv_heads); // [K, G, S, D]
+        x.reshape([heads, length, dim])
+    };
+    let (k, v) = (repeated(k), repeated(v));
+    let scores = to_f32(q.matmul(k.swap_dims(1, 2))) / (dim as f64).sqrt(); // [H, S, S]
     let hidden = Tensor::<2, burn::tensor::Bool>::tril_mask([length, length], 0, &device);
     let scores = scores.mask_fill(hidden.unsqueeze::<3>(), f32::NEG_INFINITY);
-    softmax(scores, 2)
-        .matmul(v)
-        .swap_dims(0, 1)
-        .reshape([length, width])
+    softmax(scores, 2).cast(dtype).matmul(v)
 }
 
 /// See [`super::cross_entropy`].
@@ -118,7 +138,7 @@ pub fn cross_entropy(
     let counted: Vec<u32> = (0..targets.len() as u32)
         .filter(|t| weights[*t as usize] != 0.0)
         .collect();
-    let mut loss = Tensor::<1>::zeros([1], &device);
+    let mut loss = Tensor::<1>::zeros([1], (&device, DType::F32));
     for tokens in counted.chunks(chunk) {
         let count = tokens.len();
         let picked = tokens
@@ -130,7 +150,7 @@ pub fn cross_entropy(
             .map(|t| weights[*t as usize])
             .collect::<Vec<_>>();
         let rows = hidden.clone().select(0, indices(tokens, &device));
-        let logs = log_softmax(linear(rows, weight.clone(), None), 1); // [chunk, V]
+        let logs = log_softmax(to_f32(linear(rows, weight.clone(), None)), 1); // [chunk, V]
         let picked = indices(&picked, &device).reshape([count, 1]);
         let logs = logs.gather(1, picked).reshape([count]);
         loss = loss - (logs * Tensor::from_data(TensorData::new(shares, [count]), &device)).sum();

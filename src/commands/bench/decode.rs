@@ -45,7 +45,7 @@ fn one(args: &BenchDecode, vocab: &infer::vocab::TokenizerVocab, batch: usize) -
         ..LocalSettings::for_one_group(batch)
     };
     let model = &args.model;
-    let mut engine = engine(&model.checkpoint, vocab, &model.device, &settings)?;
+    let mut engine = engine(&model.checkpoint, vocab, model, &settings)?;
     let vocabulary = engine.vocabulary();
     let mut seconds = Vec::with_capacity(model.repeat);
     // The first round packs the weights and warms the caches.

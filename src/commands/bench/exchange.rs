@@ -158,7 +158,7 @@ fn solved(
         ..LocalSettings::for_one_group(args.paths * args.problems)
     };
     let model = &args.model;
-    let mut engine = engine(&model.checkpoint, vocab, &model.device, &local)?;
+    let mut engine = engine(&model.checkpoint, vocab, model, &local)?;
     let endless = Endless(vocab);
     let stream = Stream::of_run(1).named("bench leap");
     // Without the worked example both methods have the same prompt.

@@ -2,6 +2,7 @@
 
 mod decode;
 mod exchange;
+mod gpu;
 mod prefill;
 mod route;
 
@@ -10,23 +11,28 @@ use std::path::Path;
 use anyhow::Result;
 use infer::local::{LocalEngine, LocalSettings};
 use infer::vocab::TokenizerVocab;
-use model::device::{DeviceSpec, Dtype};
+use model::device::DeviceSpec;
 use model::memory;
 use protocol::{PathKey, Request, Sampling, Stop, Stream};
 use serde_json::{Value, json};
 
 use super::ExitStatus;
 use crate::cli::{BenchCommand, BenchModel};
+use crate::devices;
 use crate::fault::Fault;
 use crate::output::Output;
 use crate::road;
 
 pub(super) fn run(command: &BenchCommand, output: &mut Output) -> Result<ExitStatus> {
+    if let BenchCommand::Gpu(args) = command {
+        return gpu::run(args, output);
+    }
     let found = match command {
         BenchCommand::Route(args) => route::run(args)?,
         BenchCommand::Decode(args) => decode::run(args)?,
         BenchCommand::Prefill(args) => prefill::run(args)?,
         BenchCommand::Leap(args) => exchange::run(args)?,
+        BenchCommand::Gpu(_) => unreachable!("handled above"),
     };
     output.data(&serde_json::to_string_pretty(&found)?);
     Ok(ExitStatus::Done)
@@ -61,11 +67,13 @@ fn vocab(args: &BenchModel) -> Result<TokenizerVocab> {
 fn engine<'v>(
     folder: &Path,
     vocab: &'v TokenizerVocab,
-    device: &str,
+    model: &BenchModel,
     settings: &LocalSettings,
 ) -> Result<LocalEngine<'v>> {
-    let spec: DeviceSpec = device.parse()?;
-    let (engine, _) = road::open_local(folder, vocab, settings, Dtype::F32, &spec.open()?)?;
+    let spec: DeviceSpec = model.device.parse()?;
+    let device = spec.open()?;
+    let dtype = devices::dtype(model.dtype.map(Into::into), &device);
+    let (engine, _) = road::open_local(folder, vocab, settings, dtype, &device)?;
     Ok(engine)
 }
 

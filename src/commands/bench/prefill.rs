@@ -38,7 +38,7 @@ pub(super) fn measure(
         prefill_tokens: tokens.max(1),
         ..LocalSettings::for_one_group(1)
     };
-    let mut engine = engine(&model.checkpoint, vocab, &model.device, &settings)?;
+    let mut engine = engine(&model.checkpoint, vocab, model, &settings)?;
     let vocabulary = engine.vocabulary();
     let mut seconds = Vec::with_capacity(model.repeat);
     for round in 0..=model.repeat {

@@ -1,0 +1,165 @@
+//! A tensor of any backend, with the few operations that the chunked forms are made of.
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, Scalar, TensorMetadata};
+use burn::tensor::{FloatDType, IndexingUpdateOp, Shape, Slice, TensorData};
+use std::ops::Range;
+
+/// Wraps a backend's float tensor.
+pub(super) struct Array<B: Backend>(pub(super) FloatTensor<B>);
+
+impl<B: Backend> Clone for Array<B> {
+    /// Shares the values.
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<B: Backend> Array<B> {
+    pub(super) fn dims<const D: usize>(&self) -> [usize; D] {
+        self.0.shape().dims()
+    }
+
+    /// The number format of the values.
+    pub(super) fn float(&self) -> FloatDType {
+        self.0.dtype().into()
+    }
+
+    /// Zeros on the device of this tensor.
+    pub(super) fn zeros_f32(&self, shape: impl Into<Shape>) -> Self {
+        Self(B::float_zeros(
+            shape.into(),
+            &self.0.device(),
+            FloatDType::F32,
+        ))
+    }
+
+    /// Values from the host on the device of this tensor, in f32.
+    pub(super) fn upload(&self, values: Vec<f32>, shape: impl Into<Shape>) -> Self {
+        let data = TensorData::new(values, shape.into());
+        Self(B::float_from_data(data, &self.0.device()))
+    }
+
+    /// Indices from the host on the device of this tensor.
+    pub(super) fn upload_indices(
+        &self,
+        values: impl Iterator<Item = u32>,
+        shape: impl Into<Shape>,
+    ) -> IntTensor<B> {
+        let values: Vec<i32> = values.map(|value| value as i32).collect();
+        B::int_from_data(TensorData::new(values, shape.into()), &self.0.device())
+    }
+
+    pub(super) fn cast(self, dtype: FloatDType) -> Self {
+        match self.float() == dtype {
+            true => self,
+            false => Self(B::float_cast(self.0, dtype)),
+        }
+    }
+
+    pub(super) fn reshape(self, shape: impl Into<Shape>) -> Self {
+        Self(B::float_reshape(self.0, shape.into()))
+    }
+
+    /// Swaps the last two dimensions.
+    pub(super) fn transpose(self) -> Self {
+        Self(B::float_transpose(self.0))
+    }
+
+    pub(super) fn matmul(self, other: Self) -> Self {
+        Self(B::float_matmul(self.0, other.0))
+    }
+
+    pub(super) fn add(self, other: Self) -> Self {
+        Self(B::float_add(self.0, other.0))
+    }
+
+    pub(super) fn sub(self, other: Self) -> Self {
+        Self(B::float_sub(self.0, other.0))
+    }
+
+    pub(super) fn mul(self, other: Self) -> Self {
+        Self(B::float_mul(self.0, other.0))
+    }
+
+    pub(super) fn div(self, other: Self) -> Self {
+        Self(B::float_div(self.0, other.0))
+    }
+
+    pub(super) fn scale(self, factor: f64) -> Self {
+        Self(B::float_mul_scalar(self.0, Scalar::Float(factor)))
+    }
+
+    pub(super) fn exp(self) -> Self {
+        Self(B::float_exp(self.0))
+    }
+
+    pub(super) fn log(self) -> Self {
+        Self(B::float_log(self.0))
+    }
+
+    pub(super) fn max_rows(self) -> Self {
+        let last = self.0.rank() - 1;
+        Self(B::float_max_dim(self.0, last))
+    }
+
+    /// The larger of two columns, element by element.
+    pub(super) fn max(self, other: Self) -> Self {
+        let last = self.0.rank() - 1;
+        Self(B::float_cat(vec![self.0, other.0], last)).max_rows()
+    }
+
+    /// Sums along the last dimension, which stays with length 1.
+    pub(super) fn sum_rows(self) -> Self {
+        let last = self.0.rank() - 1;
+        Self(B::float_sum_dim(self.0, last))
+    }
+
+    pub(super) fn sum(self) -> Self {
+        Self(B::float_sum(self.0))
+    }
+
+    /// A range of the dimension before the last.
+    pub(super) fn rows(&self, range: Range<usize>) -> Self {
+        Self(B::float_slice(self.0.clone(), &self.places(range)))
+    }
+
+    /// Replaces a range of the dimension before the last.
+    pub(super) fn with_rows(self, range: Range<usize>, values: Self) -> Self {
+        let places = self.places(range);
+        Self(B::float_slice_assign(self.0, &places, values.0))
+    }
+
+    fn places(&self, range: Range<usize>) -> Vec<Slice> {
+        let shape = self.0.shape();
+        let rank = shape.num_dims();
+        (0..rank)
+            .map(|dim| match dim + 2 == rank {
+                true => Slice::from(range.clone()),
+                false => Slice::from(0..shape[dim]),
+            })
+            .collect()
+    }
+
+    /// The rows of a matrix that `indices` name.
+    pub(super) fn select(&self, indices: IntTensor<B>) -> Self {
+        Self(B::float_select(self.0.clone(), 0, indices))
+    }
+
+    /// Puts `values` in the place of the rows that `indices` name; no row twice.
+    pub(super) fn with_selected(self, indices: IntTensor<B>, values: Self) -> Self {
+        let update = IndexingUpdateOp::Assign;
+        Self(B::float_select_assign(self.0, 0, indices, values.0, update))
+    }
+
+    /// One element of each row of a matrix: `[N, V]` and `[N, 1]` to `[N, 1]`.
+    pub(super) fn gather(&self, indices: IntTensor<B>) -> Self {
+        Self(B::float_gather(1, self.0.clone(), indices))
+    }
+
+    /// Adds to one element of each row of a matrix.
+    pub(super) fn scatter_add(self, indices: IntTensor<B>, values: Self) -> Self {
+        let update = IndexingUpdateOp::Add;
+        Self(B::float_scatter(1, self.0, indices, values.0, update))
+    }
+}

@@ -1,0 +1,102 @@
+//! The operations on every backend but the CPU's own, and in every number format.
+//!
+//! Weights and activations may be bf16. Norms, the rotary embedding, softmax and the loss are
+//! computed in f32 from them and rounded once; products are taken in their format.
+
+use std::sync::{Mutex, PoisonError};
+
+use burn::tensor::module::attention as burn_attention;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::{Heads, chunked, reference};
+use crate::rope::Rope;
+
+/// How attention is computed where texts are trained on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttentionKernel {
+    /// In chunks of queries, by [`chunked`]: right on every backend.
+    #[default]
+    Chunked,
+    /// By Burn's fused kernels, where they have been found right on this device.
+    Fused,
+}
+
+impl std::fmt::Display for AttentionKernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Chunked => "chunked",
+            Self::Fused => "fused",
+        })
+    }
+}
+
+/// What was chosen for the devices of this process.
+static CHOSEN: Mutex<Vec<(Device, AttentionKernel)>> = Mutex::new(Vec::new());
+
+/// Sets how attention is computed on this device from now on, in this process.
+///
+/// Take [`AttentionKernel::Fused`] only where [`crate::self_check`] has found it right: a wrong
+/// gradient shows in no loss curve.
+pub fn use_attention_kernel(device: &Device, kernel: AttentionKernel) {
+    let device = device.clone().inner();
+    let mut chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner);
+    chosen.retain(|(known, _)| *known != device);
+    chosen.push((device, kernel));
+}
+
+/// How attention is computed on this device: in chunks, unless something else was set.
+pub fn attention_kernel(device: &Device) -> AttentionKernel {
+    let device = device.clone().inner();
+    let chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = chosen.iter().find(|(known, _)| *known == device);
+    found.map_or(AttentionKernel::default(), |(_, kernel)| *kernel)
+}
+
+/// See [`super::attention`].
+pub(super) fn attention(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    heads: Heads,
+    lengths: &[usize],
+    rope: &Rope,
+) -> Tensor<2> {
+    let kernel = attention_kernel(&q.device());
+    let mut parts = Vec::with_capacity(lengths.len());
+    let mut first = 0;
+    for &length in lengths.iter().filter(|length| **length > 0) {
+        let rows = |x: &Tensor<2>| x.clone().narrow(0, first, length);
+        let q = reference::rotate(rows(&q), heads.dim, 0, rope); // [H, S, D]
+        let k = reference::rotate(rows(&k), heads.dim, 0, rope); // [K, S, D]
+        let v = reference::split_heads(rows(&v), heads.dim);
+        let mixed = of_document(q, k, v, kernel); // [H, S, D]
+        parts.push(
+            mixed
+                .swap_dims(0, 1)
+                .reshape([length, heads.query * heads.dim]),
+        );
+        first += length;
+    }
+    Tensor::cat(parts, 0)
+}
+
+/// Causal attention of one document by the kernel named.
+///
+/// # Shapes
+/// `q: [H, S, D]`, `k, v: [K, S, D]`, result `[H, S, D]`.
+pub fn of_document(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, kernel: AttentionKernel) -> Tensor<3> {
+    match kernel {
+        AttentionKernel::Chunked => chunked::attention(q, k, v, None),
+        AttentionKernel::Fused => {
+            let options = AttentionModuleOptions {
+                is_causal: true,
+                ..Default::default()
+            };
+            let [q, k, v] = [q, k, v].map(|x| x.unsqueeze::<4>());
+            burn_attention(q, k, v, None, None, options).squeeze_dim(0)
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! The operations that are compared, and with which numbers.
+
+use std::sync::Arc;
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use super::{Check, Extent};
+use crate::config::{Architecture, ModelConfig};
+use crate::device::quietly;
+use crate::ops::portable::{AttentionKernel, of_document};
+use crate::ops::{chunked, reference};
+use crate::rope::Rope;
+
+/// How the names of checks of Burn's own attention begin.
+pub(super) const FUSED: &str = "fused attention";
+
+/// Most that f32 may be off: sums in another order, not other products.
+const F32: f64 = 5e-5;
+/// Most that bf16 may be off: a few of its roundings.
+const BF16: f64 = 2e-2;
+
+/// An operation, with all its cases.
+pub(super) struct Case {
+    name: String,
+    limit: f64,
+    runs: Vec<Run>,
+    device: Device,
+    dtype: DType,
+}
+
+/// One case: what it is called, its inputs, and what is done with them on either device.
+struct Run {
+    what: String,
+    inputs: Vec<Input>,
+    found: Forward,
+    expected: Forward,
+}
+
+/// Numbers of a tensor.
+#[derive(Clone)]
+struct Input {
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
+/// From inputs, as matrices, to a result.
+type Forward = Arc<dyn Fn(&[Tensor<2>]) -> Tensor<2>>;
+
+impl Input {
+    /// Values between -1 and 1 that look random.
+    fn noise(shape: &[usize], seed: u64) -> Self {
+        let count: usize = shape.iter().product();
+        let values = (0..count as u64)
+            .map(|i| {
+                let mut x = (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                    ^ seed.wrapping_mul(0xd1b5_4a32_d192_ed03);
+                x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                let value = (((x ^ (x >> 31)) >> 40) as f32) / (1 << 23) as f32 - 1.0;
+                // What bf16 can hold, so that both devices begin with the same numbers.
+                half::bf16::from_f32(value).to_f32()
+            })
+            .collect();
+        Self {
+            shape: shape.to_vec(),
+            values,
+        }
+    }
+
+    /// As a matrix of its rows on a device that keeps gradients.
+    fn on(&self, device: &Device, dtype: DType) -> Tensor<2> {
+        let last = self.shape[self.shape.len() - 1];
+        let rows = self.values.len() / last;
+        let data = TensorData::new(self.values.clone(), [rows, last]);
+        let device = device.clone().autodiff();
+        Tensor::from_data(data, (&device, dtype)).require_grad()
+    }
+}
+
+impl Case {
+    fn new(name: &str, device: &Device, dtype: DType) -> Self {
+        let (format, limit) = match dtype {
+            DType::BF16 => ("bf16", BF16),
+            _ => ("f32", F32),
+        };
+        Self {
+            name: format!("{name} {format}"),
+            limit,
+            runs: Vec::new(),
+            device: device.clone(),
+            dtype,
+        }
+    }
+
+    /// The same operation on both devices.
+    fn same(
+        self,
+        what: &str,
+        inputs: &[&[usize]],
+        f: impl Fn(&[Tensor<2>]) -> Tensor<2> + 'static,
+    ) -> Self {
+        let f: Forward = Arc::new(f);
+        self.pair(what, inputs, Arc::clone(&f), f)
+    }
+
+    fn pair(mut self, what: &str, inputs: &[&[usize]], found: Forward, expected: Forward) -> Self {
+        let inputs = inputs.iter().zip(1..);
+        self.runs.push(Run {
+            what: what.to_owned(),
+            inputs: inputs
+                .map(|(shape, seed)| Input::noise(shape, seed))
+                .collect(),
+            found,
+            expected,
+        });
+        self
+    }
+
+    /// Compares result and gradients of every case.
+    pub(super) fn run(&self) -> Check {
+        let mut check = Check {
+            name: self.name.clone(),
+            cases: self.runs.len(),
+            worst: 0.0,
+            limit: self.limit,
+            at: "none differs".to_owned(),
+        };
+        for run in &self.runs {
+            let expected = evaluate(run, &run.expected, &Device::flex(), DType::F32);
+            let found = quietly(|| evaluate(run, &run.found, &self.device, self.dtype));
+            let found = match found.and_then(|found| found) {
+                Ok(found) => found,
+                Err(reason) => {
+                    check.worst = f64::INFINITY;
+                    check.at = format!("{}: {reason}", run.what);
+                    continue;
+                }
+            };
+            let expected = expected.expect("the CPU computes");
+            // A gradient that is 0 but for rounding is measured by the others.
+            let most = expected
+                .iter()
+                .flatten()
+                .fold(0.0_f32, |most, x| most.max(x.abs()));
+            for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let off = difference(found, expected, most / 4.0);
+                if off > check.worst {
+                    check.worst = off;
+                    check.at = match index {
+                        0 => format!("{}, result", run.what),
+                        index => format!("{}, gradient of input {index}", run.what),
+                    };
+                }
+            }
+        }
+        check
+    }
+}
+
+/// The result and the gradients by all inputs, for an incoming gradient that is not uniform.
+fn evaluate(
+    run: &Run,
+    forward: &Forward,
+    device: &Device,
+    dtype: DType,
+) -> Result<Vec<Vec<f32>>, String> {
+    let inputs: Vec<Tensor<2>> = run
+        .inputs
+        .iter()
+        .map(|input| input.on(device, dtype))
+        .collect();
+    let result = forward(&inputs);
+    let along = Input::noise(&result.dims(), 99)
+        .on(device, DType::F32)
+        .detach();
+    let loss = (result.clone().cast(DType::F32) * along).sum();
+    let gradients = loss.backward();
+    let mut all = vec![read(result.inner())?];
+    for input in &inputs {
+        let gradient = input.grad(&gradients);
+        all.push(gradient.map_or_else(|| Ok(Vec::new()), read)?);
+    }
+    Ok(all)
+}
+
+fn read(tensor: Tensor<2>) -> Result<Vec<f32>, String> {
+    let data = tensor.try_into_data().map_err(|error| error.to_string())?;
+    data.convert::<f32>()
+        .try_into_vec()
+        .map_err(|error| format!("{error:?}"))
+}
+
+/// The largest difference, as a share of the largest value, or of `least` if that is more; infinite
+/// where one is not a number.
+fn difference(found: &[f32], expected: &[f32], least: f32) -> f64 {
+    if found.len() != expected.len() {
+        return f64::INFINITY;
+    }
+    let scale = expected.iter().fold(least, |most, x| most.max(x.abs()));
+    let worst =
+        found
+            .iter()
+            .zip(expected)
+            .fold(0.0_f64, |worst, (a, b)| match (a - b).is_finite() {
+                true => worst.max(f64::from((a - b).abs())),
+                false => f64::INFINITY,
+            });
+    worst / f64::from(scale)
+}
+
+/// All operations, in an order in which the first failure is the one to look at.
+pub(super) fn all(device: &Device, extent: Extent) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut formats = vec![DType::F32];
+    if device.supports_dtype(DType::BF16) {
+        formats.push(DType::BF16);
+    }
+    for &dtype in &formats {
+        cases.extend([
+            products(device, dtype),
+            norms(device, dtype),
+            rotations(device, dtype),
+            softmaxes(device, dtype),
+            activations(device, dtype),
+            embeddings(device, dtype),
+            chains(device, dtype),
+            losses(device, dtype),
+        ]);
+    }
+    for (name, kernel) in [
+        ("chunked attention", AttentionKernel::Chunked),
+        (FUSED, AttentionKernel::Fused),
+    ] {
+        for &dtype in &formats {
+            cases.push(attention(device, dtype, name, kernel, extent));
+        }
+    }
+    cases
+}
+
+fn products(device: &Device, dtype: DType) -> Case {
+    let mut case = Case::new("product", device, dtype);
+    for [m, n, k] in [[1, 96, 64], [7, 64, 160], [65, 130, 96], [256, 256, 256]] {
+        case = case.same(&format!("{m} x {k} by {n}"), &[&[m, k], &[n, k]], |x| {
+            reference::linear(x[0].clone(), x[1].clone(), None)
+        });
+    }
+    case
+}
+
+fn norms(device: &Device, dtype: DType) -> Case {
+    Case::new("RMS norm", device, dtype).same("33 x 192", &[&[33, 192], &[1, 192]], |x| {
+        let weight = x[1].clone().flatten::<1>(0, 1);
+        reference::rms_norm(x[0].clone() * 3.0, weight, 1e-6)
+    })
+}
+
+fn rotations(device: &Device, dtype: DType) -> Case {
+    let mut case = Case::new("rotary embedding", device, dtype);
+    for first in [0, 32_000] {
+        let rope = Rope::new(&config());
+        case = case.same(&format!("position {first}"), &[&[70, 128]], move |x| {
+            let turned = reference::rotate(x[0].clone(), 64, first, &rope); // [2, 70, 64]
+            turned.reshape([140, 64])
+        });
+    }
+    case
+}
+
+fn softmaxes(device: &Device, dtype: DType) -> Case {
+    Case::new("softmax", device, dtype).same("5 x 40000", &[&[5, 40_000]], |x| {
+        let dtype = x[0].dtype();
+        let wide = x[0].clone().cast(DType::F32) * 20.0;
+        (softmax(wide, 1) * 100.0).cast(dtype)
+    })
+}
+
+fn activations(device: &Device, dtype: DType) -> Case {
+    let shape: &[usize] = &[31, 200];
+    Case::new("gated activation", device, dtype).same("31 x 200", &[shape, shape], |x| {
+        reference::swiglu(x[0].clone() * 8.0, x[1].clone())
+    })
+}
+
+fn embeddings(device: &Device, dtype: DType) -> Case {
+    Case::new("embedding", device, dtype).same("repeated ids", &[&[23, 64]], |x| {
+        let ids: Vec<u32> = (0..300).map(|i| (i * i) % 23).collect();
+        reference::embedding(x[0].clone(), &ids)
+    })
+}
+
+/// Elementwise operations that a backend may fuse into one kernel, against the CPU, and against
+/// themselves with a barrier behind each, which leaves nothing to fuse.
+fn chains(device: &Device, dtype: DType) -> Case {
+    fn chain(x: &[Tensor<2>], barrier: bool) -> Tensor<2> {
+        let wait = |x: Tensor<2>| {
+            if barrier {
+                let _ = x.device().sync();
+            }
+            x
+        };
+        let (a, b) = (x[0].clone(), x[1].clone());
+        let c = wait(a.clone() * b.clone());
+        let d = wait(c + a.clone() * 0.5);
+        let e = wait(d.clone().exp());
+        let column = wait(b.sum_dim(1)); // [N, 1]: broadcast back
+        wait((e * column + d) * a)
+    }
+    let (shape, column): (&[usize], &[usize]) = (&[40, 96], &[40, 1]);
+    let case = Case::new("fusion", device, dtype)
+        .same("one chain", &[shape, shape], |x| chain(x, false))
+        .same("one by one", &[shape, shape], |x| chain(x, true));
+    case.same("a column", &[column, column], |x| chain(x, false))
+}
+
+fn losses(device: &Device, dtype: DType) -> Case {
+    let case = Case::new("loss", device, dtype);
+    let targets: Vec<u32> = (0..90).map(|i| (i * 37) % 500).collect();
+    let weights: Vec<f32> = (0..90)
+        .map(|i| if i % 4 == 0 { 0.0 } else { 0.01 })
+        .collect();
+    let loss = |targets: Vec<u32>, weights: Vec<f32>| -> Forward {
+        Arc::new(move |x| {
+            let (hidden, weight) = (x[0].clone(), x[1].clone());
+            chunked::cross_entropy(hidden, weight, &targets, &weights, 32).reshape([1, 1])
+        })
+    };
+    let plain = |targets: Vec<u32>, weights: Vec<f32>| -> Forward {
+        Arc::new(move |x| {
+            let (hidden, weight) = (x[0].clone(), x[1].clone());
+            reference::cross_entropy(hidden, weight, &targets, &weights, 64).reshape([1, 1])
+        })
+    };
+    let found = loss(targets.clone(), weights.clone());
+    case.pair(
+        "90 of 500",
+        &[&[90, 64], &[500, 64]],
+        found,
+        plain(targets, weights),
+    )
+}
+
+fn attention(
+    device: &Device,
+    dtype: DType,
+    name: &str,
+    kernel: AttentionKernel,
+    extent: Extent,
+) -> Case {
+    const KV_HEADS: usize = 2;
+    let (groups, dims, lengths): (&[usize], &[usize], &[usize]) = match extent {
+        Extent::Brief => (&[2], &[64], &[65]),
+        Extent::Full => (&[1, 5, 6, 7], &[64, 128], &[1, 63, 64, 65, 160]),
+    };
+    let mut case = Case::new(name, device, dtype);
+    for &group in groups {
+        for &dim in dims {
+            for &length in lengths {
+                let heads = KV_HEADS * group;
+                let shaped = move |x: &[Tensor<2>]| {
+                    let split = |x: &Tensor<2>, heads| x.clone().reshape([heads, length, dim]);
+                    (
+                        split(&x[0], heads),
+                        split(&x[1], KV_HEADS),
+                        split(&x[2], KV_HEADS),
+                    )
+                };
+                let flat = move |x: Tensor<3>| x.reshape([heads * length, dim]);
+                let found: Forward = Arc::new(move |x| {
+                    let (q, k, v) = shaped(x);
+                    flat(of_document(q * 3.0, k, v, kernel))
+                });
+                let expected: Forward = Arc::new(move |x| {
+                    let (q, k, v) = shaped(x);
+                    flat(reference::attend(q * 3.0, k, v))
+                });
+                let what = format!("{heads}/{KV_HEADS} heads of {dim}, {length} tokens");
+                let (q, kv): (&[usize], &[usize]) =
+                    (&[heads, length, dim], &[KV_HEADS, length, dim]);
+                case = case.pair(&what, &[q, kv, kv], found, expected);
+            }
+        }
+    }
+    case
+}
+
+/// A model whose only purpose is its rotary frequencies.
+fn config() -> ModelConfig {
+    ModelConfig {
+        architecture: Architecture::Qwen2,
+        vocab_size: 8,
+        hidden_size: 128,
+        intermediate_size: 8,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        num_key_value_heads: 2,
+        head_dim: 64,
+        rms_norm_eps: 1e-6,
+        rope_theta: 1e4,
+        rope_scaling: None,
+        max_position_embeddings: 32_768,
+        tie_word_embeddings: true,
+        attention_bias: true,
+        qk_norm: false,
+        bos_token_id: None,
+        eos_token_id: vec![0],
+        initializer_range: 0.02,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(found: impl Fn(&[Tensor<2>]) -> Tensor<2> + 'static) -> Check {
+        let expected: Forward = Arc::new(|x| x[0].clone() * x[0].clone());
+        Case::new("square", &Device::flex(), DType::F32)
+            .pair("one case", &[&[3, 4]], Arc::new(found), expected)
+            .run()
+    }
+
+    #[test]
+    fn a_right_operation_passes() {
+        let check = check(|x| x[0].clone().square());
+        assert!(check.passed(), "{check}");
+    }
+
+    /// What Burn's fused attention did on a software device: the result is right, a gradient is not.
+    #[test]
+    fn a_wrong_gradient_behind_a_right_result_is_found() {
+        let check = check(|x| x[0].clone() * x[0].clone().detach());
+        assert!(!check.passed(), "{check}");
+        assert_eq!(check.at, "one case, gradient of input 1");
+    }
+
+    #[test]
+    fn a_result_that_is_no_number_is_found() {
+        let check = check(|x| x[0].clone() * x[0].clone() * f32::NAN);
+        assert!(!check.passed(), "{check}");
+    }
+
+    #[test]
+    fn a_panic_counts_as_wrong_and_says_what_it_said() {
+        let check = check(|_| panic!("no such kernel"));
+        assert!(!check.passed(), "{check}");
+        assert!(check.at.contains("no such kernel"), "{check}");
+    }
+}

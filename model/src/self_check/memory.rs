@@ -1,0 +1,86 @@
+//! Verdicts on disk, one small file for each device, driver and release.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Verdict;
+use crate::device::DeviceSpec;
+
+/// What a verdict holds for: nothing of it may change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The device as it names itself.
+    pub device: String,
+    /// What its kernels are compiled for.
+    pub target: String,
+    /// The driver, as far as it tells.
+    pub driver: String,
+    /// The release of Burn.
+    pub burn: String,
+    /// The release of this crate, whose kernels are checked as well.
+    pub toolkit: String,
+}
+
+impl Identity {
+    /// Of a device that is open.
+    pub fn of(spec: DeviceSpec, device: &Device) -> Self {
+        let (name, target) = named(device);
+        Self {
+            device: name,
+            target,
+            driver: crate::device::driver_version(spec),
+            burn: crate::BURN.to_owned(),
+            toolkit: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    fn file(&self, folder: &Path) -> PathBuf {
+        let text = serde_json::to_vec(self).expect("an identity is plain data");
+        let digest = Sha256::digest(&text);
+        let name: String = digest[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        folder.join(format!("device-{name}.json"))
+    }
+}
+
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn named(device: &Device) -> (String, String) {
+    match device.identity() {
+        Some(identity) => (identity.name, identity.fingerprint),
+        None => ("cpu".to_owned(), String::new()),
+    }
+}
+
+#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+fn named(_: &Device) -> (String, String) {
+    ("cpu".to_owned(), String::new())
+}
+
+/// What `folder` remembers of this device; None if it was not checked yet, or if what is remembered
+/// cannot be read.
+pub fn remembered(folder: &Path, identity: &Identity) -> Option<Verdict> {
+    let text = fs::read(identity.file(folder)).ok()?;
+    let verdict: Verdict = serde_json::from_slice(&text).ok()?;
+    (verdict.identity == *identity).then_some(verdict)
+}
+
+/// Keeps a verdict in `folder`; the file that is written.
+///
+/// # Errors
+/// If the folder or the file cannot be written.
+pub fn remember(folder: &Path, verdict: &Verdict) -> io::Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    let path = verdict.identity.file(folder);
+    let text = serde_json::to_vec_pretty(verdict).expect("a verdict is plain data");
+    let partial = path.with_extension("part");
+    fs::write(&partial, text)?;
+    fs::rename(&partial, &path)?;
+    Ok(path)
+}

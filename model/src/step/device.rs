@@ -1,0 +1,272 @@
+//! A step on a device: all new tokens go through each product together; rows that append one token
+//! attend together, rows that append more attend one by one.
+//!
+//! Legend: N new tokens, R rows of one token, L places read, n tokens of a longer row, d width,
+//! H query heads, K key-value heads, G = H / K, D head size.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{DType, Int, Tensor, TensorData};
+
+use super::{Row, Which};
+use crate::decoder::Decoder;
+use crate::kv_cache::{DeviceTexts, Slot};
+use crate::lora::Linear;
+use crate::ops::{self, Heads};
+
+/// Scores of one product of a longer row: half a gigabyte in f32.
+const SCORES: usize = 1 << 27;
+
+/// Added to a score that is not seen: its exponential is 0.
+const HIDDEN: f32 = -1e30;
+
+/// What all layers of a step need to know.
+struct Pass<'a> {
+    heads: Heads,
+    /// Rows of one token: slots, and lengths with the new token.
+    single: Vec<Slot>,
+    /// Places read of them, and which of these are hidden: `[R, 1, 1, L]`.
+    single_mask: Option<(usize, Tensor<4>)>,
+    /// Longer rows: slot, first new position, number of new tokens.
+    long: Vec<(Slot, usize, usize)>,
+    /// Cosines and sines at the new tokens' positions, `[N, 1, D]` each.
+    turn: [Tensor<3>; 2],
+    places: Tensor<1, Int>,
+    texts: &'a mut DeviceTexts,
+}
+
+impl Decoder {
+    pub(super) fn advance_on_device(
+        &self,
+        rows: &[Row<'_>],
+        texts: &mut DeviceTexts,
+        which: Which,
+    ) -> Tensor<2> {
+        let before: Vec<usize> = rows.iter().map(|row| texts.len(row.slot)).collect();
+        let ends = rows
+            .iter()
+            .zip(&before)
+            .map(|(row, len)| len + row.ids.len());
+        texts.reserve(ends.clone().max().unwrap_or(0));
+        // Rows of one token first, so that they lie together.
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|row| rows[*row].ids.len() > 1);
+        let ids: Vec<u32> = order
+            .iter()
+            .flat_map(|row| rows[*row].ids.iter().copied())
+            .collect();
+        let tokens: Vec<(Slot, usize)> = order
+            .iter()
+            .flat_map(|row| {
+                let (slot, first) = (rows[*row].slot, before[*row]);
+                (first..first + rows[*row].ids.len()).map(move |position| (slot, position))
+            })
+            .collect();
+        let (short, long): (Vec<usize>, Vec<usize>) =
+            order.iter().partition(|row| rows[**row].ids.len() == 1);
+        let lengths: Vec<usize> = short.iter().map(|row| before[*row] + 1).collect();
+        let pass = Pass {
+            heads: self.heads(),
+            single: short.iter().map(|row| rows[*row].slot).collect(),
+            single_mask: lengths.iter().max().map(|longest| {
+                let places = texts.places_read(*longest);
+                (places, hidden_after(&lengths, places, texts))
+            }),
+            long: long
+                .iter()
+                .map(|row| (rows[*row].slot, before[*row], rows[*row].ids.len()))
+                .collect(),
+            turn: self.turns(&tokens, texts),
+            places: texts.write_places(&tokens),
+            texts,
+        };
+        let hidden = self.through_layers(&ids, pass);
+        for (row, end) in rows.iter().zip(ends) {
+            texts.set_len(row.slot, end);
+        }
+        let wanted = wanted(rows, &order, which);
+        let count = wanted.len();
+        let wanted = Tensor::from_data(TensorData::new(wanted, [count]), &texts.device);
+        let hidden = hidden.select(0, wanted);
+        let normed = self.model.norm.apply(hidden, self.config().rms_norm_eps);
+        self.logits(normed).inner().cast(DType::F32)
+    }
+
+    /// Cosines and sines at the positions of tokens.
+    fn turns(&self, tokens: &[(Slot, usize)], texts: &DeviceTexts) -> [Tensor<3>; 2] {
+        let last = tokens.iter().map(|(_, position)| position + 1).max();
+        let table = self.rope().table(last.unwrap_or(0));
+        let half = self.heads().dim / 2;
+        [&table.cos, &table.sin].map(|values| {
+            let mut picked = Vec::with_capacity(tokens.len() * 2 * half);
+            for (_, position) in tokens {
+                let row = &values[position * half..(position + 1) * half];
+                picked.extend_from_slice(row);
+                picked.extend_from_slice(row);
+            }
+            let data = TensorData::new(picked, [tokens.len(), 1, 2 * half]);
+            Tensor::from_data(data, (&texts.device, DType::F32))
+        })
+    }
+
+    fn through_layers(&self, ids: &[u32], pass: Pass<'_>) -> Tensor<2> {
+        let eps = self.config().rms_norm_eps;
+        let tokens = ids.len();
+        let mut hidden = ops::embedding(self.model.embed_tokens.weight.val(), ids).inner();
+        for (index, layer) in self.model.layers.iter().enumerate() {
+            let x = layer.input_layernorm.apply(hidden.clone(), eps);
+            let attention = &layer.self_attn;
+            let [q, k, v] = attention.project(x, eps, None).map(Tensor::inner);
+            let dim = pass.heads.dim;
+            let split = |x: Tensor<2>| {
+                let [_, width] = x.dims();
+                x.reshape([tokens, width / dim, dim])
+            };
+            let (q, k) = (pass.rotate(split(q)), pass.rotate(split(k)));
+            let flat = |x: Tensor<3>| {
+                let [_, heads, _] = x.dims();
+                x.reshape([tokens * heads, dim])
+            };
+            let places = pass.places.clone();
+            pass.texts.write(index, &places, flat(k), flat(split(v)));
+            let mixed = pass.attend(index, q);
+            hidden = attention
+                .o_proj
+                .add_to(hidden, mixed, Linear::Output, None)
+                .inner();
+            let x = layer.post_attention_layernorm.apply(hidden.clone(), eps);
+            hidden = layer.mlp.add_to(hidden, x, None).inner();
+        }
+        hidden
+    }
+}
+
+impl Pass<'_> {
+    /// Turns queries or keys `[N, heads, D]` by their positions, in f32.
+    fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
+        let (dtype, half) = (x.dtype(), self.heads.dim / 2);
+        let x = x.cast(DType::F32);
+        let (a, b) = (
+            x.clone().narrow(2, 0, half),
+            x.clone().narrow(2, half, half),
+        );
+        let turned = Tensor::cat(vec![b.neg(), a], 2);
+        let [cos, sin] = self.turn.clone();
+        (x * cos + turned * sin).cast(dtype)
+    }
+
+    /// Attention of queries `[N, H, D]`, whose keys and values are in the cache: `[N, H * D]`.
+    fn attend(&self, layer: usize, q: Tensor<3>) -> Tensor<2> {
+        let mut parts = Vec::with_capacity(1 + self.long.len());
+        let mut first = 0;
+        if let Some((places, mask)) = &self.single_mask {
+            let count = self.single.len();
+            let q = q.clone().narrow(0, 0, count);
+            parts.push(self.attend_together(layer, q, *places, mask.clone()));
+            first = count;
+        }
+        for &(slot, position, count) in &self.long {
+            let q = q.clone().narrow(0, first, count);
+            parts.push(self.attend_alone(layer, q, slot, position));
+            first += count;
+        }
+        Tensor::cat(parts, 0)
+    }
+
+    /// One query of each row against its keys, which are read once for the queries of a group.
+    fn attend_together(
+        &self,
+        layer: usize,
+        q: Tensor<3>,
+        places: usize,
+        mask: Tensor<4>,
+    ) -> Tensor<2> {
+        let Heads {
+            query,
+            key_value,
+            dim,
+        } = self.heads;
+        let rows = self.single.len();
+        let (keys, values) = self.texts.read(layer, &self.single, places);
+        let q = q.reshape([rows, key_value, query / key_value, dim]);
+        let scores = scaled(q.matmul(keys.transpose()), dim) + mask; // [R, K, G, L]
+        softmax(scores, 3)
+            .cast(values.dtype())
+            .matmul(values)
+            .reshape([rows, query * dim])
+    }
+
+    /// The queries of one row from `position` on, in chunks, each against the keys up to itself.
+    fn attend_alone(&self, layer: usize, q: Tensor<3>, slot: Slot, position: usize) -> Tensor<2> {
+        let Heads {
+            query,
+            key_value,
+            dim,
+        } = self.heads;
+        let count = q.dims()[0];
+        let group = query / key_value;
+        let fit = (SCORES / (query * (position + count))).max(1);
+        let mut parts = Vec::new();
+        for first in (0..count).step_by(fit) {
+            let rows = fit.min(count - first);
+            let places = self.texts.places_read(position + first + rows);
+            let (keys, values) = self.texts.read(layer, &[slot], places); // [1, K, L, D]
+            let q = q
+                .clone()
+                .narrow(0, first, rows)
+                .reshape([rows, key_value, group, dim])
+                .permute([1, 2, 0, 3])
+                .reshape([1, key_value, group * rows, dim]);
+            let lengths: Vec<usize> = (0..rows).map(|row| position + first + row + 1).collect();
+            let mask = hidden_after(&lengths, places, self.texts)
+                .reshape([1, 1, rows, places])
+                .repeat_dim(2, group);
+            let scores = scaled(q.matmul(keys.transpose()), dim) + mask;
+            let mixed = softmax(scores, 3)
+                .cast(values.dtype())
+                .matmul(values)
+                .reshape([key_value, group, rows, dim])
+                .permute([2, 0, 1, 3])
+                .reshape([rows, query * dim]);
+            parts.push(mixed);
+        }
+        Tensor::cat(parts, 0)
+    }
+}
+
+fn scaled(scores: Tensor<4>, dim: usize) -> Tensor<4> {
+    scores.cast(DType::F32) / (dim as f64).sqrt()
+}
+
+/// 0 for the first `length` places of each row, and a number that hides the others:
+/// `[rows, 1, 1, places]`.
+fn hidden_after(lengths: &[usize], places: usize, texts: &DeviceTexts) -> Tensor<4> {
+    let rows = lengths.len();
+    let lengths: Vec<i32> = lengths.iter().map(|length| *length as i32).collect();
+    let lengths = Tensor::<1, Int>::from_data(TensorData::new(lengths, [rows]), &texts.device);
+    let all = Tensor::<1, Int>::arange(0..places as i64, &texts.device).reshape([1, places]);
+    let hidden = all
+        .repeat_dim(0, rows)
+        .greater_equal(lengths.reshape([rows, 1]).repeat_dim(1, places));
+    Tensor::<2>::zeros([rows, places], (&texts.device, DType::F32))
+        .mask_fill(hidden, HIDDEN)
+        .reshape([rows, 1, 1, places])
+}
+
+/// Which of the tokens, in the order they were fed, have their logits asked for, in the order of
+/// the rows.
+fn wanted(rows: &[Row<'_>], order: &[usize], which: Which) -> Vec<i32> {
+    let mut first = vec![0; rows.len()];
+    let mut count = 0;
+    for row in order {
+        first[*row] = count;
+        count += rows[*row].ids.len();
+    }
+    let places = rows.iter().zip(first).flat_map(|(row, first)| {
+        let end = first + row.ids.len();
+        match which {
+            Which::Last => end - 1..end,
+            Which::All => first..end,
+        }
+    });
+    places.map(|place| place as i32).collect()
+}

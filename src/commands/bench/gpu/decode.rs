@@ -1,0 +1,103 @@
+//! Tokens per second of rows that write side by side, and how near that is to the memory's speed.
+
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+use model::decoder::Decoder;
+use model::device::Dtype;
+use model::kv_cache::{KvCache, Slot};
+use model::step::Row;
+use serde_json::{Value, json};
+
+use super::shapes::{distilled, ids, noise};
+use super::{Bench, Found, Roof};
+
+/// Rows that write side by side.
+const BATCHES: [usize; 3] = [1, 16, 64];
+
+pub(super) fn run(bench: &mut Bench<'_>) -> Result<Found> {
+    let roof = bench.roof()?;
+    let dtype = bench.dtype();
+    let mut rows = Vec::new();
+    for shape in distilled(bench.small) {
+        bench.output.step("Decoding", shape.name);
+        let decoder = noise(&shape.config, dtype, &bench.device);
+        for batch in BATCHES {
+            let figures = one(&decoder, batch, bench.small, dtype, roof)?;
+            rows.push(json!({ "shape": shape.name, "dtype": dtype, "figures": figures }));
+        }
+    }
+    Ok(Found {
+        figures: json!(rows),
+        right: true,
+    })
+}
+
+fn one(decoder: &Decoder, batch: usize, small: bool, dtype: Dtype, roof: Roof) -> Result<Value> {
+    let (context, new) = if small { (40, 4) } else { (2048, 32) };
+    let config = decoder.config();
+    let mut cache = KvCache::of(decoder);
+    let first = cache.open();
+    let prompt = ids(context, 1, config);
+    for part in prompt.chunks(512) {
+        decoder.step(
+            &[Row {
+                slot: first,
+                ids: part,
+            }],
+            &mut cache,
+        );
+    }
+    let mut slots: Vec<Slot> = vec![first];
+    slots.extend((1..batch).map(|_| cache.fork(first)));
+    let mut next: Vec<u32> = (0..batch).map(|row| ids(1, row, config)[0]).collect();
+    let mut step = |next: &mut Vec<u32>| -> Result<()> {
+        let rows: Vec<Row<'_>> = slots
+            .iter()
+            .zip(next.chunks(1))
+            .map(|(slot, ids)| Row { slot: *slot, ids })
+            .collect();
+        let best = decoder.step(&rows, &mut cache).argmax(1);
+        let data = best
+            .try_into_data()
+            .map_err(|error| anyhow!("the device failed: {error}"))?;
+        *next = data.iter::<i64>().map(|id| id as u32).collect();
+        Ok(())
+    };
+    // Kernels are chosen and compiled.
+    for _ in 0..4 {
+        step(&mut next)?;
+    }
+    let started = Instant::now();
+    for _ in 0..new {
+        step(&mut next)?;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let bytes_of_weights = weight_bytes(decoder, dtype);
+    let length = context as f64 + 4.0 + new as f64 / 2.0;
+    let kv = batch as f64 * length * cache.bytes_per_token() as f64;
+    let read = (bytes_of_weights as f64 + kv) * new as f64 / seconds;
+    Ok(json!({
+        "batch": batch,
+        "context": context,
+        "tokens_per_s": (batch * new) as f64 / seconds,
+        "weight_bytes_per_step": bytes_of_weights,
+        "kv_bytes_per_step": kv,
+        "bytes_per_s": read,
+        "share_of_memory_roof": read / roof.memory,
+    }))
+}
+
+/// Bytes of weights that a step reads: all but the rows of the embedding, of which it reads a few.
+fn weight_bytes(decoder: &Decoder, dtype: Dtype) -> usize {
+    let size = match dtype {
+        Dtype::F32 => 4,
+        Dtype::Bf16 => 2,
+    };
+    let parameters = decoder.parameters().into_iter();
+    let read = parameters.filter(|parameter| {
+        decoder.config().tie_word_embeddings || parameter.name != "model.embed_tokens.weight"
+    });
+    read.map(|parameter| parameter.shape().iter().product::<usize>() * size)
+        .sum()
+}

@@ -1,0 +1,166 @@
+//! Opening a device that is known to compute right, and what becomes of one that fails later.
+
+use std::any::Any;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use anyhow::Result;
+use model::device::{Device, DeviceSpec, Dtype};
+use model::ops::portable::use_attention_kernel;
+use model::self_check::{self, Extent, Identity, Verdict};
+
+use crate::fault::Fault;
+use crate::output::Output;
+
+/// The device that is in use, if it is not the CPU: Burn panics where such a device fails.
+static IN_USE: OnceLock<DeviceSpec> = OnceLock::new();
+
+/// Leaves panics of a device that is in use to [`failure`]; others are printed as ever.
+pub(crate) fn mute_their_panics() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if IN_USE.get().is_none() {
+            print(panic);
+        }
+    }));
+}
+
+/// What a panic means while a device is in use; None if the CPU computes.
+pub(crate) fn failure(panic: &(dyn Any + Send)) -> Option<Fault> {
+    let spec = IN_USE.get()?;
+    let text = panic_text(panic);
+    let lines: Vec<&str> = text.split_whitespace().collect();
+    Some(Fault::new(
+        format!("device `{spec}` failed: {}", lines.join(" ")),
+        format!(
+            "if memory ran out, take fewer rows, shorter texts or smaller batches; \
+             `leap doctor --check {spec}` compares its arithmetic with the CPU's"
+        ),
+    ))
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message")
+}
+
+/// Opens a device. The first time that a device, driver or release of Burn is met, its arithmetic
+/// is compared with the CPU's, and the verdict kept for all later runs.
+///
+/// # Errors
+/// If it cannot be opened, or computes wrong.
+pub(crate) fn open(spec: &DeviceSpec, output: &mut Output) -> Result<Device> {
+    let device = spec.open()?;
+    if *spec == DeviceSpec::Cpu {
+        return Ok(device);
+    }
+    IN_USE.get_or_init(|| *spec);
+    let identity = Identity::of(*spec, &device);
+    let folder = folder();
+    let known = folder
+        .as_deref()
+        .and_then(|folder| self_check::remembered(folder, &identity));
+    let verdict = match known {
+        Some(verdict) => verdict,
+        None => {
+            output.note(&format!(
+                "`{spec}` ({}) is used for the first time: its arithmetic is compared with the \
+                 CPU's, once",
+                identity.device
+            ));
+            let verdict = check(&device, identity, Extent::Full, output);
+            keep(&verdict, output);
+            verdict
+        }
+    };
+    heed(spec, &device, &verdict, output)?;
+    Ok(device)
+}
+
+/// The number formats that a device computes in, the one for models last.
+pub(crate) fn formats(device: &Device) -> Vec<Dtype> {
+    match Dtype::Bf16.is_supported_by(device) {
+        true => vec![Dtype::F32, Dtype::Bf16],
+        false => vec![Dtype::F32],
+    }
+}
+
+/// The format in which a checkpoint is held that says nothing of it: bf16 where that is computed
+/// with, f32 on the CPU.
+pub(crate) fn dtype(asked: Option<Dtype>, device: &Device) -> Dtype {
+    asked.unwrap_or_else(|| match DeviceSpec::is_cpu(device) {
+        true => Dtype::F32,
+        false => *formats(device).last().unwrap_or(&Dtype::F32),
+    })
+}
+
+/// Runs the self-check and tells of each operation.
+pub(crate) fn check(
+    device: &Device,
+    identity: Identity,
+    extent: Extent,
+    output: &mut Output,
+) -> Verdict {
+    self_check::run(device, identity, extent, |check| {
+        let verb = match check.passed() {
+            true => "Right",
+            false => "Wrong",
+        };
+        output.step(verb, &check.to_string());
+    })
+}
+
+/// Keeps a verdict for later runs, if there is a place for it.
+pub(crate) fn keep(verdict: &Verdict, output: &mut Output) {
+    let kept = folder().map(|folder| self_check::remember(&folder, verdict));
+    match kept {
+        Some(Ok(path)) => output.note(&format!("the verdict is kept in `{}`", path.display())),
+        Some(Err(error)) => output.note(&format!(
+            "warning: the verdict cannot be kept ({error}), so that the next run checks again"
+        )),
+        None => output
+            .note("warning: neither LEAP_CACHE nor HOME is set, so that the next run checks again"),
+    }
+}
+
+/// Sets what the verdict says, and refuses a device that computes wrong.
+pub(crate) fn heed(
+    spec: &DeviceSpec,
+    device: &Device,
+    verdict: &Verdict,
+    output: &mut Output,
+) -> Result<()> {
+    let broken: Vec<String> = verdict.broken().map(ToString::to_string).collect();
+    if !broken.is_empty() {
+        return Err(Fault::new(
+            format!("`{spec}` computes wrong: {}", broken.join("; ")),
+            format!(
+                "`leap doctor --check {spec}` checks again, after a new driver for example; \
+                 `--device cpu` needs no driver"
+            ),
+        )
+        .into());
+    }
+    if let Some(check) = verdict.against_fused().next() {
+        output.note(&format!(
+            "warning: Burn's fused attention is wrong on `{spec}` ({}), so attention is computed in \
+             chunks: slower, and right",
+            check.at
+        ));
+    }
+    use_attention_kernel(device, verdict.attention);
+    Ok(())
+}
+
+/// Where verdicts are kept: `LEAP_CACHE`, else `leap-t` in the user's cache folder.
+fn folder() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    set("LEAP_CACHE").map(PathBuf::from).or_else(|| {
+        let cache = set("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
+        Some(cache.join("leap-t"))
+    })
+}
