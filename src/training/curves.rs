@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -97,13 +97,7 @@ impl Curves {
 
 /// Writes the curves under their name; a look that was made twice counts once.
 pub(super) fn finish(out: &Path, key: &str) -> Result<Vec<Point>> {
-    let path = growing(out, key);
-    let text = match path.exists() {
-        true => fs::read_to_string(&path),
-        // Named already, by a process that was killed behind that.
-        false => fs::read_to_string(out.join(FILE)),
-    };
-    let text = text.context("cannot read the curves")?;
+    let text = fs::read_to_string(growing(out, key)).context("cannot read the curves")?;
     let mut points: Vec<Point> = Vec::new();
     for line in text.lines() {
         let point: Point = serde_json::from_str(line).context("the curves are damaged")?;
@@ -122,8 +116,16 @@ pub(super) fn finish(out: &Path, key: &str) -> Result<Vec<Point>> {
         bytes.push(b'\n');
     }
     ledger::write_whole(&out.join(FILE), &bytes)?;
-    if path.exists() {
-        fs::remove_file(&path).with_context(|| format!("cannot remove `{}`", path.display()))?;
-    }
     Ok(points)
+}
+
+/// Removes what [`finish`] was made from, once the ledger holds what it made.
+pub(super) fn clear(out: &Path, key: &str) -> Result<()> {
+    let path = growing(out, key);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
 }

@@ -62,6 +62,7 @@ pub(crate) fn run(
     let _lock = road::lock(out)?;
     let made = made(recipe);
     if ledger.valid(out, "train", &key).is_some() {
+        clear(out, &key)?;
         output.note(&format!("`{}` is finished: nothing to do", out.display()));
         output.data(&out.join(made).display().to_string());
         return Ok(ExitStatus::Done);
@@ -129,15 +130,14 @@ pub(crate) fn run(
     for path in [made, curves::FILE, REPORT] {
         files.insert(path.to_string(), ledger::hash_of(&out.join(path))?);
     }
-    let done = Done { key, made: files };
+    let done = Done {
+        key: key.clone(),
+        made: files,
+    };
     ledger.stages.insert("train".to_string(), done);
     ledger.finished = true;
     ledger.write(out)?;
-    let states = out.join(STATES);
-    if states.exists() {
-        fs::remove_dir_all(&states)
-            .with_context(|| format!("cannot remove `{}`", states.display()))?;
-    }
+    clear(out, &key)?;
     tell_memory(recipe, &inputs, &device, output)?;
     output.step(
         "Wrote",
@@ -150,6 +150,17 @@ pub(crate) fn run(
     );
     output.data(&target.display().to_string());
     Ok(ExitStatus::Done)
+}
+
+/// Removes what is needed only while it trains. A process can be killed between the ledger and this.
+fn clear(out: &Path, key: &str) -> Result<()> {
+    curves::clear(out, key)?;
+    let states = out.join(STATES);
+    if states.exists() {
+        fs::remove_dir_all(&states)
+            .with_context(|| format!("cannot remove `{}`", states.display()))?;
+    }
+    Ok(())
 }
 
 /// What would be done, in words.
