@@ -109,7 +109,7 @@ pub(crate) struct TrainArgs {
     /// Output folder [default: runs/NAME].
     #[arg(long, value_hint = ValueHint::DirPath)]
     pub(crate) out: Option<PathBuf>,
-    /// Where to compute: cpu, or cuda:N in a build with that feature.
+    /// Where to compute: cpu, or cuda:N or wgpu:N in a build with that feature.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
     /// Remove what the output folder holds of another training, and start anew.

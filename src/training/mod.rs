@@ -50,7 +50,7 @@ pub(crate) fn run(
     rehearsal: Rehearsal,
     output: &mut Output,
 ) -> Result<ExitStatus> {
-    let device = spec.open()?;
+    let device = crate::devices::open(spec, output)?;
     let inputs = Inputs::read(recipe)?;
     let examiner = Examiner::new(recipe, &inputs)?;
     let essence = recipe.essence();
