@@ -58,8 +58,9 @@ const LORA: [&str; 3] = [
 /// The artefacts of an undisturbed training, and how long it took.
 fn undisturbed(more: &[&str]) -> (Vec<(String, Vec<u8>)>, Duration) {
     let bench = Bench::new();
+    let args = training("out", more);
     let began = Instant::now();
-    leap(&bench, &training("out", more)).succeeds();
+    leap(&bench, &args).succeeds();
     (artefacts(&bench.path("out")), began.elapsed())
 }
 
@@ -176,39 +177,34 @@ fn killed_at_any_moment_it_ends_with_the_same_bytes() {
 #[test]
 fn every_signal_saves_all_and_a_second_one_leaves() {
     // Long enough to be met at work.
-    let longer = ["train.tokens=20000"];
-    let (expected, whole) = undisturbed(&longer);
+    let longer = ["train.tokens=120000", "train.held_out.every_steps=60"];
+    let (expected, _) = undisturbed(&longer);
     let bench = Bench::new();
     let args = training("out", &longer);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let mut saved = 0;
-    for (signals, part) in [
-        (&["TERM"][..], 0.5),
-        (&["INT"], 0.5),
-        (&["USR1"], 0.6),
-        (&["TERM", "TERM"], 0.6),
-    ] {
+    let steps = || {
+        let events = std::fs::read_to_string(bench.path("out/events.jsonl")).unwrap_or_default();
+        events.matches("\"event\":\"step\"").count()
+    };
+    for signals in [&["TERM"][..], &["INT"], &["USR1"], &["TERM", "TERM"]] {
+        let before = steps();
         let mut child = bench.start(&args);
-        sleep(whole.mul_f64(part));
+        while steps() < before + 3 && child.try_wait().expect("a state").is_none() {
+            sleep(Duration::from_millis(5));
+        }
         for signal in signals {
             let id = child.id().to_string();
-            let sent = Command::new("kill").args(["-s", signal, &id]).status();
-            assert!(sent.expect("kill runs").success() || child.try_wait().is_ok());
-            sleep(Duration::from_millis(2));
+            // It may have left at the first one.
+            let _ = Command::new("kill").args(["-s", signal, &id]).output();
         }
         let ended = child.wait().expect("it ends").code();
-        assert!(
-            ended == Some(130) || ended == Some(0),
-            "{signals:?}: {ended:?}"
-        );
-        if ended == Some(130) && signals.len() == 1 {
-            saved += 1;
+        assert_eq!(ended, Some(130), "{signals:?} after {} steps", steps());
+        if signals.len() == 1 {
             let states = std::fs::read_dir(bench.path("out/trainer"));
             assert!(states.is_ok_and(|states| states.count() > 0), "{signals:?}");
         }
     }
     bench.leap(&args).succeeds();
-    assert!(saved > 0, "no signal met it at work");
     assert!(artefacts(&bench.path("out")) == expected);
 }
 
