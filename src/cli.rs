@@ -119,7 +119,7 @@ pub(crate) struct TrainArgs {
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Say what it will need: memory by purpose, operations, hours, and whether it fits. Neither
-    /// weights nor samples have to be there.
+    /// weights nor samples have to be there. Exit code 1 if it does not fit.
     #[arg(long)]
     pub(crate) plan: bool,
     /// What --plan plans for: cpu, rtx-4090-24gb, a100-80gb, h100-80gb, h200-141gb, or a size such
