@@ -36,6 +36,7 @@ const VERSION: &str = env!("LEAP_VERSION");
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(RunArgs),
+    Train(TrainArgs),
     Eval(EvalArgs),
     Report(ReportArgs),
     Score(ScoreArgs),
@@ -92,6 +93,51 @@ pub(crate) struct RunArgs {
     /// Say what would be done, and stop.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Fine-tune a checkpoint on samples: all weights, or adapters.
+///
+/// The same command continues what was cut off, with the same bytes, and does nothing on a finished
+/// output. Everything that changes a number is in the recipe: `key=value` arguments edit it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  leap train leap-t-1.5b --plan --on h100-80gb\n  leap train \
+                        leap-t-1.5b model.checkpoint=DIR samples.file=samples.jsonl\n  leap train \
+                        leap-t-7b-lora model.checkpoint=DIR samples.file=samples.jsonl train.lr=5e-5 \
+                        --out runs/mine"
+)]
+pub(crate) struct TrainArgs {
+    /// Name of a built-in recipe, or a TOML file.
+    pub(crate) recipe: String,
+    /// Changes to the recipe, such as seed=2 or train.epochs=3.
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// Output folder [default: runs/NAME].
+    #[arg(long, value_hint = ValueHint::DirPath)]
+    pub(crate) out: Option<PathBuf>,
+    /// Where to compute: cpu, or cuda:N or wgpu:N in a build with that feature.
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: String,
+    /// Remove what the output folder holds of another training, and start anew.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Say what would be done, and stop.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Say what it will need: memory by purpose, operations, hours, and whether it fits. Neither
+    /// weights nor samples have to be there. Exit code 1 if it does not fit.
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// What --plan plans for: cpu, rtx-4090-24gb, a100-80gb, h100-80gb, h200-141gb, or a size such
+    /// as 48GB.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) on: String,
+    /// Print the plan as JSON.
+    #[arg(long, requires = "plan")]
+    pub(crate) json: bool,
+    /// Compute the largest micro-batch once before the first step.
+    #[arg(long)]
+    pub(crate) try_worst: bool,
 }
 
 /// Solve one problem with a checkpoint, and show the exchange as it happens.
@@ -231,6 +277,27 @@ pub(crate) enum CheckpointCommand {
         /// Print it as JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Write a base model and an adapter as one checkpoint.
+    ///
+    /// Products are added to the weights in f32, and rounded once.
+    #[command(after_help = "Example:\n  leap checkpoint merge BASE ADAPTER OUT --dtype bf16")]
+    Merge {
+        /// Folder of the model that the adapter was trained on.
+        #[arg(value_hint = ValueHint::DirPath)]
+        base: PathBuf,
+        /// Folder with adapter_config.json and adapter_model.safetensors.
+        #[arg(value_hint = ValueHint::DirPath)]
+        adapter: PathBuf,
+        /// Where to; it must not exist.
+        #[arg(value_hint = ValueHint::DirPath)]
+        out: PathBuf,
+        /// Number format of the weights.
+        #[arg(long)]
+        dtype: ExportDtype,
+        /// Most bytes of tensors in one file, such as 500MB.
+        #[arg(long, value_name = "SIZE", default_value = "5GB")]
+        shard_size: String,
     },
     /// Write a folder in another number format.
     #[command(after_help = "Example:\n  leap checkpoint export DIR OUT --dtype bf16")]

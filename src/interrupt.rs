@@ -1,27 +1,42 @@
-//! The first Ctrl-C asks for a stop that loses nothing; the second leaves at once.
+//! The first signal asks for a stop that loses nothing; the second leaves at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-static ASKED: AtomicBool = AtomicBool::new(false);
+use anyhow::Context;
+use signal_hook::consts::signal;
 
-/// Listens for Ctrl-C and SIGTERM from now on.
+static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// What asks for a stop: Ctrl-C, what ends a process, a terminal that closes, and what schedulers
+/// of clusters send before they end a job.
+const SIGNALS: &[i32] = &[
+    signal::SIGINT,
+    signal::SIGTERM,
+    #[cfg(unix)]
+    signal::SIGHUP,
+    #[cfg(unix)]
+    signal::SIGUSR1,
+];
+
+/// Listens for signals from now on.
 ///
 /// # Errors
 /// If the operating system refuses a handler.
 pub(crate) fn listen() -> anyhow::Result<()> {
-    ctrlc::set_handler(|| {
-        if ASKED.swap(true, Ordering::SeqCst) {
-            #[expect(
-                clippy::exit,
-                reason = "the second signal must end the process at once"
-            )]
-            std::process::exit(130);
-        }
-    })?;
+    let asked = ASKED.get_or_init(Arc::default);
+    for signal in SIGNALS {
+        // In this order: the first signal finds the flag unset, and sets it.
+        signal_hook::flag::register_conditional_shutdown(*signal, 130, Arc::clone(asked))
+            .and_then(|_| signal_hook::flag::register(*signal, Arc::clone(asked)))
+            .context("cannot listen for signals")?;
+    }
     Ok(())
 }
 
 /// Whether a stop was asked for.
 pub(crate) fn asked() -> bool {
-    ASKED.load(Ordering::SeqCst)
+    ASKED
+        .get()
+        .is_some_and(|asked| asked.load(Ordering::SeqCst))
 }

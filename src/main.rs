@@ -14,6 +14,8 @@ mod recipe;
 mod recipes;
 mod results;
 mod road;
+mod train_recipe;
+mod training;
 
 use std::process::ExitCode;
 

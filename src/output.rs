@@ -37,6 +37,20 @@ impl Output {
         }
     }
 
+    /// Tells people something in colours, where there is a terminal that shows them.
+    pub(crate) fn painted(&mut self, pieces: &[(Paint, &str)]) {
+        let paints = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let text: String = pieces
+            .iter()
+            .map(|(paint, text)| match (paints, paint) {
+                (true, Paint::Bright) => format!("\x1b[32m{text}\x1b[0m"),
+                (true, Paint::Dim) => format!("\x1b[2m{text}\x1b[0m"),
+                _ => (*text).to_string(),
+            })
+            .collect();
+        self.note(&text);
+    }
+
     /// `verb` and what it is about, the verb in its own column.
     pub(crate) fn step(&mut self, verb: &str, what: &str) {
         self.note(&format!("{verb:>12} {what}"));
@@ -87,6 +101,17 @@ impl Output {
             last: None,
         }
     }
+}
+
+/// How a piece of text looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Paint {
+    /// As it is.
+    Plain,
+    /// What matters.
+    Bright,
+    /// What stands behind.
+    Dim,
 }
 
 /// So many things, in the plural if there is not just one.

@@ -56,6 +56,8 @@ pub(crate) struct RunRecipe {
 pub(crate) enum Job {
     /// The whole road.
     Run,
+    /// One fine-tuning: [`crate::train_recipe`].
+    Train,
 }
 
 /// Where the base model comes from: a checkpoint folder, or nothing at all.
@@ -342,6 +344,12 @@ impl RunRecipe {
     /// The first thing that cannot work, with what to do.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         let fault = |message: &str, hint: &str| Err(Fault::new(message, hint).into());
+        if self.job != Job::Run {
+            return fault(
+                "the recipe is not one for `leap run`",
+                "`leap train` takes recipes of a single fine-tuning",
+            );
+        }
         self.protocol.settings(Method::LeapT).check()?;
         self.prompts.check()?;
         self.engine.check()?;

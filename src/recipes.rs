@@ -27,6 +27,26 @@ pub(crate) const BUILT_IN: &[(&str, &str)] = &[
     ("ablation-t", include_str!("../recipes/ablation-t.toml")),
     ("ablation-k", include_str!("../recipes/ablation-k.toml")),
     ("trap", include_str!("../recipes/trap.toml")),
+    ("leap-t-1.5b", include_str!("../recipes/leap-t-1.5b.toml")),
+    ("leap-t-7b", include_str!("../recipes/leap-t-7b.toml")),
+    ("leap-t-14b", include_str!("../recipes/leap-t-14b.toml")),
+    (
+        "leap-t-1.5b-lora",
+        include_str!("../recipes/leap-t-1.5b-lora.toml"),
+    ),
+    (
+        "leap-t-7b-lora",
+        include_str!("../recipes/leap-t-7b-lora.toml"),
+    ),
+    (
+        "leap-t-14b-lora",
+        include_str!("../recipes/leap-t-14b-lora.toml"),
+    ),
+    ("control-1.5b", include_str!("../recipes/control-1.5b.toml")),
+    ("control-7b", include_str!("../recipes/control-7b.toml")),
+    ("control-14b", include_str!("../recipes/control-14b.toml")),
+    ("sft-tiny", include_str!("../recipes/sft-tiny.toml")),
+    ("sft-smollm2", include_str!("../recipes/sft-smollm2.toml")),
 ];
 
 /// A recipe before it is checked.
@@ -68,6 +88,12 @@ pub(crate) fn find(name: &str) -> Result<Source> {
 }
 
 impl Source {
+    /// Whether it is for `leap train`; text that is no TOML is not.
+    pub(crate) fn is_training(&self) -> bool {
+        let table: Option<Table> = self.text.parse().ok();
+        table.is_some_and(|table| is_training(&table))
+    }
+
     /// Applies `key=value` overrides, and reads the result as `T`.
     ///
     /// # Errors
@@ -77,8 +103,9 @@ impl Source {
             .text
             .parse()
             .map_err(|error: toml::de::Error| self.fault(&error.to_string(), ""))?;
+        let training = is_training(&table);
         // A preset asked for in the call replaces what the recipe says; other keys go over it.
-        if overrides.iter().any(|item| presets::is_asked_for(item)) {
+        if !training && overrides.iter().any(|item| presets::is_asked_for(item)) {
             table.remove("protocol");
             table.remove("prompts");
         }
@@ -91,7 +118,9 @@ impl Source {
             })?;
             set(&mut table, key.trim(), parse_value(value.trim()))?;
         }
-        presets::expand(&mut table)?;
+        if !training {
+            presets::expand(&mut table)?;
+        }
         read(&table, &format!("recipe `{}`", self.name))
     }
 
@@ -133,10 +162,21 @@ pub(crate) fn read<T: DeserializeOwned>(table: &Table, what: &str) -> Result<T> 
             .span()
             .map(|span| line_of(&text, span.start))
             .unwrap_or_default();
-        let eval = table.get("job").and_then(Value::as_str) == Some("eval");
-        let like = if eval { "search" } else { "tiny" };
-        fault(what, error.message(), &line, like).into()
+        fault(what, error.message(), &line, example(table)).into()
     })
+}
+
+fn is_training(table: &Table) -> bool {
+    table.get("job").and_then(Value::as_str) == Some("train")
+}
+
+/// A built-in recipe that has every key of such a one.
+fn example(table: &Table) -> &'static str {
+    match table.get("job").and_then(Value::as_str) {
+        Some("train") => "leap-t-1.5b",
+        Some("eval") => "search",
+        _ => "tiny",
+    }
 }
 
 /// `like` is a recipe that has every key.

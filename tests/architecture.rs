@@ -185,6 +185,44 @@ fn the_readme_names_the_test_command_that_ci_runs() {
 }
 
 #[test]
+fn every_test_that_the_numerics_page_names_exists() {
+    let mut sources = String::new();
+    for folder in ["protocol", "model", "infer", "data-gen", "train", "tests"] {
+        for path in files(folder, "rs") {
+            sources += &fs::read_to_string(&path).expect("a source file");
+        }
+    }
+    let page = read("docs/NUMERICS.md");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with('|')).collect();
+    let named: Vec<&str> = rows
+        .iter()
+        .flat_map(|row| {
+            row.rsplit('|')
+                .nth(1)
+                .unwrap_or_default()
+                .split('`')
+                .skip(1)
+                .step_by(2)
+        })
+        .filter(|name| {
+            name.chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        })
+        .collect();
+    assert!(named.len() > 40, "only {} tests are named", named.len());
+    for name in named {
+        assert!(
+            sources.contains(&format!("fn {name}()")),
+            "docs/NUMERICS.md names `{name}`, which is no test"
+        );
+    }
+    let bugs = (1..=32).map(|number| format!("| B{number} |"));
+    for bug in bugs.chain(["| B5b |".to_owned()]) {
+        assert!(rows.iter().any(|row| row.starts_with(&bug)), "no row {bug}");
+    }
+}
+
+#[test]
 fn the_release_of_burn_is_the_one_that_is_pinned() {
     let manifest: toml::Table = read("Cargo.toml").parse().expect("a manifest");
     let versions = &manifest["workspace"]["dependencies"];

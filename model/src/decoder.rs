@@ -13,6 +13,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use crate::config::ModelConfig;
 use crate::device::Dtype;
+use crate::lora::{Adapter, Dropout, Linear, LoraSettings};
 use crate::ops::{self, Heads};
 use crate::packed::Packed;
 use crate::rope::Rope;
@@ -27,6 +28,9 @@ pub struct Decoder {
     config: ModelConfig,
     #[module(skip)]
     rope: Rope,
+    /// How the adapters were made, if there are any.
+    #[module(skip)]
+    pub(crate) lora: Option<LoraSettings>,
 }
 
 /// Everything before the output projection.
@@ -76,6 +80,7 @@ pub(crate) struct Mlp {
 pub(crate) struct Projection {
     pub(crate) weight: Param<Tensor<2>>, // [out, in]
     pub(crate) bias: Option<Param<Tensor<1>>>,
+    pub(crate) adapter: Option<Adapter>,
 }
 
 /// The weight of an RMS norm.
@@ -84,14 +89,56 @@ pub(crate) struct Norm {
     pub(crate) weight: Param<Tensor<1>>,
 }
 
+/// What adapters do not see in a pass through one layer.
+#[derive(Clone, Copy)]
+pub(crate) struct Dropping<'a> {
+    dropout: &'a Dropout,
+    layer: usize,
+    lengths: &'a [usize],
+}
+
 impl Projection {
-    pub(crate) fn apply(&self, x: Tensor<2>) -> Tensor<2> {
-        ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+    pub(crate) fn apply(
+        &self,
+        x: Tensor<2>,
+        which: Linear,
+        dropping: Option<Dropping<'_>>,
+    ) -> Tensor<2> {
+        let y = ops::linear(
+            x.clone(),
+            self.weight.val(),
+            self.bias.as_ref().map(Param::val),
+        );
+        self.adapted(y, x, which, dropping)
     }
 
     /// `residual + x weightᵀ`; the projections into the residual stream have no bias.
-    pub(crate) fn add_to(&self, residual: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        ops::linear_residual(x, self.weight.val(), residual)
+    pub(crate) fn add_to(
+        &self,
+        residual: Tensor<2>,
+        x: Tensor<2>,
+        which: Linear,
+        dropping: Option<Dropping<'_>>,
+    ) -> Tensor<2> {
+        let y = ops::linear_residual(x.clone(), self.weight.val(), residual);
+        self.adapted(y, x, which, dropping)
+    }
+
+    fn adapted(
+        &self,
+        y: Tensor<2>,
+        x: Tensor<2>,
+        which: Linear,
+        dropping: Option<Dropping<'_>>,
+    ) -> Tensor<2> {
+        let Some(adapter) = &self.adapter else {
+            return y;
+        };
+        let x = match dropping {
+            Some(of) => of.dropout.apply(x, of.lengths, of.layer, which),
+            None => x,
+        };
+        adapter.add_to(y, x)
     }
 }
 
@@ -111,16 +158,20 @@ impl Norm {
 
 impl SelfAttention {
     /// Queries `[T, H * D]`, keys and values `[T, K * D]` of normalised states, before rotation.
-    pub(crate) fn project(&self, x: Tensor<2>, eps: f64) -> [Tensor<2>; 3] {
+    pub(crate) fn project(
+        &self,
+        x: Tensor<2>,
+        eps: f64,
+        dropping: Option<Dropping<'_>>,
+    ) -> [Tensor<2>; 3] {
         let normed = |norm: &Option<Norm>, x: Tensor<2>| match norm {
             Some(norm) => norm.apply_to_heads(x, eps),
             None => x,
         };
-        [
-            normed(&self.q_norm, self.q_proj.apply(x.clone())),
-            normed(&self.k_norm, self.k_proj.apply(x.clone())),
-            self.v_proj.apply(x),
-        ]
+        let q = self.q_proj.apply(x.clone(), Linear::Query, dropping);
+        let k = self.k_proj.apply(x.clone(), Linear::Key, dropping);
+        let v = self.v_proj.apply(x, Linear::Value, dropping);
+        [normed(&self.q_norm, q), normed(&self.k_norm, k), v]
     }
 
     /// Attention's addition to the residual stream, added.
@@ -130,28 +181,43 @@ impl SelfAttention {
         x: Tensor<2>,
         of: &Decoder,
         lengths: &[usize],
+        dropping: Option<Dropping<'_>>,
     ) -> Tensor<2> {
-        let [q, k, v] = self.project(x, of.config.rms_norm_eps);
+        let [q, k, v] = self.project(x, of.config.rms_norm_eps, dropping);
         let mixed = ops::attention(q, k, v, of.heads(), lengths, &of.rope);
-        self.o_proj.add_to(residual, mixed)
+        self.o_proj
+            .add_to(residual, mixed, Linear::Output, dropping)
     }
 }
 
 impl Mlp {
-    pub(crate) fn add_to(&self, residual: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        let gate = self.gate_proj.apply(x.clone());
-        let up = self.up_proj.apply(x);
-        self.down_proj.add_to(residual, ops::swiglu(gate, up))
+    pub(crate) fn add_to(
+        &self,
+        residual: Tensor<2>,
+        x: Tensor<2>,
+        dropping: Option<Dropping<'_>>,
+    ) -> Tensor<2> {
+        let gate = self.gate_proj.apply(x.clone(), Linear::Gate, dropping);
+        let up = self.up_proj.apply(x, Linear::Up, dropping);
+        let inner = ops::swiglu(gate, up);
+        self.down_proj
+            .add_to(residual, inner, Linear::Down, dropping)
     }
 }
 
 impl Layer {
-    fn forward(&self, hidden: Tensor<2>, of: &Decoder, lengths: &[usize]) -> Tensor<2> {
+    fn forward(
+        &self,
+        hidden: Tensor<2>,
+        of: &Decoder,
+        lengths: &[usize],
+        dropping: Option<Dropping<'_>>,
+    ) -> Tensor<2> {
         let eps = of.config.rms_norm_eps;
         let x = self.input_layernorm.apply(hidden.clone(), eps);
-        let hidden = self.self_attn.add_to(hidden, x, of, lengths);
+        let hidden = self.self_attn.add_to(hidden, x, of, lengths, dropping);
         let x = self.post_attention_layernorm.apply(hidden.clone(), eps);
-        self.mlp.add_to(hidden, x)
+        self.mlp.add_to(hidden, x, dropping)
     }
 }
 
@@ -183,6 +249,7 @@ impl Decoder {
             lm_head,
             config: config.clone(),
             rope: Rope::new(config),
+            lora: None,
         }
     }
 
@@ -222,6 +289,26 @@ impl Decoder {
     /// # Panics
     /// If the lengths do not sum to the number of ids, or an id is not in the vocabulary.
     pub fn hidden(&self, batch: &Packed) -> Tensor<2> {
+        self.hidden_with(batch, None)
+    }
+
+    /// [`Decoder::hidden`] while adapters are trained: `dropout` says what they do not see.
+    ///
+    /// # Panics
+    /// Those of [`Decoder::hidden`].
+    pub fn hidden_with(&self, batch: &Packed, dropout: Option<&Dropout>) -> Tensor<2> {
+        let mut hidden = self.embedded(batch);
+        for layer in 0..self.layers() {
+            hidden = self.layer(layer, hidden, batch, dropout);
+        }
+        self.normed(hidden)
+    }
+
+    /// What goes into the first layer: the embedding of each token, `[T, d]`.
+    ///
+    /// # Panics
+    /// Those of [`Decoder::hidden`].
+    pub fn embedded(&self, batch: &Packed) -> Tensor<2> {
         let total: usize = batch.lengths.iter().sum();
         assert_eq!(
             total,
@@ -229,10 +316,35 @@ impl Decoder {
             "the lengths of a packed batch sum to its ids"
         );
         self.check_ids(&batch.ids);
-        let mut hidden = ops::embedding(self.model.embed_tokens.weight.val(), &batch.ids);
-        for layer in &self.model.layers {
-            hidden = layer.forward(hidden, self, &batch.lengths);
-        }
+        ops::embedding(self.model.embed_tokens.weight.val(), &batch.ids)
+    }
+
+    /// How many layers there are.
+    pub fn layers(&self) -> usize {
+        self.model.layers.len()
+    }
+
+    /// What layer `index` makes of `hidden: [T, d]`, the same shape.
+    ///
+    /// # Panics
+    /// If there is no such layer, or `hidden` does not fit `batch`.
+    pub fn layer(
+        &self,
+        index: usize,
+        hidden: Tensor<2>,
+        batch: &Packed,
+        dropout: Option<&Dropout>,
+    ) -> Tensor<2> {
+        let dropping = dropout.map(|dropout| Dropping {
+            dropout,
+            layer: index,
+            lengths: &batch.lengths,
+        });
+        self.model.layers[index].forward(hidden, self, &batch.lengths, dropping)
+    }
+
+    /// The final norm of what comes out of the last layer, `[T, d]`.
+    pub fn normed(&self, hidden: Tensor<2>) -> Tensor<2> {
         self.model.norm.apply(hidden, self.config.rms_norm_eps)
     }
 

@@ -14,12 +14,14 @@ pub mod hub;
 mod kernels;
 pub mod kv_cache;
 pub mod lineage;
+pub mod lora;
 pub mod memory;
 pub mod ops;
 pub mod packed;
 pub mod parameters;
 pub mod rope;
 pub mod self_check;
+pub mod shapes;
 pub mod step;
 pub mod tokenizer;
 

@@ -22,6 +22,21 @@ pub struct Lineage {
     /// If it was not trained but exported: what from. The other keys are then those of its source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exported: Option<Exported>,
+    /// If an adapter was merged into it: which. The other keys are then those of the adapter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merged: Option<Merged>,
+}
+
+/// How a checkpoint was made from a base and an adapter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Merged {
+    /// Identity of the base (see [`crate::checkpoint::hash`]).
+    pub base: String,
+    /// Identity of the adapter's matrices; empty if the adapter has no lineage.
+    pub adapter: String,
+    /// Number format of the weights as they were written: `bf16`, `f16` or `f32`.
+    pub dtype: String,
 }
 
 /// How a checkpoint was made from another without training.
@@ -45,6 +60,7 @@ impl Default for Lineage {
             step: 0,
             toolkit: env!("CARGO_PKG_VERSION").to_owned(),
             exported: None,
+            merged: None,
         }
     }
 }

@@ -128,10 +128,10 @@ impl Decoder {
 }
 
 #[derive(Default)]
-struct List(Vec<Parameter>);
+pub(crate) struct List(pub(crate) Vec<Parameter>);
 
 impl List {
-    fn matrix(&mut self, name: String, param: &Param<Tensor<2>>) {
+    pub(crate) fn matrix(&mut self, name: String, param: &Param<Tensor<2>>) {
         let values = ParameterValues::Matrix(param.val());
         self.0.push(Parameter {
             name,
@@ -257,7 +257,11 @@ impl<E, F: FnMut(&str, &[usize]) -> Result<Vec<f32>, E>> Builder<'_, F> {
             true => Some(self.tensor(&format!("{name}.bias"), [shape[0]])?),
             false => None,
         };
-        Ok(Projection { weight, bias })
+        Ok(Projection {
+            weight,
+            bias,
+            adapter: None,
+        })
     }
 
     fn layer(&mut self, prefix: &str, config: &ModelConfig) -> Result<Layer, E> {

@@ -49,6 +49,21 @@ impl SpanKind {
         Self::Answer,
     ];
 
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prompt => "prompt",
+            Self::Beginning => "beginning",
+            Self::Thought => "thought",
+            Self::Trigger => "trigger",
+            Self::Summary => "summary",
+            Self::Comment => "comment",
+            Self::Bridge => "bridge",
+            Self::Forced => "forced",
+            Self::Answer => "answer",
+        }
+    }
+
     /// Whether the path's own model sampled these ids; all other kinds are put into the path.
     pub fn is_sampled(self) -> bool {
         matches!(self, Self::Thought | Self::Summary | Self::Answer)

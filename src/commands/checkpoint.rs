@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use model::checkpoint::{
-    self, CheckpointError, Comparison, Damage, Description, ExportSettings, Presence, TensorType,
+    self, AdapterError, CheckpointError, Comparison, Damage, Description, ExportSettings, Presence,
+    Saved, TensorType,
 };
 use model::config::ConfigError;
 use model::hub::PullRecord;
@@ -26,7 +27,20 @@ pub(super) fn run(command: CheckpointCommand, output: &mut Output) -> Result<Exi
             out,
             dtype,
             shard_size,
-        } => export(&folder, &out, dtype, &shard_size, output),
+        } => {
+            let written = |settings| checkpoint::export(&folder, &out, settings);
+            write(written, &out, dtype, &shard_size, output)
+        }
+        CheckpointCommand::Merge {
+            base,
+            adapter,
+            out,
+            dtype,
+            shard_size,
+        } => {
+            let written = |settings| checkpoint::merge(&base, &adapter, &out, settings);
+            write(written, &out, dtype, &shard_size, output)
+        }
     }
 }
 
@@ -141,6 +155,14 @@ fn history(record: &Record) -> Vec<String> {
             short(&made.recipe)
         ));
     }
+    if let Some(merged) = &made.merged {
+        parts.push(format!(
+            "merged as {} from base {} and adapter {}",
+            merged.dtype,
+            short(&merged.base),
+            short(&merged.adapter)
+        ));
+    }
     if let Some(exported) = &made.exported {
         parts.push(format!(
             "exported as {} from checkpoint {}",
@@ -248,8 +270,9 @@ fn share(relative: Option<f64>) -> String {
     relative.map_or_else(|| "unknown".to_owned(), |share| format!("{share:.3e}"))
 }
 
-fn export(
-    folder: &Path,
+/// Lets `written` write a checkpoint to `out`, and says what it is.
+fn write(
+    written: impl FnOnce(ExportSettings) -> Result<Saved, CheckpointError>,
     out: &Path,
     dtype: ExportDtype,
     shard_size: &str,
@@ -261,9 +284,9 @@ fn export(
             ExportDtype::F16 => TensorType::F16,
             ExportDtype::F32 => TensorType::F32,
         },
-        shard_bytes: bytes(shard_size)?,
+        shard_bytes: bytes(shard_size).context("--shard-size cannot be used")?,
     };
-    let saved = checkpoint::export(folder, out, settings).map_err(|error| match error {
+    let saved = written(settings).map_err(|error| match error {
         CheckpointError::NotFinite { value, .. } if value.is_infinite() => Fault::new(
             error.to_string(),
             "the value is infinite, or too large for the number format: bf16 and f32 have room",
@@ -285,7 +308,7 @@ fn export(
 }
 
 /// Reads a size such as `5GB`, `500MB` or `4GiB`.
-fn bytes(text: &str) -> Result<u64> {
+pub(crate) fn bytes(text: &str) -> Result<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit: Option<u64> = match text[digits.len()..].to_lowercase().as_str() {
         "" | "b" => Some(1),
@@ -307,8 +330,8 @@ fn bytes(text: &str) -> Result<u64> {
                 format!("`{text}` is no size"),
                 "write a whole number and a unit, such as 5GB, 500MB or 4GiB",
             )
+            .into()
         })
-        .context("--shard-size cannot be used")
 }
 
 /// What to do about a folder that cannot be read.
@@ -322,6 +345,13 @@ pub(super) fn fault(error: CheckpointError) -> anyhow::Error {
         }
         CheckpointError::Config(_) => {
             "Qwen2, Qwen3 and Llama models are known; the file may be of another one"
+        }
+        CheckpointError::Adapter(AdapterError::OtherBase { .. }) => {
+            "`leap checkpoint show DIR` says which checkpoint a folder holds, and what an adapter's \
+             lineage.json names is its base"
+        }
+        CheckpointError::Adapter(_) => {
+            "an adapter of `leap train` with [train.lora], or one that peft has saved, can be merged"
         }
         CheckpointError::Io { .. }
         | CheckpointError::Exists { .. }

@@ -18,12 +18,14 @@ mod runs;
 mod schema;
 mod score;
 mod trace;
+mod train;
 pub(crate) mod trap;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 
+pub(crate) use self::checkpoint::bytes;
 use crate::cli::Command;
 use crate::output::Output;
 
@@ -61,6 +63,7 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<ExitStatus> {
         Command::Push(args) => push::run(args, output),
         Command::Checkpoint(command) => checkpoint::run(command, output),
         Command::Recipe(command) => recipe::run(command, output),
+        Command::Train(args) => train::run(&args, output),
         Command::Trap(args) => trap::run(&args, output),
         Command::Trace(command) => trace::run(command, output),
         Command::Prompts(command) => prompts::run(command, output),

@@ -14,6 +14,7 @@ use crate::output::Output;
 use crate::presets;
 use crate::recipe::RunRecipe;
 use crate::recipes::{self, BUILT_IN, Source};
+use crate::train_recipe::{OPTIONAL_KEYS, TrainRecipe};
 
 pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitStatus> {
     match command {
@@ -24,7 +25,7 @@ pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitSta
                     .next()
                     .unwrap_or_default()
                     .trim_start_matches("# ");
-                output.data(&format!("{name:<10} {about}"));
+                output.data(&format!("{name:<16} {about}"));
             }
         }
         RecipeCommand::Cat { recipe } => output.data(&recipes::find(&recipe)?.text),
@@ -44,13 +45,24 @@ pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitSta
         RecipeCommand::Check { recipes } => return Ok(check(&recipes, output)),
         RecipeCommand::Presets => presets(output),
         RecipeCommand::Keys { recipe, prefix } => {
-            let mut keys = recipes::keys(&recipes::find(&recipe)?.text);
-            for (key, value) in presets::keys()? {
+            let source = recipes::find(&recipe)?;
+            let mut keys = recipes::keys(&source.text);
+            let left_out = match source.is_training() {
+                true => OPTIONAL_KEYS
+                    .iter()
+                    .map(|(key, value)| ((*key).to_string(), (*value).to_string()))
+                    .collect(),
+                false => presets::keys()?
+                    .into_iter()
+                    .map(|(key, value)| {
+                        let value = format!("{value}   # left out: from the preset `default`");
+                        (key, value)
+                    })
+                    .collect::<Vec<_>>(),
+            };
+            for (key, value) in left_out {
                 if !keys.iter().any(|(known, _)| *known == key) {
-                    keys.push((
-                        key,
-                        format!("{value}   # left out: from the preset `default`"),
-                    ));
+                    keys.push((key, value));
                 }
             }
             for (key, value) in keys.iter().filter(|(key, _)| key.starts_with(&prefix)) {
@@ -82,6 +94,7 @@ fn presets(output: &mut Output) {
 fn check_one(source: &Source, overrides: &[String]) -> Result<()> {
     match source.job().as_deref() {
         Some("eval") => source.resolve::<EvalRecipe>(overrides)?.check(),
+        Some("train") => source.resolve::<TrainRecipe>(overrides)?.check(),
         _ => source.resolve::<RunRecipe>(overrides)?.check(),
     }
 }

@@ -11,7 +11,7 @@ use model::tokenizer::Tokenizer;
 use protocol::Sample;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use train::{Event, Interrupter, Job, Outcome, Start, StepReport, TrainSettings, Watch};
+use train::{Event, Interrupter, Job, Outcome, Rehearsal, Start, StepReport, TrainSettings, Watch};
 
 use super::{Flow, Road, checkpoint_path, read_records, samples};
 use crate::interrupt;
@@ -126,7 +126,9 @@ fn train(
     let job = Job {
         settings,
         start,
+        dtype: road.recipe.model.dtype,
         samples: &samples,
+        held_out: &[],
         seed: road.recipe.seed,
         tokenizer_hash: tokenizer.hash(),
         bos: tokenizer.bos().filter(|_| tokenizer.adds_bos()),
@@ -135,6 +137,8 @@ fn train(
         state: &state,
         device: &road.device,
         lineage: &lineage,
+        rehearsal: Rehearsal::None,
+        card: None,
         stop: &stop,
     };
     let outcome = train::train(&job, &mut watch).with_context(|| format!("training `{name}`"))?;
@@ -195,7 +199,7 @@ impl Watch for Steps<'_> {
                     loss: step.loss,
                 })
             }
-            Event::PassedOver { .. } | Event::MicroBatch { .. } | Event::Saved { .. } => Ok(()),
+            _ => Ok(()),
         };
         if let Err(error) = kept {
             self.stop.stop(Some("the losses cannot be written"));

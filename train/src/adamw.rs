@@ -1,32 +1,13 @@
-//! AdamW in one pass over each parameter, in f32 on the host.
+//! AdamW, in f32: in one pass over each parameter in host memory, or by the same operations on
+//! tensors of the device.
 //!
 //! Burn's own AdamW makes a tensor for each of its dozen intermediate results and decays every
-//! parameter alike; this pass reads and writes each number once. The weights themselves are the
-//! f32 masters.
+//! parameter alike; the pass on the host reads and writes each number once.
 
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::settings::TrainSettings;
-
-/// The two moments of every parameter.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Moments {
-    /// Running means of the gradients.
-    pub(crate) first: Vec<Vec<f32>>,
-    /// Running means of the squared gradients.
-    pub(crate) second: Vec<Vec<f32>>,
-}
-
-impl Moments {
-    /// All zero, for parameters with these many elements.
-    pub(crate) fn zeros(elements: impl Iterator<Item = usize> + Clone) -> Self {
-        let zeros = || elements.clone().map(|n| vec![0.0; n]).collect();
-        Self {
-            first: zeros(),
-            second: zeros(),
-        }
-    }
-}
 
 /// The numbers of one step, as f32 once for all elements.
 ///
@@ -47,7 +28,7 @@ pub(crate) struct AdamW {
 }
 
 impl AdamW {
-    /// The numbers of optimizer step `step`, from 0, at rate `lr`; gradients are multiplied by
+    /// The numbers of the `step`-th update, from 0, at rate `lr`; gradients are multiplied by
     /// `gradient_scale` first.
     pub(crate) fn new(settings: &TrainSettings, step: usize, lr: f64, gradient_scale: f64) -> Self {
         let count = (step + 1) as f64;
@@ -95,6 +76,22 @@ impl AdamW {
             .for_each(|(((weights, gradient), first), second)| {
                 self.update_chunk(weights, gradient, first, second, keep);
             });
+    }
+
+    /// [`AdamW::update`] on tensors, operation by operation; returns the new weights.
+    pub(crate) fn update_tensors(
+        &self,
+        weights: Tensor<1>,
+        gradient: Tensor<1>,
+        [first, second]: [&mut Tensor<1>; 2],
+        decays: bool,
+    ) -> Tensor<1> {
+        let keep = if decays { self.keep_decayed } else { self.keep };
+        let gradient = gradient * self.gradient_scale;
+        *first = first.clone() + (gradient.clone() - first.clone()) * self.mix1;
+        *second = second.clone() * self.beta2 + gradient.clone() * self.mix2 * gradient;
+        let root = second.clone().sqrt() / self.root_correction + self.eps;
+        weights * keep - first.clone() * self.rate / root
     }
 
     fn update_chunk(
@@ -148,6 +145,11 @@ mod tests {
             train_on: TrainOn::Own,
             save_every_steps: 0,
             keep: 1,
+            recompute: crate::settings::Recompute::None,
+            optimizer: crate::settings::Placement::Host,
+            lora: None,
+            guard: None,
+            held_out: None,
         }
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct MicroBatch {
     pub(crate) targets: Vec<u32>,
     /// Share of each position in the loss of the step; 0 at a document's last position. `[T]`
     pub(crate) weights: Vec<f32>,
+    /// Index of the sample that each document is.
+    pub(crate) samples: Vec<usize>,
 }
 
 /// Splits the samples `indices` into groups of at most `limit` tokens.
@@ -51,6 +53,7 @@ impl MicroBatch {
             packed: Packed::default(),
             targets: Vec::new(),
             weights: Vec::new(),
+            samples: indices.to_vec(),
         };
         for index in indices {
             batch.push(&samples[*index], train_on, total);

@@ -1,18 +1,22 @@
 //! Loss and gradient of one optimizer step, summed over its micro-batches in f32.
 //!
-//! The sums live on the host, where the optimizer works. A micro-batch's graph is gone before the
-//! next one is computed.
+//! A micro-batch's graph is gone before the next one is computed. With [`Recompute::Blocks`] there
+//! is never more than one layer's graph: the forward pass keeps the input of each layer, and the
+//! backward pass computes layer by layer anew, with the same operations in the same order, and gives
+//! away each layer's gradients before the next. Loss and gradients have the same bits either way.
 
-use burn::module::ParamId;
-use burn::tensor::TensorData;
+use burn::module::{Module, ParamId};
+use burn::tensor::{Gradients, Tensor};
 use model::decoder::Decoder;
+use model::lora::Dropout;
 use model::ops;
-use model::parameters::ParameterValues;
-use rayon::prelude::*;
+use model::parameters::{Parameter, ParameterValues};
 
 use crate::batch::MicroBatch;
+use crate::numbers::Numbers;
+use crate::settings::{Placement, Recompute};
 
-/// The parameters of a decoder: what the trainer keeps for each of them is in this order.
+/// What training changes: what is kept for each of these parameters is in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Layout {
     pub(crate) parameters: Vec<Entry>,
@@ -34,13 +38,17 @@ impl Entry {
 
 impl Layout {
     pub(crate) fn of(decoder: &Decoder) -> Self {
-        let entry = |parameter: model::parameters::Parameter| Entry {
+        let entry = |parameter: Parameter| Entry {
             shape: parameter.shape(),
             name: parameter.name,
             id: parameter.id,
         };
         Self {
-            parameters: decoder.parameters().into_iter().map(entry).collect(),
+            parameters: decoder
+                .trained_parameters()
+                .into_iter()
+                .map(entry)
+                .collect(),
         }
     }
 
@@ -55,37 +63,109 @@ impl Layout {
 pub(crate) struct Sums {
     /// The loss: the weighted mean over the trained tokens, once all micro-batches are in.
     pub(crate) loss: f64,
-    /// The gradient of each parameter, in the order of the layout; empty until there is one.
-    pub(crate) gradients: Vec<Vec<f32>>,
+    /// The gradient of each parameter, in the order of the layout; none until there is one.
+    pub(crate) gradients: Vec<Numbers>,
 }
 
 impl Sums {
-    pub(crate) fn new(layout: &Layout) -> Self {
+    pub(crate) fn new(layout: &Layout, placement: Placement) -> Self {
         Self {
             loss: 0.0,
-            gradients: vec![Vec::new(); layout.parameters.len()],
+            gradients: vec![Numbers::none(placement); layout.parameters.len()],
         }
     }
 
     /// Adds loss and gradients of one micro-batch.
-    pub(crate) fn add(&mut self, decoder: &Decoder, batch: &MicroBatch) {
-        let head = decoder.head_weight();
-        let chunk = logit_rows(head.dims()[0]);
-        let hidden = decoder.hidden(&batch.packed); // [T, d]
-        let loss = ops::cross_entropy(hidden, head, &batch.targets, &batch.weights, chunk);
+    pub(crate) fn add(
+        &mut self,
+        decoder: &Decoder,
+        batch: &MicroBatch,
+        dropout: Option<&Dropout>,
+        recompute: Recompute,
+    ) {
+        match recompute {
+            Recompute::None => self.add_at_once(decoder, batch, dropout),
+            Recompute::Blocks => self.add_by_layers(decoder, batch, dropout),
+        }
+    }
+
+    fn add_at_once(&mut self, decoder: &Decoder, batch: &MicroBatch, dropout: Option<&Dropout>) {
+        let hidden = decoder.hidden_with(&batch.packed, dropout); // [T, d]
+        let loss = loss(decoder, hidden, batch);
         let mut gradients = loss.backward();
         self.loss += f64::from(loss.into_scalar::<f32>());
-        for (sum, parameter) in self.gradients.iter_mut().zip(decoder.parameters()) {
-            let gradient = match &parameter.values {
-                ParameterValues::Vector(tensor) => tensor
-                    .grad_remove(&mut gradients)
-                    .map(|gradient| gradient.into_data()),
-                ParameterValues::Matrix(tensor) => tensor
-                    .grad_remove(&mut gradients)
-                    .map(|gradient| gradient.into_data()),
-            };
-            if let Some(gradient) = gradient {
-                add(sum, gradient);
+        self.take(&decoder.trained_parameters(), 0, &mut gradients);
+    }
+
+    fn add_by_layers(&mut self, decoder: &Decoder, batch: &MicroBatch, dropout: Option<&Dropout>) {
+        let inputs = {
+            // Without a graph.
+            let plain = decoder.valid();
+            let mut inputs = vec![plain.embedded(&batch.packed)];
+            for layer in 0..plain.layers() {
+                let input = inputs[layer].clone();
+                inputs.push(plain.layer(layer, input, &batch.packed, dropout));
+            }
+            inputs
+        };
+        let parameters = decoder.trained_parameters();
+        let by_layer = Parts::of(&parameters, decoder.layers());
+        let mut inputs = inputs.into_iter().rev();
+        let mut next = || Tensor::from_inner(inputs.next().expect("one per layer")).require_grad();
+
+        let input = next();
+        let loss = loss(decoder, decoder.normed(input.clone()), batch);
+        let mut gradients = loss.backward();
+        self.loss += f64::from(loss.into_scalar::<f32>());
+        let mut incoming = of(&input, &mut gradients);
+        // The gradient of a tied embedding is the sum of its two uses, made before it is added to
+        // those of other micro-batches: so it is without recomputation.
+        let mut tied = None;
+        for place in by_layer.after.clone() {
+            tied = by_layer
+                .is_embedding(place)
+                .then(|| matrix_gradient(&parameters[place], &mut gradients))
+                .flatten()
+                .or(tied);
+            self.take(&parameters[place..=place], place, &mut gradients);
+        }
+        drop(gradients);
+        for layer in (0..decoder.layers()).rev() {
+            let input = next();
+            let output = decoder.layer(layer, input.clone(), &batch.packed, dropout);
+            let mut gradients = backward(output, incoming);
+            incoming = of(&input, &mut gradients);
+            let places = by_layer.layers[layer].clone();
+            self.take(&parameters[places.clone()], places.start, &mut gradients);
+        }
+        let Some(place) = by_layer.embedding else {
+            return;
+        };
+        let mut gradients = backward(decoder.embedded(&batch.packed), incoming);
+        let gradient = matrix_gradient(&parameters[place], &mut gradients);
+        let sum = match (tied, gradient) {
+            (Some(tied), Some(gradient)) => Some(tied + gradient),
+            (one, other) => one.or(other),
+        };
+        if let Some(sum) = sum {
+            self.gradients[place].add(sum);
+        }
+    }
+
+    /// Moves the gradients of `parameters`, the first of which is at `place`, into the sums.
+    fn take(&mut self, parameters: &[Parameter], place: usize, gradients: &mut Gradients) {
+        for (sum, parameter) in self.gradients[place..].iter_mut().zip(parameters) {
+            match &parameter.values {
+                ParameterValues::Vector(tensor) => {
+                    if let Some(gradient) = tensor.grad_remove(gradients) {
+                        sum.add(gradient);
+                    }
+                }
+                ParameterValues::Matrix(tensor) => {
+                    if let Some(gradient) = tensor.grad_remove(gradients) {
+                        sum.add(gradient);
+                    }
+                }
             }
         }
     }
@@ -95,40 +175,78 @@ impl Sums {
     /// Stretches of fixed length are summed on their own and added in order, so that the result
     /// does not depend on the number of threads.
     pub(crate) fn norm(&self) -> f64 {
-        let squares = |part: &[f32]| part.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>();
-        let parts: Vec<&[f32]> = self
-            .gradients
-            .iter()
-            .flat_map(|g| g.chunks(STRETCH))
-            .collect();
-        let sums: Vec<f64> = parts.into_par_iter().map(squares).collect();
-        sums.into_iter().sum::<f64>().sqrt()
+        let sums = self.gradients.iter().flat_map(Numbers::squares);
+        sums.sum::<f64>().sqrt()
     }
 }
 
-/// Elements of the norm that are summed on their own.
-const STRETCH: usize = 1 << 14;
+/// The loss of a micro-batch: its share of that of the step.
+fn loss(decoder: &Decoder, hidden: Tensor<2>, batch: &MicroBatch) -> Tensor<1> {
+    let head = decoder.head_weight();
+    let chunk = logit_rows(head.dims()[0]);
+    ops::cross_entropy(hidden, head, &batch.targets, &batch.weights, chunk)
+}
+
+/// Gradients of what `output` depends on, where `incoming` is the gradient by `output`.
+fn backward(output: Tensor<2>, incoming: Tensor<2>) -> Gradients {
+    // The gradient of this sum by `output` is 1 * incoming: the same bits.
+    (output * Tensor::from_inner(incoming)).sum().backward()
+}
+
+fn of(input: &Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
+    let gradient = input.grad_remove(gradients);
+    gradient.expect("the loss depends on what comes out of each layer")
+}
+
+fn matrix_gradient(parameter: &Parameter, gradients: &mut Gradients) -> Option<Tensor<2>> {
+    match &parameter.values {
+        ParameterValues::Matrix(tensor) => tensor.grad_remove(gradients),
+        ParameterValues::Vector(_) => None,
+    }
+}
+
+/// Where the parameters of each layer stand in a list of parameters.
+struct Parts {
+    embedding: Option<usize>,
+    layers: Vec<std::ops::Range<usize>>,
+    /// Those that are used after the last layer; a tied embedding is one of them.
+    after: Vec<usize>,
+}
+
+impl Parts {
+    fn of(parameters: &[Parameter], layers: usize) -> Self {
+        let mut parts = Self {
+            embedding: None,
+            layers: vec![0..0; layers],
+            after: Vec::new(),
+        };
+        let layer_of = |name: &str| -> Option<usize> {
+            let rest = name.split("model.layers.").nth(1)?;
+            rest.split('.').next()?.parse().ok()
+        };
+        for (place, parameter) in parameters.iter().enumerate() {
+            match layer_of(&parameter.name) {
+                Some(layer) if parts.layers[layer].is_empty() => {
+                    parts.layers[layer] = place..place + 1;
+                }
+                Some(layer) => parts.layers[layer].end = place + 1,
+                None => {
+                    if parameter.name.ends_with("embed_tokens.weight") {
+                        parts.embedding = Some(place);
+                    }
+                    parts.after.push(place);
+                }
+            }
+        }
+        parts
+    }
+
+    fn is_embedding(&self, place: usize) -> bool {
+        self.embedding == Some(place)
+    }
+}
 
 /// How many rows of logits are held at once: 64 MiB of them, but enough rows for a product.
-fn logit_rows(vocabulary: usize) -> usize {
+pub(crate) fn logit_rows(vocabulary: usize) -> usize {
     ((16 << 20) / vocabulary).clamp(64, 4096)
-}
-
-fn add(sum: &mut Vec<f32>, gradient: TensorData) {
-    if sum.is_empty() {
-        *sum = gradient
-            .try_into_vec()
-            .expect("gradients of f32 weights are f32");
-        return;
-    }
-    let gradient = gradient
-        .as_slice::<f32>()
-        .expect("gradients of f32 weights are f32");
-    sum.par_chunks_mut(STRETCH)
-        .zip(gradient.par_chunks(STRETCH))
-        .for_each(|(sum, gradient)| {
-            for (sum, gradient) in sum.iter_mut().zip(gradient) {
-                *sum += gradient;
-            }
-        });
 }

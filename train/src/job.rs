@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::train::Interrupter;
 use model::checkpoint::{CheckpointError, Saved};
 use model::config::ModelConfig;
-use model::device::Device;
+use model::device::{Device, Dtype};
 use model::lineage::Lineage;
 use protocol::Sample;
 
@@ -34,8 +34,13 @@ pub struct Job<'a> {
     pub settings: &'a TrainSettings,
     /// From which weights.
     pub start: Start,
+    /// Number format of the weights while they are used, and in the checkpoint. With bf16 the
+    /// optimizer works on f32 masters, from which the weights are rounded.
+    pub dtype: Dtype,
     /// On what.
     pub samples: &'a [Sample],
+    /// What is looked at with `settings.held_out`; else it must be empty.
+    pub held_out: &'a [Sample],
     /// Seed of the order of the samples.
     pub seed: u64,
     /// Hash of the model's tokenizer; samples of another one are refused.
@@ -53,8 +58,34 @@ pub struct Job<'a> {
     pub device: &'a Device,
     /// What the checkpoint is made from; its number of steps is filled in.
     pub lineage: &'a Lineage,
+    /// Whether the largest micro-batch is computed once before the first step.
+    pub rehearsal: Rehearsal,
+    /// Writes the card of the checkpoint, its README.md.
+    pub card: Option<&'a dyn Fn(&Finished) -> String>,
     /// Asks for a stop, from any thread.
     pub stop: &'a Interrupter,
+}
+
+/// What is computed before the first step, to see that it can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rehearsal {
+    /// Nothing.
+    None,
+    /// The micro-batch with the most tokens of the whole training; nothing comes of it.
+    Worst,
+}
+
+/// What is known when all steps are done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Finished {
+    /// Steps of the training.
+    pub steps: usize,
+    /// The step whose weights the checkpoint has.
+    pub chosen: usize,
+    /// Tokens with loss until then.
+    pub trained_tokens: u64,
+    /// Lowest loss on the held-out samples, and its step.
+    pub best: Option<(usize, f64)>,
 }
 
 /// How a training ended.
@@ -106,6 +137,27 @@ pub enum TrainError {
         /// Ids of its samples.
         samples: Vec<String>,
     },
+    /// The loss has jumped. The weights are those before this step.
+    #[error(
+        "step {step} has loss {loss}, more than {spike} times the median {median} of the steps before \
+         it; its samples are {}",
+        samples.join(", ")
+    )]
+    Spike {
+        /// The step, from 1.
+        step: usize,
+        /// Its loss.
+        loss: f64,
+        /// The limit in the settings.
+        spike: f64,
+        /// The median before it.
+        median: f64,
+        /// Ids of its samples.
+        samples: Vec<String>,
+    },
+    /// Held-out samples without a place in the settings, or the other way round.
+    #[error("{0}")]
+    HeldOut(&'static str),
     /// The loss of the first step does not depend on these parameters.
     #[error("no gradient reaches {}", names.join(", "))]
     NoGradient {

@@ -17,8 +17,13 @@
 mod adamw;
 mod batch;
 mod event;
+mod forecast;
 mod gradients;
+mod guard;
 mod job;
+mod look;
+mod numbers;
+mod optimizer;
 mod parity;
 mod plan;
 mod samples;
@@ -27,17 +32,24 @@ mod settings;
 mod state;
 mod train;
 mod train_on;
+mod trainer;
 mod weights;
 
 pub use burn::train::Interrupter;
 
-pub use crate::event::{Event, Started, StepReport, Watch};
-pub use crate::job::{Job, Outcome, Start, TrainError};
-pub use crate::parity::{Gradients, loss_and_gradients};
+pub use crate::event::{
+    Event, KindLoss, LookReport, Obedience, Started, StepReport, Watch, WorstReport,
+};
+pub use crate::forecast::{Computer, Forecast, Part, Place, Work, forecast};
+pub use crate::job::{Finished, Job, Outcome, Rehearsal, Start, TrainError};
+pub use crate::parity::{Gradients, loss_and_gradients, loss_and_gradients_with};
 pub use crate::plan::{Plan, plan};
 pub use crate::samples::{KindCount, Requirements, SampleError, check, count_kinds};
 pub use crate::schedule::{Schedule, learning_rate, warmup_steps};
-pub use crate::settings::{Budget, ClipNorm, DecayOn, SettingsError, TrainSettings};
+pub use crate::settings::{
+    Budget, Chosen, ClipNorm, DecayOn, Guard, HeldOut, OnSpike, Placement, Recompute,
+    SettingsError, TrainSettings,
+};
 pub use crate::state::StateError;
 pub use crate::train::train;
 pub use crate::train_on::{KindWeights, TrainOn};

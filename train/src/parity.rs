@@ -6,6 +6,7 @@ use protocol::Sample;
 use crate::batch::{MicroBatch, pack};
 use crate::gradients::{Layout, Sums};
 use crate::samples::weigh;
+use crate::settings::{Placement, Recompute};
 use crate::train_on::TrainOn;
 
 /// What one step computes before it changes anything.
@@ -19,30 +20,56 @@ pub struct Gradients {
     pub parameters: Vec<(String, Vec<f32>)>,
 }
 
-/// Loss and gradient of one step over `samples`, computed exactly as [`crate::train`] does.
+/// Loss and gradient of one step over `samples`, computed exactly as [`crate::train`] does without
+/// recomputation and dropout.
 ///
 /// # Panics
-/// If the decoder is not on an autodiff device, or no token carries loss.
+/// Those of [`loss_and_gradients_with`].
 pub fn loss_and_gradients(
     decoder: &Decoder,
     samples: &[Sample],
     train_on: &TrainOn,
     tokens_per_micro_batch: usize,
 ) -> Gradients {
+    let recompute = Recompute::None;
+    loss_and_gradients_with(
+        decoder,
+        samples,
+        train_on,
+        tokens_per_micro_batch,
+        recompute,
+    )
+}
+
+/// Loss and gradient of one step over `samples`, with or without recomputation.
+///
+/// # Panics
+/// If the decoder is not on an autodiff device, or no token carries loss.
+pub fn loss_and_gradients_with(
+    decoder: &Decoder,
+    samples: &[Sample],
+    train_on: &TrainOn,
+    tokens_per_micro_batch: usize,
+    recompute: Recompute,
+) -> Gradients {
     let weights = weigh(samples, train_on);
     let total: f64 = weights.iter().map(|weight| weight.sum).sum();
     assert!(total > 0.0, "some token carries loss");
     let layout = Layout::of(decoder);
-    let mut sums = Sums::new(&layout);
+    let mut sums = Sums::new(&layout, Placement::Host);
     let indices: Vec<usize> = (0..samples.len()).collect();
     for group in pack(&indices, &weights, tokens_per_micro_batch) {
-        sums.add(decoder, &MicroBatch::new(samples, &group, train_on, total));
+        let batch = MicroBatch::new(samples, &group, train_on, total);
+        sums.add(decoder, &batch, None, recompute);
     }
     let (loss, norm) = (sums.loss, sums.norm());
     let names = layout.parameters.into_iter().map(|entry| entry.name);
     Gradients {
         loss,
         norm,
-        parameters: names.zip(sums.gradients).collect(),
+        parameters: names
+            .zip(&sums.gradients)
+            .map(|(name, gradient)| (name, gradient.to_host().into_owned()))
+            .collect(),
     }
 }

@@ -24,6 +24,8 @@ pub struct Plan {
     pub tokens: u64,
     /// Those of them that carry loss.
     pub trained_tokens: u64,
+    /// The sum of the squares of the samples' lengths: what attention costs.
+    pub squares: u64,
 }
 
 /// Counts what a training with these settings will do; checks the settings, but not the samples.
@@ -71,6 +73,7 @@ pub(crate) fn count(
             samples: 0,
             tokens: 0,
             trained_tokens: 0,
+            squares: 0,
         },
         0,
     );
@@ -84,6 +87,10 @@ pub(crate) fn count(
         plan.trained_tokens += indices
             .iter()
             .map(|i| weights[*i].trained as u64)
+            .sum::<u64>();
+        plan.squares += indices
+            .iter()
+            .map(|i| (weights[*i].tokens as u64).pow(2))
             .sum::<u64>();
         step += 1;
         let done = match budget {

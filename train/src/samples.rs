@@ -63,6 +63,14 @@ pub enum SampleError {
         /// The sample.
         id: String,
     },
+    /// A problem that is held out is trained on.
+    #[error("held-out sample `{id}` is on problem `{problem}`, which is trained on too")]
+    Seen {
+        /// The held-out sample.
+        id: String,
+        /// Its problem.
+        problem: String,
+    },
     /// It begins with the begin-of-text token twice: a template and a tokenizer both added it.
     #[error("sample `{id}` begins with two begin-of-text tokens ({bos})")]
     DoubleBos {
@@ -194,6 +202,27 @@ pub fn check(
     samples
         .iter()
         .try_for_each(|sample| check_one(sample, train_on, needs))
+}
+
+/// Checks that no problem of `held_out` is trained on.
+///
+/// # Errors
+/// The first sample whose problem is.
+pub(crate) fn check_unseen(samples: &[Sample], held_out: &[Sample]) -> Result<(), SampleError> {
+    let trained: std::collections::BTreeSet<&str> = samples
+        .iter()
+        .map(|sample| sample.problem.as_str())
+        .collect();
+    match held_out
+        .iter()
+        .find(|sample| trained.contains(sample.problem.as_str()))
+    {
+        Some(sample) => Err(SampleError::Seen {
+            id: sample.id.clone(),
+            problem: sample.problem.clone(),
+        }),
+        None => Ok(()),
+    }
 }
 
 fn check_one(

@@ -1,9 +1,11 @@
 //! The part of a recipe that says how to train.
 //!
-//! No key that changes a result has a default: a built-in recipe spells all of them out.
+//! No key that changes a result has a default: a built-in recipe spells all of them out. A table
+//! that is left out means that its feature is off.
 
 use std::fmt;
 
+use model::lora::{LoraError, LoraSettings};
 use serde::de::{self, Deserializer, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
@@ -59,6 +61,105 @@ pub struct TrainSettings {
     pub save_every_steps: usize,
     /// How many trainer states are kept, at least 1. Changes no result.
     pub keep: usize,
+    /// What is kept of a forward pass for the backward pass: `"none"` keeps all, `"blocks"` the
+    /// input of each layer, and computes the rest again. Changes no result.
+    #[serde(default, skip_serializing_if = "Recompute::is_default")]
+    pub recompute: Recompute,
+    /// Where moments and f32 masters lie: `"host"` or `"device"`. Changes no result.
+    #[serde(default, skip_serializing_if = "Placement::is_default")]
+    pub optimizer: Placement,
+    /// Adapters are trained, and the weights stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraSettings>,
+    /// What a loss does that jumps. Left out: one that is no number stops the training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
+    /// Looks at held-out samples on the way. Left out: there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<HeldOut>,
+}
+
+/// What is computed a second time, to hold less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recompute {
+    /// Nothing.
+    #[default]
+    None,
+    /// Each layer, from its input.
+    Blocks,
+}
+
+impl Recompute {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Where numbers lie that are kept from step to step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Placement {
+    /// In host memory; updates are computed by the processor.
+    #[default]
+    Host,
+    /// Where the weights lie; updates are computed there.
+    Device,
+}
+
+impl Placement {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// When a step's loss or gradient is not believed, and what happens then.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guard {
+    /// A loss above this many times the median of the losses of the last 20 steps is a spike; above
+    /// 1, or 0: only what is no number is one.
+    pub spike: f64,
+    /// What happens.
+    pub then: OnSpike,
+    /// Where a roll-back goes: to the last multiple of these steps, at least 1.
+    pub anchor_every_steps: usize,
+    /// Roll-backs in one training; one more stops it.
+    pub most: usize,
+}
+
+/// What a spike does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnSpike {
+    /// Ends the training with an error that names the samples.
+    Stop,
+    /// Takes weights and moments of the last anchor, and goes on behind the spike: the samples in
+    /// between are passed over.
+    RollBack,
+}
+
+/// Looks at samples that are not trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOut {
+    /// Steps between two looks, at least 1; there is one before the first step and one after the
+    /// last, too.
+    pub every_steps: usize,
+    /// Looks in a row without a new best loss after which training ends; 0 = it never does.
+    pub patience: usize,
+    /// Which weights become the checkpoint.
+    pub checkpoint: Chosen,
+}
+
+/// Weights of a training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Chosen {
+    /// Those after the last step.
+    Last,
+    /// Those with the lowest loss on the held-out samples.
+    Best,
 }
 
 /// Which parameters weight decay pulls to 0.
@@ -123,9 +224,24 @@ pub enum SettingsError {
         /// Tokens of the longest sample.
         sample: usize,
     },
+    /// Adapters that cannot work.
+    #[error(transparent)]
+    Lora(#[from] LoraError),
 }
 
 impl TrainSettings {
+    /// The settings without what changes no result: of two trainings that end alike, these are
+    /// equal.
+    pub fn essence(&self) -> Self {
+        Self {
+            save_every_steps: 0,
+            keep: 1,
+            recompute: Recompute::default(),
+            optimizer: Placement::default(),
+            ..self.clone()
+        }
+    }
+
     /// The one budget that is given.
     ///
     /// # Errors
@@ -210,6 +326,18 @@ impl TrainSettings {
             positive("clip_norm", norm)?;
         }
         positive("keep", self.keep as f64)?;
+        if let Some(lora) = &self.lora {
+            lora.check()?;
+        }
+        if let Some(guard) = &self.guard {
+            let spike = guard.spike;
+            let holds = spike == 0.0 || (spike.is_finite() && spike > 1.0);
+            range("guard.spike", spike, holds, "0, or a finite number above 1")?;
+            positive("guard.anchor_every_steps", guard.anchor_every_steps as f64)?;
+        }
+        if let Some(held_out) = &self.held_out {
+            positive("held_out.every_steps", held_out.every_steps as f64)?;
+        }
         self.train_on.check()
     }
 }

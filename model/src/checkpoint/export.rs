@@ -76,7 +76,7 @@ pub fn export(dir: &Path, out: &Path, settings: ExportSettings) -> Result<Saved,
 }
 
 /// The folder's own `config.json` with another number format.
-fn config_in(dir: &Path, stored: TensorType) -> Result<Value, CheckpointError> {
+pub(super) fn config_in(dir: &Path, stored: TensorType) -> Result<Value, CheckpointError> {
     let path = dir.join("config.json");
     let text = files::read(dir, "config.json")?.unwrap_or_default();
     let broken = |problem| CheckpointError::Json { path, problem };

@@ -10,27 +10,31 @@ use std::path::{Path, PathBuf};
 use crate::config::ConfigError;
 use crate::tokenizer::TokenizerError;
 
+mod adapter;
 mod check;
 mod compare;
 mod describe;
 mod export;
 mod files;
 mod identity;
+mod merge;
 mod names;
 mod read;
 mod shards;
 mod weights;
 mod write;
 
+pub use adapter::{AdapterError, AdapterFile, save_adapter};
 pub use check::{Damage, damages};
 pub use compare::{Comparison, KeyDifference, Presence, TensorDifference, compare};
 pub use describe::{Description, describe};
 pub use export::{ExportSettings, export};
 pub use identity::{hash, weights_hash};
+pub use merge::merge;
 pub use names::tensors;
 pub use read::{load, record, verify};
 pub use weights::{TensorInfo, TensorType, Weights};
-pub use write::{SaveSettings, Saved, save, save_as};
+pub use write::{SaveSettings, Saved, save, save_as, save_documented};
 
 /// Why a checkpoint folder could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +73,9 @@ pub enum CheckpointError {
     /// The chat template cannot be used.
     #[error(transparent)]
     Chat(#[from] crate::chat::ChatError),
+    /// An adapter cannot be used.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// A JSON file of the folder is broken.
     #[error("`{}`: {problem}", path.display())]
     Json {

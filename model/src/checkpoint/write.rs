@@ -99,7 +99,26 @@ pub fn save_as(
     lineage: &Lineage,
     settings: SaveSettings,
 ) -> Result<Saved, CheckpointError> {
+    save_documented(dir, config, decoder, files_from, lineage, settings, &[])
+}
+
+/// [`save_as`] with texts beside the weights, such as a model card, by file name.
+///
+/// # Errors
+/// Those of [`save_as`].
+pub fn save_documented(
+    dir: &Path,
+    config: &ModelConfig,
+    decoder: &Decoder,
+    files_from: &Path,
+    lineage: &Lineage,
+    settings: SaveSettings,
+    documents: &[(String, String)],
+) -> Result<Saved, CheckpointError> {
     whole(dir, |folder| {
+        for (name, text) in documents {
+            write_file(&folder.join(name), text.as_bytes())?;
+        }
         write(folder, config, decoder, files_from, lineage, settings)
     })
 }
@@ -231,7 +250,7 @@ pub(super) fn write_json(path: &Path, value: &Value) -> Result<(), CheckpointErr
     write_file(path, format!("{}\n", sorted_json(value)).as_bytes())
 }
 
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     let mut file = File::create(path).map_err(io(path))?;
     file.write_all(bytes).map_err(io(path))?;
     file.sync_all().map_err(io(path))

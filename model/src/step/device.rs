@@ -10,6 +10,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use super::{Row, Which};
 use crate::decoder::Decoder;
 use crate::kv_cache::{DeviceTexts, Slot};
+use crate::lora::Linear;
 use crate::ops::{self, Heads};
 
 /// Scores of one product of a longer row: half a gigabyte in f32.
@@ -114,7 +115,7 @@ impl Decoder {
         for (index, layer) in self.model.layers.iter().enumerate() {
             let x = layer.input_layernorm.apply(hidden.clone(), eps);
             let attention = &layer.self_attn;
-            let [q, k, v] = attention.project(x, eps).map(Tensor::inner);
+            let [q, k, v] = attention.project(x, eps, None).map(Tensor::inner);
             let dim = pass.heads.dim;
             let split = |x: Tensor<2>| {
                 let [_, width] = x.dims();
@@ -128,9 +129,12 @@ impl Decoder {
             let places = pass.places.clone();
             pass.texts.write(index, &places, flat(k), flat(split(v)));
             let mixed = pass.attend(index, q);
-            hidden = attention.o_proj.add_to(hidden, mixed).inner();
+            hidden = attention
+                .o_proj
+                .add_to(hidden, mixed, Linear::Output, None)
+                .inner();
             let x = layer.post_attention_layernorm.apply(hidden.clone(), eps);
-            hidden = layer.mlp.add_to(hidden, x).inner();
+            hidden = layer.mlp.add_to(hidden, x, None).inner();
         }
         hidden
     }

@@ -101,12 +101,50 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// Where a training stands, without its tensors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// There is no state of a random generator: every draw is a function of seed, step and sample. No
+/// micro-batch is under way either: a step that was is done anew.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Standing {
-    /// Optimizer steps done; the data position and the count of the bias correction follow.
+    /// Steps behind; the data position follows.
     pub(crate) step: usize,
     /// Tokens with loss so far.
     pub(crate) trained_tokens: u64,
+    /// Steps that roll-backs passed over; the count of the bias correction is `step` less these.
+    pub(crate) skipped: usize,
+    /// Roll-backs so far.
+    pub(crate) roll_backs: usize,
+    /// The step to whose state a roll-back goes; 0 = the weights it began with.
+    pub(crate) anchor: usize,
+    /// Losses of the last steps, oldest first.
+    pub(crate) recent: Vec<f64>,
+    /// The step of the last look at held-out samples.
+    pub(crate) looked: Option<usize>,
+    /// The best look.
+    pub(crate) best: Option<Best>,
+    /// Looks after it.
+    pub(crate) looks_since_best: usize,
+}
+
+/// The look with the lowest loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Best {
+    pub(crate) step: usize,
+    pub(crate) loss: f64,
+}
+
+impl Standing {
+    /// Updates so far.
+    pub(crate) fn updates(&self) -> usize {
+        self.step - self.skipped
+    }
+
+    /// Whether the state of `step` is needed however old it gets.
+    fn needs(&self, step: usize) -> bool {
+        step == self.anchor || self.best.is_some_and(|best| best.step == step)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -114,12 +152,11 @@ pub(crate) struct Standing {
 struct Manifest {
     version: u32,
     key: String,
-    step: usize,
-    trained_tokens: u64,
+    standing: Standing,
     tensors_sha256: String,
 }
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const TENSORS: &str = "trainer.safetensors";
 const MANIFEST: &str = "manifest.json";
 const PREFIX: &str = "step-";
@@ -161,8 +198,24 @@ impl Store {
         Ok(found)
     }
 
-    /// Writes a state, then removes all but the newest `keep` of this training; `values` gives the
-    /// values of each tensor of `table`.
+    /// The state of this step.
+    ///
+    /// # Errors
+    /// If it is not there, or not whole.
+    pub(crate) fn at(
+        &self,
+        step: usize,
+        table: &Table,
+    ) -> Result<(Standing, Vec<Vec<f32>>), StateError> {
+        self.read(step, &self.path(step), table)
+    }
+
+    fn path(&self, step: usize) -> PathBuf {
+        self.folder.join(format!("{PREFIX}{step:08}"))
+    }
+
+    /// Writes a state, then removes all but the newest `keep` of this training and those that it
+    /// still needs; `values` gives the values of each tensor of `table`.
     ///
     /// `before` is called before each operation on the disk; an error of its ends the save there,
     /// as a kill would, and leaves everything as it is at that moment.
@@ -171,13 +224,13 @@ impl Store {
     /// If the disk refuses. States written earlier stay whole.
     pub(crate) fn save<'a>(
         &self,
-        standing: Standing,
+        standing: &Standing,
         (table, values): (&Table, &dyn Fn(usize) -> Cow<'a, [f32]>),
         keep: usize,
         before: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<PathBuf, StateError> {
         let mut at = |action, path: &Path| before().map_err(io_error(action, path));
-        let path = self.folder.join(format!("{PREFIX}{:08}", standing.step));
+        let path = self.path(standing.step);
         let unfinished = path.with_extension(&UNFINISHED[1..]);
         fs::create_dir_all(&self.folder).map_err(io_error("make", &self.folder))?;
         at("clear", &self.folder)?;
@@ -185,16 +238,10 @@ impl Store {
         at("make", &unfinished)?;
         fs::create_dir(&unfinished).map_err(io_error("make", &unfinished))?;
         let tensors_sha256 = table.write(values, &unfinished.join(TENSORS), &mut at)?;
-        let Standing {
-            step,
-            trained_tokens,
-        } = standing;
-        let key = self.key.clone();
         let manifest = Manifest {
             version: VERSION,
-            key,
-            step,
-            trained_tokens,
+            key: self.key.clone(),
+            standing: standing.clone(),
             tensors_sha256,
         };
         let text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");
@@ -216,9 +263,11 @@ impl Store {
             .into_iter()
             .filter(|(_, path)| self.owns(path))
             .collect();
-        for (_, path) in own.iter().rev().skip(keep) {
-            at("remove", path)?;
-            remove(path)?;
+        for (step, path) in own.iter().rev().skip(keep) {
+            if !standing.needs(*step) {
+                at("remove", path)?;
+                remove(path)?;
+            }
         }
         Ok(path)
     }
@@ -278,20 +327,14 @@ impl Store {
         table: &Table,
     ) -> Result<(Standing, Vec<Vec<f32>>), StateError> {
         let manifest = self.manifest(folder)?;
-        if manifest.step != step {
+        if manifest.standing.step != step {
             return Err(StateError::Step {
                 path: folder.to_owned(),
-                found: manifest.step,
+                found: manifest.standing.step,
             });
         }
         let values = table.read(&folder.join(TENSORS), &manifest.tensors_sha256)?;
-        Ok((
-            Standing {
-                step,
-                trained_tokens: manifest.trained_tokens,
-            },
-            values,
-        ))
+        Ok((manifest.standing, values))
     }
 
     fn clear_unfinished(&self) -> Result<(), StateError> {

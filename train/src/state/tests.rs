@@ -39,8 +39,9 @@ fn save(folder: &Path, step: usize, dies_at: usize) -> Result<PathBuf, StateErro
     let standing = Standing {
         step,
         trained_tokens: 10 * step as u64,
+        ..Standing::default()
     };
-    store(folder).save(standing, (&table(), &values(step)), 2, &mut before)
+    store(folder).save(&standing, (&table(), &values(step)), 2, &mut before)
 }
 
 #[track_caller]
@@ -53,7 +54,8 @@ fn check_newest(folder: &Path, step: usize) {
         standing,
         Standing {
             step,
-            trained_tokens: 10 * step as u64
+            trained_tokens: 10 * step as u64,
+            ..Standing::default()
         }
     );
     for (index, found) in found_values.iter().enumerate() {
@@ -117,4 +119,26 @@ fn the_file_is_a_safetensors_file() {
     );
     let first: Vec<u8> = values(7)(0).iter().flat_map(|v| v.to_le_bytes()).collect();
     assert_eq!(matrix.data(), first);
+}
+
+#[test]
+fn the_anchor_and_the_best_are_kept_however_old() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    for step in 1..=6 {
+        let standing = Standing {
+            step,
+            anchor: 2,
+            best: (step >= 3).then_some(Best { step: 3, loss: 0.1 }),
+            recent: vec![1.0 / 3.0, f64::MIN_POSITIVE],
+            ..Standing::default()
+        };
+        let save = store(folder).save(&standing, (&table(), &values(step)), 1, &mut || Ok(()));
+        save.expect("it saves");
+        let (found, _) = store(folder).at(step, &table()).expect("it is there");
+        assert_eq!(found, standing);
+    }
+    let steps = store(folder).list().expect("listed");
+    let steps: Vec<usize> = steps.into_iter().map(|(step, _)| step).collect();
+    assert_eq!(steps, [2, 3, 6]);
 }

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use model::config::{Architecture, ModelConfig};
-use model::device::{Device, DeviceSpec};
+use model::device::{Device, DeviceSpec, Dtype};
 use model::lineage::Lineage;
 use protocol::{Sample, SampleSpan, SpanKind, Stream};
 use train::{
-    ClipNorm, DecayOn, Event, Interrupter, Job, Outcome, Schedule, Start, TrainError, TrainOn,
-    TrainSettings, Watch, train,
+    ClipNorm, DecayOn, Event, Interrupter, Job, Outcome, Placement, Recompute, Rehearsal, Schedule,
+    Start, TrainError, TrainOn, TrainSettings, Watch, train,
 };
 
 /// Rows of the miniature's embedding.
@@ -40,6 +40,11 @@ pub(crate) fn settings() -> TrainSettings {
         train_on: TrainOn::Own,
         save_every_steps: 0,
         keep: 2,
+        recompute: Recompute::None,
+        optimizer: Placement::Host,
+        lora: None,
+        guard: None,
+        held_out: None,
     }
 }
 
@@ -204,6 +209,9 @@ pub(crate) struct Training {
     pub(crate) samples: Vec<Sample>,
     pub(crate) start: Start,
     pub(crate) seed: u64,
+    pub(crate) dtype: Dtype,
+    pub(crate) held_out: Vec<Sample>,
+    pub(crate) rehearsal: Rehearsal,
 }
 
 impl Training {
@@ -217,6 +225,9 @@ impl Training {
             samples: samples(10),
             start,
             seed: 11,
+            dtype: Dtype::F32,
+            held_out: Vec::new(),
+            rehearsal: Rehearsal::None,
         }
     }
 
@@ -236,7 +247,9 @@ impl Training {
         let job = Job {
             settings: &self.settings,
             start: self.start.clone(),
+            dtype: self.dtype,
             samples: &self.samples,
+            held_out: &self.held_out,
             seed: self.seed,
             tokenizer_hash: TOKENIZER,
             bos: Some(1),
@@ -245,6 +258,8 @@ impl Training {
             state: &place.path("state"),
             device: &device(),
             lineage: &lineage,
+            rehearsal: self.rehearsal,
+            card: None,
             stop: &stop,
         };
         train(&job, &mut Ear(&mut hear, &stop))

@@ -1,0 +1,138 @@
+//! What a training reads, looked at before anything is written.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use model::config::ModelConfig;
+use model::tokenizer::Tokenizer;
+use protocol::{Sample, Stream};
+use sha2::{Digest, Sha256};
+use train::Requirements;
+
+use crate::fault::Fault;
+use crate::train_recipe::TrainRecipe;
+use crate::{ledger, recipes, road};
+
+/// The model's folder and the samples.
+pub(super) struct Inputs {
+    pub(super) folder: PathBuf,
+    pub(super) config: ModelConfig,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) samples: Vec<Sample>,
+    pub(super) held_out: Vec<Sample>,
+    /// Of all files of samples.
+    pub(super) samples_hash: String,
+}
+
+impl Inputs {
+    /// Reads all that the recipe names.
+    ///
+    /// # Errors
+    /// What is not named, not there or cannot be read.
+    pub(super) fn read(recipe: &TrainRecipe) -> Result<Self> {
+        let Some(folder) = &recipe.model.checkpoint else {
+            return Err(Fault::new(
+                "the recipe names no model",
+                "give a Hugging Face folder: model.checkpoint=DIR; `leap pull OWNER/NAME` brings one",
+            )
+            .into());
+        };
+        let Some(file) = &recipe.samples.file else {
+            return Err(Fault::new(
+                "the recipe names no samples",
+                "give a samples file: samples.file=FILE; a run of `leap run` makes samples.jsonl",
+            )
+            .into());
+        };
+        let folder = road::model_folder(folder)?;
+        let config = ModelConfig::read(&folder)?;
+        let tokenizer = Tokenizer::load(&folder)?;
+        tokenizer.check_fits(&config)?;
+        let mut samples = read(file)?;
+        let mut hashes = vec![hash(file)?];
+        let mut held_out = match &recipe.samples.held_out {
+            Some(file) => {
+                hashes.push(hash(file)?);
+                read(file)?
+            }
+            None => Vec::new(),
+        };
+        if recipe.samples.hold_out_problems > 0 {
+            (samples, held_out) = hold_out(samples, recipe)?;
+        }
+        let needs = Requirements {
+            tokenizer_hash: tokenizer.hash(),
+            bos: tokenizer.bos().filter(|_| tokenizer.adds_bos()),
+            vocabulary: config.vocab_size,
+            positions: config.max_position_embeddings,
+            max_tokens: recipe.train.max_tokens,
+        };
+        train::check(&samples, &recipe.train.train_on, &needs)?;
+        let samples_hash = match hashes.as_slice() {
+            [one] => one.clone(),
+            several => recipes::hex(&Sha256::digest(several.concat())),
+        };
+        Ok(Self {
+            folder,
+            config,
+            tokenizer,
+            samples,
+            held_out,
+            samples_hash,
+        })
+    }
+
+    /// The token that every text begins with, if the tokenizer has one.
+    pub(super) fn bos(&self) -> Option<u32> {
+        self.tokenizer.bos().filter(|_| self.tokenizer.adds_bos())
+    }
+}
+
+/// The samples of a file.
+pub(super) fn read(file: &Path) -> Result<Vec<Sample>> {
+    let name = || format!("cannot read the samples `{}`", file.display());
+    let reader = BufReader::new(File::open(file).with_context(name)?);
+    protocol::jsonl::read(reader).with_context(name)
+}
+
+fn hash(file: &Path) -> Result<String> {
+    ledger::hash_of(file).with_context(|| format!("cannot read `{}`", file.display()))
+}
+
+/// Takes all samples of some problems out.
+fn hold_out(samples: Vec<Sample>, recipe: &TrainRecipe) -> Result<(Vec<Sample>, Vec<Sample>)> {
+    let mut problems: Vec<String> = samples.iter().map(|s| s.problem.clone()).collect();
+    problems.sort_unstable();
+    problems.dedup();
+    let (all, wanted) = (problems.len(), recipe.samples.hold_out_problems);
+    if wanted >= all {
+        return Err(Fault::new(
+            format!("{wanted} problems cannot be held out: the samples are on {all}"),
+            "`samples.hold_out_problems` must leave something to train on",
+        )
+        .into());
+    }
+    Stream::of_run(recipe.seed)
+        .named("held-out problems")
+        .shuffle(&mut problems);
+    problems.truncate(wanted);
+    let held = |sample: &Sample| problems.contains(&sample.problem);
+    Ok(samples.into_iter().partition(|sample| !held(sample)))
+}
+
+/// Samples of this size with nothing in them: what a plan counts.
+pub(super) fn expected(count: usize, tokens: usize) -> Vec<Sample> {
+    let sample = |number: usize| Sample {
+        version: Sample::VERSION,
+        id: number.to_string(),
+        problem: number.to_string(),
+        tokenizer: String::new(),
+        spans: vec![protocol::SampleSpan {
+            kind: protocol::SpanKind::Thought,
+            ids: vec![0; tokens],
+        }],
+    };
+    (0..count).map(sample).collect()
+}

@@ -1,0 +1,227 @@
+//! One fine-tuning in a folder of its own: `leap train`.
+//!
+//! The folder has the resolved recipe, a ledger, events, the curves, states of the trainer while it
+//! works, and at the end a checkpoint or an adapter with its card, and a report.
+
+mod card;
+mod curves;
+mod devices;
+mod inputs;
+mod obedience;
+mod page;
+mod planning;
+mod view;
+mod watch;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use model::device::{Device, DeviceSpec};
+use model::lineage::Lineage;
+use train::{Computer, Interrupter, Job, Outcome, Place, Rehearsal};
+
+use self::inputs::Inputs;
+use self::obedience::Examiner;
+use self::watch::Progressing;
+use crate::commands::ExitStatus;
+use crate::fault::Fault;
+use crate::ledger::{self, Done};
+use crate::output::{Output, count, size};
+use crate::train_recipe::TrainRecipe;
+use crate::{recipes, road};
+
+pub(crate) use self::planning::plan;
+
+/// States of the trainer, below the output folder.
+const STATES: &str = "trainer";
+/// The curves as a page.
+const REPORT: &str = "report.html";
+
+/// Trains, or goes on, or says that all is done.
+///
+/// # Errors
+/// If inputs, folder or device cannot work, or the training fails.
+pub(crate) fn run(
+    recipe: &TrainRecipe,
+    out: &Path,
+    spec: &DeviceSpec,
+    overwrite: bool,
+    rehearsal: Rehearsal,
+    output: &mut Output,
+) -> Result<ExitStatus> {
+    let device = crate::devices::open(spec, output)?;
+    let inputs = Inputs::read(recipe)?;
+    let examiner = Examiner::new(recipe, &inputs)?;
+    let essence = recipe.essence();
+    let hash = recipes::hash(&essence)?;
+    let base = model::checkpoint::hash(&inputs.folder)?;
+    let reads = [base.as_str(), inputs.samples_hash.as_str()];
+    let key = ledger::key("train", &essence, &reads)?;
+    let mut ledger = road::open_folder(out, &hash, &spec.to_string(), overwrite)?;
+    let _lock = road::lock(out)?;
+    let made = made(recipe);
+    if ledger.valid(out, "train", &key).is_some() {
+        clear(out, &key)?;
+        output.note(&format!("`{}` is finished: nothing to do", out.display()));
+        output.data(&out.join(made).display().to_string());
+        return Ok(ExitStatus::Done);
+    }
+    if ledger.finished {
+        return Err(Fault::new(
+            format!(
+                "`{}` holds a training of another model or other samples",
+                out.display()
+            ),
+            "pass another --out DIR, or --overwrite to start anew",
+        )
+        .into());
+    }
+    write_recipe(recipe, out)?;
+    // Without an entry in the ledger it is a half of this training, killed at its end.
+    let target = out.join(made);
+    if target.exists() {
+        fs::remove_dir_all(&target)
+            .with_context(|| format!("cannot replace `{}`", target.display()))?;
+    }
+    view::show(&inputs, recipe, output);
+    let lineage = Lineage {
+        base,
+        samples: inputs.samples_hash.clone(),
+        recipe: hash,
+        ..Lineage::default()
+    };
+    let stop = Interrupter::new();
+    let mut watch = Progressing::new(out, &key, &stop, examiner, output)?;
+    let card = |finished: &train::Finished| card::text(recipe, &lineage, &inputs, finished);
+    let job = Job {
+        settings: &recipe.train,
+        start: train::Start::Checkpoint(inputs.folder.clone()),
+        dtype: recipe.model.dtype,
+        samples: &inputs.samples,
+        held_out: &inputs.held_out,
+        seed: recipe.seed,
+        tokenizer_hash: inputs.tokenizer.hash(),
+        bos: inputs.bos(),
+        files_from: &inputs.folder,
+        out: &target,
+        state: &out.join(STATES),
+        device: &device,
+        lineage: &lineage,
+        rehearsal,
+        card: Some(&card),
+        stop: &stop,
+    };
+    let outcome = train::train(&job, &mut watch);
+    let outcome = watch.end(outcome)?;
+    let Outcome::Done {
+        checkpoint, steps, ..
+    } = outcome
+    else {
+        output.hint("the same command continues it");
+        return Ok(ExitStatus::Interrupted);
+    };
+    let curves = curves::finish(out, &key)?;
+    ledger::write_whole(
+        &out.join(REPORT),
+        page::html(recipe, &curves, &lineage).as_bytes(),
+    )?;
+    let mut files = std::collections::BTreeMap::new();
+    for path in [made, curves::FILE, REPORT] {
+        files.insert(path.to_string(), ledger::hash_of(&out.join(path))?);
+    }
+    let done = Done {
+        key: key.clone(),
+        made: files,
+    };
+    ledger.stages.insert("train".to_string(), done);
+    ledger.finished = true;
+    ledger.write(out)?;
+    clear(out, &key)?;
+    tell_memory(recipe, &inputs, &device, output)?;
+    output.step(
+        "Wrote",
+        &format!(
+            "{} after {}, weights hash {}",
+            size(checkpoint.bytes),
+            count(steps, "step"),
+            &checkpoint.sha256[..12]
+        ),
+    );
+    output.data(&target.display().to_string());
+    Ok(ExitStatus::Done)
+}
+
+/// Removes what is needed only while it trains. A process can be killed between the ledger and this.
+fn clear(out: &Path, key: &str) -> Result<()> {
+    curves::clear(out, key)?;
+    let states = out.join(STATES);
+    if states.exists() {
+        fs::remove_dir_all(&states)
+            .with_context(|| format!("cannot remove `{}`", states.display()))?;
+    }
+    Ok(())
+}
+
+/// What would be done, in words.
+///
+/// # Errors
+/// If the inputs cannot work.
+pub(crate) fn describe(recipe: &TrainRecipe, out: &Path, output: &mut Output) -> Result<()> {
+    let inputs = Inputs::read(recipe)?;
+    let plan = train::plan(&recipe.train, &inputs.samples, recipe.seed)?;
+    view::show(&inputs, recipe, output);
+    output.note(&format!(
+        "{} with {} of warm-up, {} in all, {} with loss; {} goes to `{}`",
+        count(plan.steps, "step"),
+        plan.warmup_steps,
+        count(plan.tokens as usize, "token"),
+        plan.trained_tokens,
+        made(recipe),
+        out.display()
+    ));
+    Ok(())
+}
+
+/// What comes of it, below the output folder.
+fn made(recipe: &TrainRecipe) -> &'static str {
+    match recipe.train.lora {
+        Some(_) => "adapter",
+        None => "checkpoint",
+    }
+}
+
+fn write_recipe(recipe: &TrainRecipe, out: &Path) -> Result<()> {
+    let text = toml::to_string(recipe).context("cannot write the recipe as TOML")?;
+    let header = format!(
+        "# {}\n#\n#   leap train recipe.toml --out DIR\n\n",
+        recipe.title
+    );
+    ledger::write_whole(&out.join("recipe.toml"), (header + &text).as_bytes())
+}
+
+/// What was planned beside what was needed.
+fn tell_memory(
+    recipe: &TrainRecipe,
+    inputs: &Inputs,
+    device: &Device,
+    output: &mut Output,
+) -> Result<()> {
+    let work = planning::work(recipe, &inputs.samples)?;
+    let (config, dtype) = (&inputs.config, recipe.model.dtype);
+    let computer = match DeviceSpec::is_cpu(device) {
+        true => Computer::Cpu,
+        false => Computer::Card,
+    };
+    let forecast = train::forecast(config, &recipe.train, dtype, computer, &work);
+    let planned = forecast.bytes(Place::Device) + forecast.bytes(Place::Host);
+    if let Some(peak) = model::memory::peak_bytes() {
+        let what = format!(
+            "{} planned, {} at most in this process",
+            size(planned),
+            size(peak)
+        );
+        output.step("Memory", &what);
+    }
+    Ok(())
+}

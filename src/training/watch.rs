@@ -1,0 +1,271 @@
+//! Hears a training: progress for people, events and curves for files, signals for the training.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use model::Decoder;
+use serde_json::{Value, json};
+use train::{
+    Event, Interrupter, LookReport, Obedience, Outcome, Started, StepReport, TrainError, Watch,
+};
+
+use super::curves::{Curves, Point};
+use super::obedience::Examiner;
+use crate::interrupt;
+use crate::output::{Output, Progress, count, size};
+
+/// What hears.
+pub(super) struct Progressing<'a> {
+    output: &'a mut Output,
+    progress: Option<Progress>,
+    events: File,
+    curves: Curves,
+    stop: &'a Interrupter,
+    examiner: Option<Examiner>,
+    failed: Option<anyhow::Error>,
+    last: Option<StepReport>,
+}
+
+impl<'a> Progressing<'a> {
+    pub(super) fn new(
+        out: &Path,
+        key: &str,
+        stop: &'a Interrupter,
+        examiner: Option<Examiner>,
+        output: &'a mut Output,
+    ) -> Result<Self> {
+        let path = out.join("events.jsonl");
+        let events = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        Ok(Self {
+            output,
+            progress: None,
+            events,
+            curves: Curves::open(out, key)?,
+            stop,
+            examiner,
+            failed: None,
+            last: None,
+        })
+    }
+
+    /// Ends the progress line, and passes on how the training ended.
+    pub(super) fn end(mut self, outcome: Result<Outcome, TrainError>) -> Result<Outcome> {
+        let text = match &outcome {
+            Ok(Outcome::Done { steps, .. }) => count(*steps, "step"),
+            Ok(Outcome::Stopped { step }) => format!("stopped after step {step}; all is saved"),
+            Err(_) => "failed".to_string(),
+        };
+        let loss = self
+            .last
+            .map_or(String::new(), |last| format!(", loss {:.4}", last.loss));
+        if let Some(progress) = self.progress.take() {
+            progress.finish(&format!("{text}{loss}"));
+        }
+        let kind = match &outcome {
+            Ok(Outcome::Done { .. }) => json!({ "event": "done" }),
+            Ok(Outcome::Stopped { step }) => json!({ "event": "stopped", "step": step }),
+            Err(error) => json!({ "event": "failed", "error": error.to_string() }),
+        };
+        self.log(kind);
+        match self.failed {
+            Some(failed) => Err(failed),
+            None => Ok(outcome?),
+        }
+    }
+
+    /// Appends to events.jsonl; a log that cannot be written does not end a training.
+    fn log(&mut self, mut line: Value) {
+        let time = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |time| time.as_secs_f64());
+        if let Some(line) = line.as_object_mut() {
+            line.insert("time".to_string(), json!(time));
+        }
+        let _ = writeln!(self.events, "{line}");
+    }
+
+    fn started(&mut self, started: &Started) -> Result<()> {
+        let Started { samples, plan, .. } = started;
+        self.output.step(
+            "Training",
+            &format!(
+                "{} of {} parameters on {}, {} ({} of warm-up), {} tokens with loss",
+                started.trained_parameters,
+                started.parameters,
+                count(*samples, "sample"),
+                count(plan.steps, "step"),
+                plan.warmup_steps,
+                plan.trained_tokens
+            ),
+        );
+        if started.done > 0 {
+            let done = count(started.done, "step");
+            self.output.step("Resumed", &format!("{done} are done"));
+        }
+        let mut warn = |number: usize, what: &str| {
+            if number > 0 {
+                let samples = count(number, "sample");
+                self.output.note(&format!("warning: {samples} {what}"));
+            }
+        };
+        warn(
+            started.with_several_bos,
+            "hold the begin-of-text token more than once",
+        );
+        if started.with_bos > 0 {
+            warn(
+                samples - started.with_bos,
+                "begin without the begin-of-text token, and others with it",
+            );
+        }
+        warn(
+            samples - started.with_trained_end,
+            "do not end with a trained end-of-text token: the model does not learn to stop there",
+        );
+        warn(
+            started.with_early_end,
+            "have a trained end-of-text token before their end",
+        );
+        self.progress = Some(self.output.progress("Training", "step"));
+        self.curves.keep(started.done as u64)
+    }
+
+    fn step(&mut self, report: &StepReport) -> Result<()> {
+        self.last = Some(*report);
+        let rate = report.tokens as f64 / report.seconds.max(1e-9);
+        let more = format!(
+            "loss {:.4}, lr {:.2e}, grad norm {:.3}, {rate:.0} tokens/s",
+            report.loss, report.lr, report.grad_norm
+        );
+        if let Some(progress) = &mut self.progress {
+            progress.show(report.step as u64, report.of as u64, "steps", &more);
+        }
+        self.curves.add(&Point::Step {
+            step: report.step as u64,
+            loss: number(report.loss),
+            grad_norm: number(report.grad_norm),
+            lr: report.lr,
+            tokens: report.tokens,
+            trained_tokens: report.trained_tokens,
+        })
+    }
+
+    fn look(&mut self, look: &LookReport) -> Result<()> {
+        let parts: Vec<String> = look
+            .kinds
+            .iter()
+            .map(|part| format!("{} {:.4}", part.kind.name(), part.loss))
+            .collect();
+        let best = if look.best { ", the best so far" } else { "" };
+        self.output.step(
+            "Held out",
+            &format!(
+                "after step {}: loss {:.4}{best}; {}",
+                look.step,
+                look.loss,
+                parts.join(", ")
+            ),
+        );
+        let kinds = look.kinds.iter();
+        self.curves.add(&Point::Look {
+            step: look.step as u64,
+            loss: number(look.loss),
+            kinds: kinds
+                .map(|part| (part.kind.name().to_string(), number(part.loss)))
+                .collect(),
+        })
+    }
+}
+
+impl Watch for Progressing<'_> {
+    fn event(&mut self, event: &Event) {
+        if interrupt::asked() {
+            self.stop.stop(Some("a signal"));
+        }
+        let heard = match event {
+            Event::Started(started) => self.started(started),
+            Event::Step(report) => self.step(report),
+            Event::Look(look) => self.look(look),
+            Event::PassedOver { folder, reason } => {
+                let folder = folder.display();
+                self.output
+                    .note(&format!("warning: state `{folder}` is not used: {reason}"));
+                Ok(())
+            }
+            Event::RolledBack {
+                step,
+                to,
+                loss,
+                samples,
+            } => {
+                self.output.note(&format!(
+                    "warning: step {step} has loss {loss}; back to the weights of step {to}, and on \
+                     behind it; its samples are {}",
+                    samples.join(", ")
+                ));
+                Ok(())
+            }
+            Event::Worst(worst) => {
+                let peak = worst
+                    .peak_bytes
+                    .map_or(String::new(), |bytes| format!(", {} at most", size(bytes)));
+                self.output.step(
+                    "Tried",
+                    &format!(
+                        "the largest micro-batch: {} tokens in {:.1} s{peak}",
+                        worst.tokens, worst.seconds
+                    ),
+                );
+                Ok(())
+            }
+            Event::Obedience(found) => {
+                let paths = count(found.paths, "path");
+                self.output.step(
+                    "Form",
+                    &format!(
+                        "after step {}: {paths}, {} of {} summaries closed, {} answered",
+                        found.step, found.closed, found.summaries, found.answered
+                    ),
+                );
+                Ok(())
+            }
+            Event::MicroBatch { .. } | Event::LookBatch { .. } | Event::Saved { .. } => Ok(()),
+        };
+        if let Err(error) = heard {
+            self.stop.stop(Some("the curves cannot be written"));
+            self.failed.get_or_insert(error);
+        }
+        if !matches!(event, Event::MicroBatch { .. } | Event::LookBatch { .. })
+            && let Ok(line) = serde_json::to_value(event)
+        {
+            self.log(line);
+        }
+    }
+
+    fn obedience(&mut self, step: usize, decoder: &dyn Fn() -> Decoder) -> Option<Obedience> {
+        let examiner = self.examiner.as_ref()?;
+        match examiner.ask(step, decoder()) {
+            Ok(found) => found,
+            Err(error) => {
+                let text = format!("warning: the model cannot be asked: {error:#}");
+                self.output.note(&text);
+                None
+            }
+        }
+    }
+}
+
+/// JSON has no word for what is no number.
+fn number(value: f64) -> Value {
+    match value.is_finite() {
+        true => json!(value),
+        false => json!(value.to_string()),
+    }
+}

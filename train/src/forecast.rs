@@ -1,0 +1,222 @@
+//! What a training will need, from the shape of the model alone: bytes by what they are for, and
+//! floating-point operations.
+//!
+//! Bytes are what is held at the worst moment of a step; an allocator's slack is not in them.
+//! Legend: T tokens of a micro-batch, d width, V vocabulary, m width of the MLP, H query heads, K
+//! key-value heads, D head size, L layers.
+
+use model::checkpoint::tensors;
+use model::config::ModelConfig;
+use model::device::Dtype;
+use model::lora::LoraSettings;
+use serde::Serialize;
+
+use crate::gradients::logit_rows;
+use crate::settings::{Placement, Recompute, TrainSettings};
+
+/// What all steps work on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Work {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Tokens of all steps.
+    pub tokens: u64,
+    /// The sum over all documents of their length squared: what attention costs.
+    pub squares: u64,
+}
+
+/// Where something lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// On the device that computes.
+    Device,
+    /// In host memory; on the CPU that is the same memory.
+    Host,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Computer {
+    /// The processor, which holds weights of every number format in f32 and packs those of a
+    /// product.
+    Cpu,
+    /// A card, which holds weights and results in the number format of the weights.
+    Card,
+}
+
+/// Bytes with one purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// What for.
+    pub what: &'static str,
+    /// Where.
+    pub place: Place,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// What a training will need.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Forecast {
+    /// Parameters of the model, adapters included.
+    pub parameters: u64,
+    /// Those of them that are trained.
+    pub trained: u64,
+    /// Memory by purpose.
+    pub parts: Vec<Part>,
+    /// Operations that the model asks for, in all steps: the measure of rates.
+    pub model_flops: f64,
+    /// Operations that are executed; more than the former with recomputation.
+    pub executed_flops: f64,
+}
+
+impl Forecast {
+    /// Bytes in one place.
+    pub fn bytes(&self, place: Place) -> u64 {
+        let parts = self.parts.iter().filter(|part| part.place == place);
+        parts.map(|part| part.bytes).sum()
+    }
+}
+
+/// Sizes of a model that memory and work depend on.
+struct Sizes {
+    all: u64,
+    /// Linear weights of all layers.
+    layers: u64,
+    /// The output projection.
+    head: u64,
+    /// The largest part of the weights that gets its gradients at once, by layers.
+    part: u64,
+    adapters: u64,
+}
+
+impl Sizes {
+    fn of(config: &ModelConfig, lora: Option<&LoraSettings>) -> Self {
+        let elements = |shape: &[usize]| shape.iter().map(|n| *n as u64).product::<u64>();
+        let list = tensors(config);
+        let all = list.iter().map(|(_, shape)| elements(shape)).sum();
+        let head = (config.vocab_size * config.hidden_size) as u64;
+        let in_layers = || list.iter().filter(|(name, _)| name.contains(".layers."));
+        let of_layer = in_layers().map(|(_, shape)| elements(shape)).sum::<u64>();
+        let of_layer = of_layer / config.num_hidden_layers as u64;
+        let matrices = in_layers().filter(|(_, shape)| shape.len() == 2);
+        let layers = matrices.clone().map(|(_, shape)| elements(shape)).sum();
+        let adapters = lora.map_or(0, |lora| {
+            let adapted = matrices.filter(|(name, _)| {
+                let mut targets = lora.targets.iter();
+                targets.any(|which| name.contains(which.name()))
+            });
+            let width = |shape: &[usize]| (shape[0] + shape[1]) as u64;
+            lora.rank as u64 * adapted.map(|(_, shape)| width(shape)).sum::<u64>()
+        });
+        Self {
+            all,
+            layers,
+            head,
+            part: of_layer.max(head),
+            adapters,
+        }
+    }
+}
+
+/// Forecasts a training with these settings of a model of this shape.
+///
+/// # Panics
+/// If the model has no layer.
+pub fn forecast(
+    config: &ModelConfig,
+    settings: &TrainSettings,
+    dtype: Dtype,
+    computer: Computer,
+    work: &Work,
+) -> Forecast {
+    let sizes = Sizes::of(config, settings.lora.as_ref());
+    let full = settings.lora.is_none();
+    let trained = if full { sizes.all } else { sizes.adapters };
+    let format: u64 = match (dtype, computer) {
+        (Dtype::F32, _) | (_, Computer::Cpu) => 4,
+        (Dtype::Bf16, Computer::Card) => 2,
+    };
+    // Adapters are in f32 beside weights of any format.
+    let trained_format = if full { format } else { 4 };
+    let kept = match settings.optimizer {
+        Placement::Host => Place::Host,
+        Placement::Device => Place::Device,
+    };
+    let mut parts = Vec::new();
+    let mut part = |what, place, bytes| {
+        if bytes > 0 {
+            parts.push(Part { what, place, bytes });
+        }
+    };
+    part("weights", Place::Device, format * sizes.all);
+    part("adapters", Place::Device, 4 * sizes.adapters);
+    if dtype == Dtype::Bf16 && full {
+        part("f32 masters", kept, 4 * trained);
+    }
+    part("moments", kept, 8 * trained);
+    part("sums of gradients", Place::Device, 4 * trained);
+    let tokens = settings.tokens_per_micro_batch as u64;
+    let layers = config.num_hidden_layers as u64;
+    let width = config.hidden_size as u64;
+    let graph = format * tokens * saved_by_layer(config);
+    let boundary = format * tokens * width;
+    match settings.recompute {
+        Recompute::None => {
+            part("gradients", Place::Device, trained_format * trained);
+            part(
+                "saved for the backward pass",
+                Place::Device,
+                layers * graph + 2 * boundary,
+            );
+        }
+        Recompute::Blocks => {
+            let at_once = if full { sizes.part } else { trained / layers };
+            part("gradients", Place::Device, trained_format * at_once);
+            part("inputs of layers", Place::Device, (layers + 1) * boundary);
+            part("saved for the backward pass", Place::Device, graph);
+        }
+    }
+    // Gradients by what a layer computes: as large as its widest stretch, the MLP.
+    let inner = config.intermediate_size as u64;
+    let passing = format * tokens * (3 * inner + 2 * width);
+    part("backward pass of a layer", Place::Device, passing);
+    let rows = (logit_rows(config.vocab_size) as u64).min(tokens);
+    let logits = 4 * rows * config.vocab_size as u64;
+    part("logits", Place::Device, 2 * logits);
+    if computer == Computer::Cpu {
+        // The output projection, for the products by it and by its transpose.
+        part("packed weights", Place::Device, 8 * sizes.head);
+    }
+    let flops = |weights: f64, squares: f64| {
+        let heads = (config.num_attention_heads * config.head_dim) as f64;
+        weights * work.tokens as f64 + squares * layers as f64 * heads * work.squares as f64
+    };
+    let matrices = (sizes.layers + sizes.head) as f64;
+    let of_weights = if full { 6.0 } else { 4.0 } * matrices;
+    // Causal: half of the square.
+    let model_flops = flops(of_weights, 6.0);
+    let again = match settings.recompute {
+        Recompute::None => 0.0,
+        Recompute::Blocks => flops(2.0 * sizes.layers as f64, 2.0),
+    };
+    Forecast {
+        parameters: sizes.all + sizes.adapters,
+        trained,
+        parts,
+        model_flops,
+        executed_flops: model_flops + again,
+    }
+}
+
+/// Numbers that one token leaves in one layer for the backward pass: inputs of both norms, what they
+/// give, queries, keys, values, what attention gives, a number per head, gate, up and their product.
+fn saved_by_layer(config: &ModelConfig) -> u64 {
+    let (d, m) = (config.hidden_size, config.intermediate_size);
+    let (heads, key_value) = (config.num_attention_heads, config.num_key_value_heads);
+    let qk_norm = if config.qk_norm { heads + key_value } else { 0 };
+    let attention = (2 * heads + 2 * key_value + qk_norm) * config.head_dim + heads;
+    (4 * d + attention + 3 * m) as u64
+}

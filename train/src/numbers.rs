@@ -1,0 +1,112 @@
+//! The f32 numbers that are kept for a parameter between two passes: sums of gradients, moments,
+//! masters. They lie in host memory or on the device; the arithmetic on them is the same.
+
+use std::borrow::Cow;
+
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use rayon::prelude::*;
+
+use crate::settings::Placement;
+
+/// As many f32 numbers as a parameter has elements.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per parameter, and it stands for megabytes"
+)]
+pub(crate) enum Numbers {
+    /// In host memory; empty until there are any.
+    Host(Vec<f32>),
+    /// On the device; none until there are any.
+    Device(Option<Tensor<1>>),
+}
+
+/// Elements that are added, or summed for a norm, on their own: the result does not depend on the
+/// number of threads.
+pub(crate) const STRETCH: usize = 1 << 14;
+
+impl Numbers {
+    /// None yet.
+    pub(crate) fn none(placement: Placement) -> Self {
+        match placement {
+            Placement::Host => Self::Host(Vec::new()),
+            Placement::Device => Self::Device(None),
+        }
+    }
+
+    /// These ones; `device` is the plain device of the model.
+    pub(crate) fn of(values: Vec<f32>, placement: Placement, device: &Device) -> Self {
+        match placement {
+            Placement::Host => Self::Host(values),
+            Placement::Device => Self::Device(Some(on_device(values, device))),
+        }
+    }
+
+    /// `count` zeros.
+    pub(crate) fn zeros(count: usize, placement: Placement, device: &Device) -> Self {
+        match placement {
+            Placement::Host => Self::Host(vec![0.0; count]),
+            Placement::Device => Self::Device(Some(Tensor::zeros([count], (device, DType::F32)))),
+        }
+    }
+
+    /// A view in host memory, or a copy there.
+    pub(crate) fn to_host(&self) -> Cow<'_, [f32]> {
+        match self {
+            Self::Host(values) => Cow::Borrowed(values),
+            Self::Device(None) => Cow::Borrowed(&[]),
+            Self::Device(Some(values)) => {
+                let values = values.clone().into_data().try_into_vec();
+                Cow::Owned(values.expect("numbers on the device are f32"))
+            }
+        }
+    }
+
+    /// Adds a gradient of any float format, in f32.
+    pub(crate) fn add<const D: usize>(&mut self, gradient: Tensor<D>) {
+        match self {
+            Self::Host(sum) => add(sum, gradient.into_data()),
+            Self::Device(sum) => {
+                let count = gradient.shape().num_elements();
+                let gradient = gradient.reshape([count]).cast(FloatDType::F32);
+                *sum = Some(match sum.take() {
+                    Some(sum) => sum + gradient,
+                    None => gradient,
+                });
+            }
+        }
+    }
+
+    /// The sums of the squares of its stretches, in order, in f64.
+    pub(crate) fn squares(&self) -> Vec<f64> {
+        let squares = |part: &[f32]| part.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>();
+        self.to_host().par_chunks(STRETCH).map(squares).collect()
+    }
+}
+
+impl PartialEq for Numbers {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_host() == other.to_host()
+    }
+}
+
+fn on_device(values: Vec<f32>, device: &Device) -> Tensor<1> {
+    let count = values.len();
+    Tensor::from_data(TensorData::new(values, [count]), (device, DType::F32))
+}
+
+fn add(sum: &mut Vec<f32>, gradient: TensorData) {
+    let gradient = gradient.convert::<f32>();
+    if sum.is_empty() {
+        *sum = gradient.try_into_vec().expect("it was converted to f32");
+        return;
+    }
+    let gradient = gradient.as_slice::<f32>().expect("it was converted to f32");
+    sum.par_chunks_mut(STRETCH)
+        .zip(gradient.par_chunks(STRETCH))
+        .for_each(|(sum, gradient)| {
+            for (sum, gradient) in sum.iter_mut().zip(gradient) {
+                *sum += gradient;
+            }
+        });
+}

@@ -1,0 +1,233 @@
+//! What the optimizer keeps for each parameter, and one update of all of them.
+//!
+//! Weights in bf16 are rounded from f32 masters, which take the updates: at a rate of 1e-5 most
+//! updates are smaller than half of the distance between two bf16 numbers, and would be lost.
+
+use burn::module::{Module, ModuleMapper, Param, ParamId};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use half::bf16;
+use model::decoder::Decoder;
+use rayon::prelude::*;
+
+use crate::adamw::AdamW;
+use crate::gradients::Layout;
+use crate::numbers::{Numbers, STRETCH};
+use crate::settings::{DecayOn, Placement};
+
+/// The optimizer's memory.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Optimizer {
+    placement: Placement,
+    /// The weights in f32, if those of the model are rounded from them.
+    pub(crate) masters: Option<Vec<Numbers>>,
+    /// Running means of the gradients.
+    pub(crate) first: Vec<Numbers>,
+    /// Running means of the squared gradients.
+    pub(crate) second: Vec<Numbers>,
+}
+
+impl Optimizer {
+    /// Nothing learned yet; with `masters`, they are the weights as they are.
+    pub(crate) fn new(
+        decoder: &Decoder,
+        layout: &Layout,
+        placement: Placement,
+        masters: bool,
+    ) -> Self {
+        let device = decoder.device().inner();
+        let zeros = || {
+            let zeros = |count| Numbers::zeros(count, placement, &device);
+            layout.elements().map(zeros).collect()
+        };
+        let masters = masters.then(|| {
+            let values = |parameter: model::parameters::Parameter| {
+                let values = parameter.data().try_into_vec_as::<f32>();
+                Numbers::of(
+                    values.expect("float data converts to f32"),
+                    placement,
+                    &device,
+                )
+            };
+            decoder
+                .trained_parameters()
+                .into_iter()
+                .map(values)
+                .collect()
+        });
+        Self {
+            placement,
+            masters,
+            first: zeros(),
+            second: zeros(),
+        }
+    }
+
+    /// Goes back to these weights and moments, in the order of the layout; returns the decoder with
+    /// the weights.
+    pub(crate) fn restore(
+        &mut self,
+        decoder: Decoder,
+        layout: &Layout,
+        [weights, first, second]: [Vec<Vec<f32>>; 3],
+    ) -> Decoder {
+        let device = decoder.device().inner();
+        let placement = self.placement;
+        let keep = |values: Vec<Vec<f32>>| -> Vec<Numbers> {
+            let numbers = |values| Numbers::of(values, placement, &device);
+            values.into_iter().map(numbers).collect()
+        };
+        self.first = keep(first);
+        self.second = keep(second);
+        let rounds = self.masters.is_some();
+        let decoder = map(decoder, layout, |place, old| {
+            write(old, |old| match rounds {
+                true => round(&weights[place], old),
+                false => old.copy_from_slice(&weights[place]),
+            })
+        });
+        if rounds {
+            self.masters = Some(keep(weights));
+        }
+        decoder
+    }
+
+    /// One update of every parameter that has a gradient.
+    pub(crate) fn update(
+        &mut self,
+        decoder: Decoder,
+        layout: &Layout,
+        gradients: &[Numbers],
+        adamw: &AdamW,
+        decay_on: DecayOn,
+    ) -> Decoder {
+        let Self {
+            masters,
+            first,
+            second,
+            ..
+        } = self;
+        map(decoder, layout, |place, weights| {
+            let decays = match decay_on {
+                DecayOn::Matrices => layout.parameters[place].shape.len() > 1,
+                DecayOn::All => true,
+            };
+            let master = masters.as_mut().map(|masters| &mut masters[place]);
+            let moments = [&mut first[place], &mut second[place]];
+            match (&gradients[place], moments) {
+                (Numbers::Device(None), _) => weights,
+                (gradient, [Numbers::Host(first), Numbers::Host(second)]) => {
+                    let gradient = gradient.to_host();
+                    if gradient.is_empty() {
+                        return weights;
+                    }
+                    let moments = (first.as_mut_slice(), second.as_mut_slice());
+                    write(weights, |weights| match master {
+                        Some(Numbers::Host(master)) => {
+                            adamw.update(master, &gradient, moments, decays);
+                            round(master, weights);
+                        }
+                        _ => adamw.update(weights, &gradient, moments, decays),
+                    })
+                }
+                (
+                    Numbers::Device(Some(gradient)),
+                    [Numbers::Device(Some(first)), Numbers::Device(Some(second))],
+                ) => {
+                    let gradient = gradient.clone();
+                    let dtype = FloatDType::from(weights.dtype());
+                    match master {
+                        Some(Numbers::Device(master)) => {
+                            let old = master.take().expect("a master has values");
+                            let new = adamw.update_tensors(old, gradient, [first, second], decays);
+                            *master = Some(new.clone());
+                            new.cast(FloatDType::BF16).cast(dtype)
+                        }
+                        _ => adamw
+                            .update_tensors(weights, gradient, [first, second], decays)
+                            .cast(dtype),
+                    }
+                }
+                (Numbers::Host(_), _) | (_, [_, _]) => {
+                    unreachable!("moments on the device go with sums on the device")
+                }
+            }
+        })
+    }
+}
+
+/// The decoder with its weights rounded to bf16.
+pub(crate) fn rounded(decoder: Decoder) -> Decoder {
+    let layout = Layout::of(&decoder);
+    map(decoder, &layout, |_, weights| {
+        write(weights, |weights| {
+            let exact = weights.to_vec();
+            round(&exact, weights);
+        })
+    })
+}
+
+/// Rounds to bf16, which is held as f32 where the device has no bf16 arithmetic.
+fn round(from: &[f32], to: &mut [f32]) {
+    let parts = to.par_chunks_mut(STRETCH).zip(from.par_chunks(STRETCH));
+    parts.for_each(|(to, from)| {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = bf16::from_f32(*from).to_f32();
+        }
+    });
+}
+
+/// Lets `change` write the values in f32, in host memory. On the CPU they are changed where they
+/// lie; on other devices they come to the host and go back.
+fn write(weights: Tensor<1>, change: impl FnOnce(&mut [f32])) -> Tensor<1> {
+    let (dtype, device) = (weights.dtype(), weights.device());
+    // Without a second owner this takes the buffer itself, not a copy.
+    let mut data: TensorData = weights.into_data().convert::<f32>();
+    change(data.as_mut_slice().expect("it was converted to f32"));
+    Tensor::from_data(data, (&device, dtype))
+}
+
+/// Lets `change` make new values of each trained parameter, flat and without a graph; it is told the
+/// parameter's place in the layout. Frozen parameters stay.
+fn map(
+    decoder: Decoder,
+    layout: &Layout,
+    change: impl FnMut(usize, Tensor<1>) -> Tensor<1>,
+) -> Decoder {
+    let mut places: Vec<(ParamId, usize)> = layout
+        .parameters
+        .iter()
+        .enumerate()
+        .map(|(place, entry)| (entry.id, place))
+        .collect();
+    places.sort_unstable_by_key(|(id, _)| *id);
+    decoder.map(&mut Change { places, change })
+}
+
+struct Change<F> {
+    places: Vec<(ParamId, usize)>,
+    change: F,
+}
+
+impl<F: FnMut(usize, Tensor<1>) -> Tensor<1>> ModuleMapper for Change<F> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let found = self
+            .places
+            .binary_search_by_key(&param.id, |(id, _)| *id)
+            .ok();
+        let Some(found) = found else {
+            return param;
+        };
+        let (id, tensor, mapper) = param.consume();
+        let shape = tensor.shape();
+        let device: Device = tensor.device();
+        let needs_gradient = tensor.is_require_grad();
+        let flat = tensor.inner().reshape([shape.num_elements()]);
+        let new = (self.change)(self.places[found].1, flat);
+        let new = new.reshape::<D, _>(shape);
+        let new = match device.is_autodiff() {
+            true => Tensor::from_inner(new),
+            false => new,
+        };
+        Param::from_mapped_value(id, new.set_require_grad(needs_gradient), mapper)
+    }
+}

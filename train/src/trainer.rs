@@ -1,0 +1,573 @@
+//! What a training keeps from step to step, and what it does in one.
+
+use std::borrow::Cow;
+use std::time::Instant;
+
+use burn::module::Module;
+use model::decoder::Decoder;
+use model::device::{DeviceSpec, Dtype};
+use model::lora::Dropout;
+use protocol::{Sample, Stream};
+use sha2::{Digest, Sha256};
+
+use crate::adamw::AdamW;
+use crate::batch::{MicroBatch, pack};
+use crate::event::{Event, Started, StepReport, Watch, WorstReport};
+use crate::gradients::{Layout, Sums};
+use crate::guard::{self, Fault};
+use crate::job::{Job, TrainError};
+use crate::look;
+use crate::optimizer::Optimizer;
+use crate::plan::{Order, Plan, count};
+use crate::samples::{self, Requirements, Weight, count_kinds, weigh};
+use crate::schedule::learning_rate;
+use crate::settings::{ClipNorm, OnSpike, Placement, TrainSettings};
+use crate::state::{self, Best, Standing, Store, Table};
+use crate::{train, weights};
+
+/// Everything but the weights.
+pub(crate) struct Trainer<'a> {
+    job: &'a Job<'a>,
+    weights: Vec<Weight>,
+    order: Order,
+    plan: Plan,
+    layout: Layout,
+    optimizer: Optimizer,
+    /// Where gradients are summed.
+    sums: Placement,
+    standing: Standing,
+    table: Table,
+    store: Store,
+}
+
+/// A step whose gradient is known.
+pub(crate) struct Computed {
+    sums: Sums,
+    indices: Vec<usize>,
+    began: Instant,
+}
+
+/// How a look at the held-out samples ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Looked {
+    /// None is due.
+    Not,
+    /// A stop was asked for before its end.
+    Stopped,
+    /// An earlier one was better.
+    Done,
+    /// The loss is lower than ever.
+    Best,
+}
+
+impl<'a> Trainer<'a> {
+    pub(crate) fn new(job: &'a Job<'a>, decoder: &Decoder) -> Result<Self, TrainError> {
+        let settings = job.settings;
+        let needs = Requirements {
+            tokenizer_hash: job.tokenizer_hash,
+            bos: job.bos,
+            vocabulary: decoder.config().vocab_size,
+            positions: decoder.config().max_position_embeddings,
+            max_tokens: settings.max_tokens,
+        };
+        samples::check(job.samples, &settings.train_on, &needs)?;
+        match (&settings.held_out, job.held_out) {
+            (None, []) => {}
+            (None, _) => {
+                return Err(TrainError::HeldOut(
+                    "there are held-out samples, but the settings have no `held_out`",
+                ));
+            }
+            (Some(_), []) => {
+                return Err(TrainError::HeldOut(
+                    "the settings have `held_out`, but there are no held-out samples",
+                ));
+            }
+            (Some(_), held_out) => {
+                samples::check(held_out, &settings.train_on, &needs)?;
+                samples::check_unseen(job.samples, held_out)?;
+            }
+        }
+        let weights = weigh(job.samples, &settings.train_on);
+        let mut order = Order::new(job.seed, job.samples.len(), settings.samples_per_step);
+        let plan = count(settings, &weights, &mut order)?;
+        let layout = Layout::of(decoder);
+        // Adapters are in f32 whatever the weights beside them are in.
+        let masters = job.dtype == Dtype::Bf16 && settings.lora.is_none();
+        let optimizer = Optimizer::new(decoder, &layout, settings.optimizer, masters);
+        // A sum that crossed to the host with every micro-batch would wait for the bus.
+        let sums = match DeviceSpec::is_cpu(job.device) {
+            true => settings.optimizer,
+            false => Placement::Device,
+        };
+        let store = Store {
+            folder: job.state.to_owned(),
+            key: key(job, decoder),
+        };
+        let table = table(&layout);
+        Ok(Self {
+            job,
+            weights,
+            order,
+            plan,
+            layout,
+            optimizer,
+            sums,
+            standing: Standing::default(),
+            table,
+            store,
+        })
+    }
+
+    /// Steps behind.
+    pub(crate) fn step(&self) -> usize {
+        self.standing.step
+    }
+
+    /// Tokens with loss so far.
+    pub(crate) fn trained_tokens(&self) -> u64 {
+        self.standing.trained_tokens
+    }
+
+    /// The best look: its step and its loss.
+    pub(crate) fn best(&self) -> Option<(usize, f64)> {
+        self.standing.best.map(|best| (best.step, best.loss))
+    }
+
+    /// Whether there is nothing left to train: all steps are behind, or held-out losses no longer
+    /// fall.
+    pub(crate) fn is_done(&self) -> bool {
+        let patience = self.job.settings.held_out.map_or(0, |held| held.patience);
+        let patient = patience == 0 || self.standing.looks_since_best < patience;
+        self.standing.step >= self.plan.steps || !patient
+    }
+
+    /// Goes on from the newest whole state, if there is one.
+    pub(crate) fn restore(
+        &mut self,
+        decoder: Decoder,
+        watch: &mut dyn Watch,
+    ) -> Result<Decoder, TrainError> {
+        let found = self.store.newest(&self.table)?;
+        for (folder, error) in found.passed_over {
+            watch.event(&Event::PassedOver {
+                folder,
+                reason: error.to_string(),
+            });
+        }
+        Ok(match found.state {
+            Some((standing, values)) => {
+                self.standing = standing;
+                self.take(values, decoder)
+            }
+            None => decoder,
+        })
+    }
+
+    /// Goes to the state of `step`, which was saved and is needed.
+    pub(crate) fn go_to(&mut self, step: usize, decoder: Decoder) -> Result<Decoder, TrainError> {
+        let (standing, values) = self.store.at(step, &self.table)?;
+        self.standing = standing;
+        Ok(self.take(values, decoder))
+    }
+
+    fn take(&mut self, mut values: Vec<Vec<f32>>, decoder: Decoder) -> Decoder {
+        let count = self.layout.parameters.len();
+        let second = values.split_off(2 * count);
+        let first = values.split_off(count);
+        self.optimizer
+            .restore(decoder, &self.layout, [values, first, second])
+    }
+
+    pub(crate) fn started(&self, decoder: &Decoder) -> Started {
+        let (samples, train_on) = (self.job.samples, &self.job.settings.train_on);
+        let ids = |sample: &'a Sample| sample.spans.iter().flat_map(|span| span.ids.iter());
+        let bos = self.job.bos;
+        let starts = |sample: &&'a Sample| bos.is_some() && ids(sample).next() == bos.as_ref();
+        let several = |sample: &&'a Sample| {
+            bos.is_some_and(|bos| ids(sample).filter(|id| **id == bos).count() > 1)
+        };
+        let ends: Vec<(bool, bool)> = samples
+            .iter()
+            .map(|sample| {
+                let tokens = samples::weighted(sample, train_on);
+                let is_end = |(id, weight, _): (u32, f64, _)| {
+                    weight > 0.0 && decoder.config().eos_token_id.contains(&id)
+                };
+                let mut tokens: Vec<bool> = tokens.map(is_end).collect();
+                let last = tokens.pop().unwrap_or(false);
+                (last, tokens.contains(&true))
+            })
+            .collect();
+        let elements = |parameters: Vec<model::parameters::Parameter>| {
+            let elements = |p: &model::parameters::Parameter| p.shape().iter().product::<usize>();
+            parameters.iter().map(|p| elements(p) as u64).sum::<u64>()
+        };
+        Started {
+            plan: self.plan.clone(),
+            done: self.standing.step,
+            samples: samples.len(),
+            kinds: count_kinds(samples, train_on),
+            with_bos: samples.iter().filter(starts).count(),
+            with_several_bos: samples.iter().filter(several).count(),
+            with_trained_end: ends.iter().filter(|(last, _)| *last).count(),
+            with_early_end: ends.iter().filter(|(_, early)| *early).count(),
+            parameters: elements(decoder.parameters()) + elements(decoder.adapter_parameters()),
+            trained_parameters: elements(decoder.trained_parameters()),
+        }
+    }
+
+    /// Computes loss and gradient of the largest micro-batch, and forgets them.
+    pub(crate) fn rehearse(&mut self, decoder: &Decoder, watch: &mut dyn Watch) {
+        let began = Instant::now();
+        let limit = self.job.settings.tokens_per_micro_batch;
+        let mut worst = ((0, 0), Vec::new(), 0);
+        for step in 0..self.plan.steps {
+            for group in pack(&self.order.step(step), &self.weights, limit) {
+                let lengths = group.iter().map(|index| self.weights[*index].tokens as u64);
+                // Layers take memory by the token, attention time by the square.
+                let size = (
+                    lengths.clone().sum::<u64>(),
+                    lengths.map(|tokens| tokens * tokens).sum::<u64>(),
+                );
+                if size > worst.0 {
+                    worst = (size, group, step);
+                }
+            }
+        }
+        let ((tokens, _), group, step) = worst;
+        let mut sums = Sums::new(&self.layout, self.sums);
+        self.add(&mut sums, decoder, &group, step, 1.0);
+        let lengths = group.iter().map(|index| self.weights[*index].tokens as u64);
+        watch.event(&Event::Worst(WorstReport {
+            tokens,
+            longest: lengths.max().unwrap_or(0),
+            seconds: began.elapsed().as_secs_f64(),
+            peak_bytes: model::memory::peak_bytes(),
+        }));
+    }
+
+    fn add(&self, sums: &mut Sums, decoder: &Decoder, group: &[usize], step: usize, total: f64) {
+        let settings = self.job.settings;
+        let batch = MicroBatch::new(self.job.samples, group, &settings.train_on, total);
+        let rate = settings.lora.as_ref().map_or(0.0, |lora| lora.dropout);
+        let dropout = (rate > 0.0).then(|| {
+            let stream = Stream::of_run(self.job.seed)
+                .named("dropout")
+                .indexed(step as u64);
+            let key = |sample: &usize| stream.bits(*sample as u64);
+            Dropout {
+                rate,
+                documents: batch.samples.iter().map(key).collect(),
+            }
+        });
+        sums.add(decoder, &batch, dropout.as_ref(), settings.recompute);
+    }
+
+    /// Loss and gradient of the next step; `None` if a stop was asked for.
+    pub(crate) fn compute(&mut self, decoder: &Decoder, watch: &mut dyn Watch) -> Option<Computed> {
+        let (settings, began) = (self.job.settings, Instant::now());
+        let step = self.standing.step;
+        let indices = self.order.step(step);
+        // The weight of the whole step, whatever its micro-batches.
+        let total: f64 = indices.iter().map(|index| self.weights[*index].sum).sum();
+        let groups = pack(&indices, &self.weights, settings.tokens_per_micro_batch);
+        let mut sums = Sums::new(&self.layout, self.sums);
+        for (done, group) in groups.iter().enumerate() {
+            if self.job.stop.should_stop() {
+                return None;
+            }
+            self.add(&mut sums, decoder, group, step, total);
+            let (step, of) = (step + 1, groups.len());
+            watch.event(&Event::MicroBatch {
+                step,
+                done: done + 1,
+                of,
+            });
+        }
+        Some(Computed {
+            sums,
+            indices,
+            began,
+        })
+    }
+
+    /// Updates the weights, or rolls them back.
+    pub(crate) fn apply(
+        &mut self,
+        decoder: Decoder,
+        computed: Computed,
+        watch: &mut dyn Watch,
+    ) -> Result<Decoder, TrainError> {
+        let Computed {
+            sums,
+            indices,
+            began,
+        } = computed;
+        let (settings, step) = (self.job.settings, self.standing.step);
+        let norm = sums.norm();
+        let lr = learning_rate(settings, step, self.plan.steps);
+        let of_step = |amount: fn(&Weight) -> usize| {
+            indices
+                .iter()
+                .map(|index| amount(&self.weights[*index]) as u64)
+                .sum::<u64>()
+        };
+        let trained_tokens = of_step(|weight| weight.trained);
+        let mut report = StepReport {
+            step: step + 1,
+            of: self.plan.steps,
+            loss: sums.loss,
+            lr,
+            grad_norm: norm,
+            samples: indices.len(),
+            tokens: of_step(|weight| weight.tokens),
+            trained_tokens,
+            trained_so_far: self.standing.trained_tokens + trained_tokens,
+            seconds: began.elapsed().as_secs_f64(),
+        };
+        let guard = settings.guard.as_ref();
+        if let Some(fault) = guard::fault(guard, &self.standing.recent, sums.loss, norm) {
+            watch.event(&Event::Step(report));
+            return self.fail(decoder, fault, &report, &indices, watch);
+        }
+        self.all_reached(&sums, step)?;
+        let clip = clip_factor(settings, norm);
+        let adamw = AdamW::new(settings, self.standing.updates(), lr, clip);
+        let decoder = self.optimizer.update(
+            decoder,
+            &self.layout,
+            &sums.gradients,
+            &adamw,
+            settings.decay_on,
+        );
+        self.standing.step = step + 1;
+        self.standing.trained_tokens = report.trained_so_far;
+        guard::remember(&mut self.standing.recent, sums.loss);
+        if self.is_anchor() {
+            self.standing.anchor = step + 1;
+        }
+        report.seconds = began.elapsed().as_secs_f64();
+        watch.event(&Event::Step(report));
+        Ok(decoder)
+    }
+
+    /// Ends the training, or goes back to the anchor and on behind the step that is not believed.
+    fn fail(
+        &mut self,
+        decoder: Decoder,
+        fault: Fault,
+        report: &StepReport,
+        indices: &[usize],
+        watch: &mut dyn Watch,
+    ) -> Result<Decoder, TrainError> {
+        let (step, loss, grad_norm) = (report.step, report.loss, report.grad_norm);
+        let id = |index: &usize| self.job.samples[*index].id.clone();
+        let samples: Vec<String> = indices.iter().map(id).collect();
+        let guard = self.job.settings.guard;
+        let may = guard.is_some_and(|guard| {
+            guard.then == OnSpike::RollBack && self.standing.roll_backs < guard.most
+        });
+        if !may {
+            return Err(match fault {
+                Fault::NotFinite => TrainError::NotFinite {
+                    step,
+                    loss,
+                    grad_norm,
+                    samples,
+                },
+                Fault::Spike(median) => TrainError::Spike {
+                    step,
+                    loss,
+                    spike: guard.map_or(0.0, |guard| guard.spike),
+                    median,
+                    samples,
+                },
+            });
+        }
+        let before = self.standing.clone();
+        let decoder = match before.anchor {
+            0 => {
+                let decoder = train::load(self.job)?;
+                let masters = self.optimizer.masters.is_some();
+                let placement = self.job.settings.optimizer;
+                self.layout = Layout::of(&decoder);
+                self.optimizer = Optimizer::new(&decoder, &self.layout, placement, masters);
+                self.standing = Standing::default();
+                decoder
+            }
+            anchor => self.go_to(anchor, decoder)?,
+        };
+        let updates = self.standing.updates();
+        self.standing = Standing {
+            step,
+            skipped: step - updates,
+            roll_backs: before.roll_backs + 1,
+            // Looks are behind, whatever the weights are now.
+            looked: before.looked,
+            best: before.best,
+            looks_since_best: before.looks_since_best,
+            anchor: before.anchor,
+            ..self.standing.clone()
+        };
+        watch.event(&Event::RolledBack {
+            step,
+            to: before.anchor,
+            loss,
+            samples,
+        });
+        Ok(decoder)
+    }
+
+    /// Whether the first gradients reach every trained parameter.
+    ///
+    /// A bias of the keys is let off: it shifts all scores of a query nearly alike, which softmax
+    /// ignores, so that its gradient can be lost in rounding. The first matrix of an adapter has
+    /// none until the second one has moved from 0.
+    fn all_reached(&self, sums: &Sums, step: usize) -> Result<(), TrainError> {
+        let moves = |step| learning_rate(self.job.settings, step, self.plan.steps) > 0.0;
+        let moved = step > 0 && moves(step - 1) && !(step > 1 && moves(step - 2));
+        let adapters_moved = moved && self.standing.skipped == 0;
+        if step > 0 && !(adapters_moved && self.job.settings.lora.is_some()) {
+            return Ok(());
+        }
+        let entries = self.layout.parameters.iter().zip(&sums.gradients);
+        let names: Vec<String> = entries
+            .filter(|(entry, _)| !entry.name.ends_with("k_proj.bias"))
+            .filter(|(entry, _)| step > 0 || !entry.name.contains("lora_A"))
+            .filter(|(_, gradient)| gradient.to_host().iter().all(|g| *g == 0.0))
+            .map(|(entry, _)| entry.name.clone())
+            .collect();
+        if names.is_empty() {
+            Ok(())
+        } else {
+            Err(TrainError::NoGradient { names })
+        }
+    }
+
+    fn is_anchor(&self) -> bool {
+        let guard = self.job.settings.guard;
+        let guard = guard.filter(|guard| guard.then == OnSpike::RollBack);
+        let step = self.standing.step;
+        guard.is_some_and(|guard| step.is_multiple_of(guard.anchor_every_steps))
+    }
+
+    /// Whether the state is saved after this step.
+    pub(crate) fn saves_now(&self) -> bool {
+        let (step, every) = (self.standing.step, self.job.settings.save_every_steps);
+        let regular = every > 0 && step.is_multiple_of(every) && step < self.plan.steps;
+        regular || (self.standing.anchor == step && step < self.plan.steps)
+    }
+
+    /// Looks at the held-out samples, if that is due and not done.
+    pub(crate) fn look(
+        &mut self,
+        decoder: &Decoder,
+        watch: &mut dyn Watch,
+    ) -> Result<Looked, TrainError> {
+        let step = self.standing.step;
+        let Some(settings) = self.job.settings.held_out else {
+            return Ok(Looked::Not);
+        };
+        let due = step.is_multiple_of(settings.every_steps) || step == self.plan.steps;
+        if !due || self.standing.looked == Some(step) {
+            return Ok(Looked::Not);
+        }
+        let Some(mut report) = look::look(self.job, decoder, step, watch) else {
+            return Ok(Looked::Stopped);
+        };
+        self.standing.looked = Some(step);
+        let lower = self
+            .standing
+            .best
+            .is_none_or(|best| report.loss < best.loss);
+        report.best = step > 0 && lower;
+        if report.best {
+            let loss = report.loss;
+            self.standing.best = Some(Best { step, loss });
+            self.standing.looks_since_best = 0;
+        } else if step > 0 {
+            self.standing.looks_since_best += 1;
+        }
+        let best = report.best;
+        watch.event(&Event::Look(report));
+        let plain = || decoder.valid().merged();
+        if let Some(obedience) = watch.obedience(step, &plain) {
+            watch.event(&Event::Obedience(obedience));
+        }
+        Ok(match best {
+            true => Looked::Best,
+            false => Looked::Done,
+        })
+    }
+
+    pub(crate) fn save(&self, decoder: &Decoder, watch: &mut dyn Watch) -> Result<(), TrainError> {
+        let began = Instant::now();
+        let (parameters, count) = (decoder.trained_parameters(), self.layout.parameters.len());
+        let optimizer = &self.optimizer;
+        let values = |index: usize| match (index / count, index % count, &optimizer.masters) {
+            (0, place, Some(masters)) => masters[place].to_host(),
+            (0, place, None) => {
+                let values = parameters[place].data().try_into_vec_as::<f32>();
+                Cow::Owned(values.expect("float data converts to f32"))
+            }
+            (1, place, _) => optimizer.first[place].to_host(),
+            (_, place, _) => optimizer.second[place].to_host(),
+        };
+        let tensors = (&self.table, &values as &dyn Fn(usize) -> _);
+        let keep = self.job.settings.keep;
+        let folder = self
+            .store
+            .save(&self.standing, tensors, keep, &mut || Ok(()))?;
+        let (step, seconds) = (self.standing.step, began.elapsed().as_secs_f64());
+        watch.event(&Event::Saved {
+            step,
+            folder,
+            seconds,
+        });
+        Ok(())
+    }
+}
+
+/// What gradients are multiplied by, as `torch.nn.utils.clip_grad_norm_` does.
+fn clip_factor(settings: &TrainSettings, norm: f64) -> f64 {
+    match settings.clip_norm {
+        ClipNorm::None => 1.0,
+        ClipNorm::At(limit) => (limit / (norm + 1e-6)).min(1.0),
+    }
+}
+
+/// The tensors of a trainer state: weights or their masters, then first, then second moments.
+fn table(layout: &Layout) -> Table {
+    let mut table = Table::default();
+    for part in ["weights", "first", "second"] {
+        for entry in &layout.parameters {
+            table.push(format!("{part}.{}", entry.name), &entry.shape);
+        }
+    }
+    table
+}
+
+/// The hash of everything that decides the result: version, settings (less those that change none),
+/// number format, seed, samples, tokenizer, and the model's shape and first weights.
+fn key(job: &Job<'_>, decoder: &Decoder) -> String {
+    let mut hash = Sha256::new();
+    let mut put = |part: &[u8]| {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    };
+    put(concat!("leap-t training 2, ", env!("CARGO_PKG_VERSION")).as_bytes());
+    put(&serde_json::to_vec(&job.settings.essence()).expect("settings are plain data"));
+    put(job.dtype.to_string().as_bytes());
+    put(&job.seed.to_le_bytes());
+    put(job.tokenizer_hash.as_bytes());
+    put(decoder.config().to_json().to_string().as_bytes());
+    put(weights::hash(decoder).as_bytes());
+    for samples in [job.samples, job.held_out] {
+        put(&(samples.len() as u64).to_le_bytes());
+        for sample in samples {
+            put(&serde_json::to_vec(sample).expect("a sample is plain data"));
+        }
+    }
+    state::hex(&hash.finalize())
+}
