@@ -433,12 +433,12 @@ fn mistakes_are_named_with_advice() {
     );
     check_error(
         &["train", "tiny"],
-        "is not a single fine-tuning",
+        "is not for `leap train`",
         "leap run tiny",
     );
     check_error(
         &["run", "sft-tiny"],
-        "is a single fine-tuning",
+        "is not for `leap run`",
         "leap train sft-tiny",
     );
     check_error(
