@@ -5,6 +5,9 @@
 #   apt-get install mesa-vulkan-drivers
 #   scripts/vulkan-check.sh [OUT] [ROWS]
 #
+# It runs on one core: on several, a thread of wgpu 30.0.2 that waits for the device can panic ("the
+# current submission index should be at least the wait submission index"), and the device hangs.
+#
 # LEAP  a binary with the feature `wgpu` that is built already   (default: built here)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,4 +20,4 @@ fi
 # Each choice between kernels takes a minute here.
 export CUBECL_AUTOTUNE_LEVEL=${CUBECL_AUTOTUNE_LEVEL:-minimal}
 "$LEAP" doctor --offline || true
-exec "$LEAP" bench gpu --device wgpu:0 --small --out "$out" --only "$rows"
+exec taskset -c 0 "$LEAP" bench gpu --device wgpu:0 --small --out "$out" --only "$rows"

@@ -561,7 +561,7 @@ pub(crate) struct DoctorArgs {
     /// Compare this device's arithmetic with the CPU's, forward and backward, and keep the verdict.
     #[arg(long, value_name = "DEVICE")]
     pub(crate) check: Option<String>,
-    /// One case of each kind, where kernels take minutes to compile; the verdict is not kept.
+    /// A case or two of each kind, where kernels take minutes to compile; the verdict is not kept.
     #[arg(long, requires = "check")]
     pub(crate) brief: bool,
     /// Do not ask whether the hub can be reached.

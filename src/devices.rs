@@ -10,17 +10,23 @@ use model::ops::portable::use_attention_kernel;
 use model::self_check::{self, Extent, Identity, Verdict};
 
 use crate::fault::Fault;
-use crate::output::Output;
+use crate::output::{self, Output};
 
 /// The device that is in use, if it is not the CPU: Burn panics where such a device fails.
 static IN_USE: OnceLock<DeviceSpec> = OnceLock::new();
 
-/// Leaves panics of a device that is in use to [`failure`]; others are printed as ever.
+/// Leaves panics of this thread to [`failure`] while a device is in use. Those of a device's own
+/// threads become a line, because nobody else tells of them.
 pub(crate) fn mute_their_panics() {
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if IN_USE.get().is_none() {
-            print(panic);
+    let (print, main) = (std::panic::take_hook(), std::thread::current().id());
+    std::panic::set_hook(Box::new(move |panic| match IN_USE.get() {
+        None => print(panic),
+        Some(_) if std::thread::current().id() == main => {}
+        Some(spec) => {
+            let text = panic_text(panic.payload());
+            output::from_another_thread(&format!(
+                "warning: a thread of device `{spec}` failed: {text}"
+            ));
         }
     }));
 }

@@ -114,6 +114,11 @@ pub(crate) enum Paint {
     Dim,
 }
 
+/// A line about something that went wrong where no [`Output`] is at hand.
+pub(crate) fn from_another_thread(text: &str) {
+    eprintln!("{text}");
+}
+
 /// So many things, in the plural if there is not just one.
 pub(crate) fn count(number: usize, thing: &str) -> String {
     match number {

@@ -20,7 +20,7 @@ use crate::ops::portable::AttentionKernel;
 /// How many cases of attention are run; everything else is run whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// One case of each kind: for devices on which kernels take minutes to compile.
+    /// A case or two of each kind: for devices on which kernels take minutes to compile.
     Brief,
     /// Groups of 1, 5, 6 and 7 queries to a key, heads of 64 and 128, 1 to 160 tokens.
     Full,

@@ -1,6 +1,8 @@
 //! A first computation on a device, with panics of its driver made errors.
 
+use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use burn::tensor::{Device, Tensor};
@@ -27,15 +29,26 @@ pub(super) fn asked(spec: DeviceSpec, device: Device) -> Result<Device, DeviceEr
     }
 }
 
-/// Runs `f`; a panic is its message and prints nothing.
-///
-/// The hook that prints panics belongs to the process, so panics of other threads are silent as
-/// well meanwhile; a device's own threads are meant.
+thread_local! {
+    /// Whether panics of this thread are told by [`quietly`] alone.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f`; a panic is its message and prints nothing. Panics of other threads, such as a device's
+/// own, are printed as ever: whoever waits for such a thread would not learn of them otherwise.
 pub(crate) fn quietly<T>(f: impl FnOnce() -> T) -> Result<T, String> {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                print(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
     let result = panic::catch_unwind(AssertUnwindSafe(f));
-    panic::set_hook(hook);
+    QUIET.set(false);
     result.map_err(|payload| {
         let text = match payload.downcast::<String>() {
             Ok(text) => *text,

@@ -349,38 +349,37 @@ fn attention(
     extent: Extent,
 ) -> Case {
     const KV_HEADS: usize = 2;
-    let (groups, dims, lengths): (&[usize], &[usize], &[usize]) = match extent {
-        Extent::Brief => (&[2], &[64], &[65]),
-        Extent::Full => (&[1, 5, 6, 7], &[64, 128], &[1, 63, 64, 65, 160]),
+    let cases: Vec<(usize, usize, usize)> = match extent {
+        Extent::Brief => vec![(1, 64, 64), (2, 64, 65)],
+        Extent::Full => [1, 5, 6, 7]
+            .into_iter()
+            .flat_map(|group| [(group, 64), (group, 128)])
+            .flat_map(|(group, dim)| [1, 63, 64, 65, 160].map(|length| (group, dim, length)))
+            .collect(),
     };
     let mut case = Case::new(name, device, dtype);
-    for &group in groups {
-        for &dim in dims {
-            for &length in lengths {
-                let heads = KV_HEADS * group;
-                let shaped = move |x: &[Tensor<2>]| {
-                    let split = |x: &Tensor<2>, heads| x.clone().reshape([heads, length, dim]);
-                    (
-                        split(&x[0], heads),
-                        split(&x[1], KV_HEADS),
-                        split(&x[2], KV_HEADS),
-                    )
-                };
-                let flat = move |x: Tensor<3>| x.reshape([heads * length, dim]);
-                let found: Forward = Arc::new(move |x| {
-                    let (q, k, v) = shaped(x);
-                    flat(of_document(q * 3.0, k, v, kernel))
-                });
-                let expected: Forward = Arc::new(move |x| {
-                    let (q, k, v) = shaped(x);
-                    flat(reference::attend(q * 3.0, k, v))
-                });
-                let what = format!("{heads}/{KV_HEADS} heads of {dim}, {length} tokens");
-                let (q, kv): (&[usize], &[usize]) =
-                    (&[heads, length, dim], &[KV_HEADS, length, dim]);
-                case = case.pair(&what, &[q, kv, kv], found, expected);
-            }
-        }
+    for (group, dim, length) in cases {
+        let heads = KV_HEADS * group;
+        let shaped = move |x: &[Tensor<2>]| {
+            let split = |x: &Tensor<2>, heads| x.clone().reshape([heads, length, dim]);
+            (
+                split(&x[0], heads),
+                split(&x[1], KV_HEADS),
+                split(&x[2], KV_HEADS),
+            )
+        };
+        let flat = move |x: Tensor<3>| x.reshape([heads * length, dim]);
+        let found: Forward = Arc::new(move |x| {
+            let (q, k, v) = shaped(x);
+            flat(of_document(q * 3.0, k, v, kernel))
+        });
+        let expected: Forward = Arc::new(move |x| {
+            let (q, k, v) = shaped(x);
+            flat(reference::attend(q * 3.0, k, v))
+        });
+        let what = format!("{heads}/{KV_HEADS} heads of {dim}, {length} tokens");
+        let (q, kv): (&[usize], &[usize]) = (&[heads, length, dim], &[KV_HEADS, length, dim]);
+        case = case.pair(&what, &[q, kv, kv], found, expected);
     }
     case
 }
