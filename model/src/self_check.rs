@@ -12,7 +12,7 @@ mod memory;
 use std::fmt;
 
 use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::memory::{Identity, remember, remembered};
 use crate::ops::portable::AttentionKernel;
@@ -33,12 +33,20 @@ pub struct Check {
     pub name: String,
     /// Cases run.
     pub cases: usize,
-    /// The largest difference to the CPU's f32, as a share of the largest value of its tensor.
+    /// The largest difference to the CPU's f32, as a share of the largest value of its tensor;
+    /// infinite, and `null` in JSON, where a case gave no number or could not run.
+    #[serde(deserialize_with = "infinite_if_null")]
     pub worst: f64,
     /// The most that is allowed.
     pub limit: f64,
     /// Where the worst difference was, or why a case could not run.
     pub at: String,
+}
+
+/// JSON knows no infinity: it is written as `null`.
+fn infinite_if_null<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let value = Option::<f64>::deserialize(from)?;
+    Ok(value.unwrap_or(f64::INFINITY))
 }
 
 impl Check {
