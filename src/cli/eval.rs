@@ -24,7 +24,7 @@ pub(crate) struct EvalArgs {
     /// Output folder [default: runs/NAME].
     #[arg(long, value_hint = ValueHint::DirPath)]
     pub(crate) out: Option<PathBuf>,
-    /// Where to compute: cpu, or cuda:N in a build with that feature.
+    /// Where to compute: cpu, or cuda:N or wgpu:N in a build with that feature.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
     /// Remove what the output folder holds of another run, and start anew.

@@ -24,15 +24,12 @@ use crate::output::Output;
 use crate::road;
 
 pub(super) fn run(command: &BenchCommand, output: &mut Output) -> Result<ExitStatus> {
-    if let BenchCommand::Gpu(args) = command {
-        return gpu::run(args, output);
-    }
     let found = match command {
         BenchCommand::Route(args) => route::run(args)?,
         BenchCommand::Decode(args) => decode::run(args)?,
         BenchCommand::Prefill(args) => prefill::run(args)?,
         BenchCommand::Leap(args) => exchange::run(args)?,
-        BenchCommand::Gpu(_) => unreachable!("handled above"),
+        BenchCommand::Gpu(args) => return gpu::run(args, output),
     };
     output.data(&serde_json::to_string_pretty(&found)?);
     Ok(ExitStatus::Done)
