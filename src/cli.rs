@@ -10,7 +10,8 @@ use clap_complete::Shell;
 use model::device::Dtype;
 
 pub(crate) use self::bench::{
-    BenchCommand, BenchDecode, BenchGpu, BenchLeap, BenchModel, BenchPrefill, BenchRoute, GpuRow,
+    BenchCommand, BenchDecode, BenchGpu, BenchLeap, BenchModel, BenchPrefill, BenchRecompute,
+    BenchRoute, BenchTrain, GpuRow,
 };
 pub(crate) use self::eval::{EvalArgs, GradeArgs, ReportArgs, ReportFormat, ScoreArgs};
 
@@ -128,6 +129,9 @@ pub(crate) struct TrainArgs {
     /// weights nor samples have to be there. Exit code 1 if it does not fit.
     #[arg(long)]
     pub(crate) plan: bool,
+    /// Print the ids of the samples of each step, one JSON line a step, and stop.
+    #[arg(long, conflicts_with_all = ["plan", "dry_run"])]
+    pub(crate) order: bool,
     /// What --plan plans for: cpu, rtx-4090-24gb, a100-80gb, h100-80gb, h200-141gb, or a size such
     /// as 48GB.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]

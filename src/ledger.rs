@@ -134,6 +134,22 @@ fn files_below(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
+/// What a file is called until it is whole.
+fn temporary(name: &str) -> String {
+    format!(".{name}.tmp")
+}
+
+/// Whether a folder holds nothing, or no more than the first ledger of a process that was killed
+/// while it wrote it.
+pub(crate) fn is_empty(folder: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        if entry?.file_name() != *temporary(FILE) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Writes a file under a temporary name, syncs it and renames it.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {
@@ -141,7 +157,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
             fs::create_dir_all(folder)?;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = path.with_file_name(format!(".{name}.tmp"));
+        let temporary = path.with_file_name(temporary(&name));
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
         file.sync_data()?;

@@ -173,6 +173,14 @@ fn killed_at_any_moment_it_ends_with_the_same_bytes() {
     }
 }
 
+#[test]
+fn killed_while_it_wrote_its_first_file_it_starts_anew() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("out")).expect("a folder");
+    std::fs::write(bench.path("out/.stages.json.tmp"), "{\"ver").expect("half a file");
+    leap(&bench, &training("out", &["train.tokens=2000"])).succeeds();
+}
+
 #[cfg(unix)]
 #[test]
 fn every_signal_saves_all_and_a_second_one_leaves() {

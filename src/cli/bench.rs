@@ -10,6 +10,7 @@ pub(crate) enum BenchCommand {
     Decode(BenchDecode),
     Prefill(BenchPrefill),
     Leap(BenchLeap),
+    Train(BenchTrain),
     Route(BenchRoute),
     Gpu(BenchGpu),
 }
@@ -84,6 +85,37 @@ pub(crate) struct BenchLeap {
     /// Groups in flight.
     #[arg(long, default_value_t = 4)]
     pub(crate) problems: usize,
+}
+
+/// Tokens per second of whole optimizer steps, and the most memory they held.
+///
+/// A step is forward, backward, clipping and AdamW, by the loop that `leap train` runs. Peak memory is
+/// the process's, so `--recompute none` and `blocks` are compared by two calls.
+#[derive(Debug, Args)]
+pub(crate) struct BenchTrain {
+    #[command(flatten)]
+    pub(crate) model: BenchModel,
+    /// Tokens that are computed at once, and of the longest sample.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) tokens: usize,
+    /// Times so many tokens in one step.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) rows: usize,
+    /// Samples of many lengths, packed, instead of full rows: from an eighth of the tokens to all.
+    #[arg(long)]
+    pub(crate) ragged: bool,
+    /// What is computed a second time, to hold less.
+    #[arg(long, default_value = "none")]
+    pub(crate) recompute: BenchRecompute,
+}
+
+/// What the backward pass computes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchRecompute {
+    /// Nothing.
+    None,
+    /// Each layer, from its input.
+    Blocks,
 }
 
 /// Similarities of all pairs of summaries, and dispersed routing, on one core.

@@ -20,6 +20,9 @@ pub(super) fn run(args: &TrainArgs, output: &mut Output) -> Result<ExitStatus> {
     if args.plan {
         return training::plan(&recipe, &args.on, args.json, output);
     }
+    if args.order {
+        return training::order(&recipe, output);
+    }
     let spec: DeviceSpec = args.device.parse()?;
     let out = args.out.clone();
     let out = out.unwrap_or_else(|| PathBuf::from("runs").join(&source.name));

@@ -303,7 +303,7 @@ pub(crate) fn open_folder(out: &Path, hash: &str, device: &str, overwrite: bool)
             return Err(other("device", &ledger.device, device).into());
         }
         return Ok(ledger);
-    } else if out.is_dir() && fs::read_dir(out)?.next().is_some() {
+    } else if out.is_dir() && !ledger::is_empty(out)? {
         return Err(Fault::new(
             format!("`{name}` is not empty and holds no run"),
             "pass another --out DIR",

@@ -19,6 +19,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use model::device::{Device, DeviceSpec};
 use model::lineage::Lineage;
+use serde_json::json;
 use train::{Computer, Interrupter, Job, Outcome, Place, Rehearsal};
 
 use self::inputs::Inputs;
@@ -181,6 +182,21 @@ pub(crate) fn describe(recipe: &TrainRecipe, out: &Path, output: &mut Output) ->
         out.display()
     ));
     Ok(())
+}
+
+/// Prints which samples each step takes, before they are split into micro-batches.
+///
+/// # Errors
+/// If the inputs cannot work.
+pub(crate) fn order(recipe: &TrainRecipe, output: &mut Output) -> Result<ExitStatus> {
+    let inputs = Inputs::read(recipe)?;
+    let steps = train::order(&recipe.train, &inputs.samples, recipe.seed)?;
+    for (step, indices) in (1..).zip(steps) {
+        let ids = indices.iter().map(|index| &inputs.samples[*index].id);
+        let ids: Vec<&String> = ids.collect();
+        output.data(&json!({"step": step, "samples": ids}).to_string());
+    }
+    Ok(ExitStatus::Done)
 }
 
 /// What comes of it, below the output folder.

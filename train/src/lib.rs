@@ -43,7 +43,7 @@ pub use crate::event::{
 pub use crate::forecast::{Computer, Forecast, Part, Place, Work, forecast};
 pub use crate::job::{Finished, Job, Outcome, Rehearsal, Start, TrainError};
 pub use crate::parity::{Gradients, loss_and_gradients, loss_and_gradients_with};
-pub use crate::plan::{Plan, plan};
+pub use crate::plan::{Plan, order, plan};
 pub use crate::samples::{KindCount, Requirements, SampleError, check, count_kinds};
 pub use crate::schedule::{Schedule, learning_rate, warmup_steps};
 pub use crate::settings::{

@@ -15,8 +15,8 @@ use crate::settings::Placement;
     reason = "there is one per parameter, and it stands for megabytes"
 )]
 pub(crate) enum Numbers {
-    /// In host memory; empty until there are any.
-    Host(Vec<f32>),
+    /// In host memory, as f32; empty until there are any.
+    Host(TensorData),
     /// On the device; none until there are any.
     Device(Option<Tensor<1>>),
 }
@@ -29,7 +29,7 @@ impl Numbers {
     /// None yet.
     pub(crate) fn none(placement: Placement) -> Self {
         match placement {
-            Placement::Host => Self::Host(Vec::new()),
+            Placement::Host => Self::Host(on_host(Vec::new())),
             Placement::Device => Self::Device(None),
         }
     }
@@ -37,7 +37,7 @@ impl Numbers {
     /// These ones; `device` is the plain device of the model.
     pub(crate) fn of(values: Vec<f32>, placement: Placement, device: &Device) -> Self {
         match placement {
-            Placement::Host => Self::Host(values),
+            Placement::Host => Self::Host(on_host(values)),
             Placement::Device => Self::Device(Some(on_device(values, device))),
         }
     }
@@ -45,7 +45,7 @@ impl Numbers {
     /// `count` zeros.
     pub(crate) fn zeros(count: usize, placement: Placement, device: &Device) -> Self {
         match placement {
-            Placement::Host => Self::Host(vec![0.0; count]),
+            Placement::Host => Self::Host(on_host(vec![0.0; count])),
             Placement::Device => Self::Device(Some(Tensor::zeros([count], (device, DType::F32)))),
         }
     }
@@ -53,7 +53,7 @@ impl Numbers {
     /// A view in host memory, or a copy there.
     pub(crate) fn to_host(&self) -> Cow<'_, [f32]> {
         match self {
-            Self::Host(values) => Cow::Borrowed(values),
+            Self::Host(values) => Cow::Borrowed(slice(values)),
             Self::Device(None) => Cow::Borrowed(&[]),
             Self::Device(Some(values)) => {
                 let values = values.clone().into_data().try_into_vec();
@@ -90,20 +90,38 @@ impl PartialEq for Numbers {
     }
 }
 
+fn on_host(values: Vec<f32>) -> TensorData {
+    let count = values.len();
+    TensorData::new(values, [count])
+}
+
+/// The numbers of a [`Numbers::Host`].
+pub(crate) fn slice(values: &TensorData) -> &[f32] {
+    values.as_slice().expect("numbers in host memory are f32")
+}
+
+/// The same, to be changed where they lie.
+pub(crate) fn slice_mut(values: &mut TensorData) -> &mut [f32] {
+    values
+        .as_mut_slice()
+        .expect("numbers in host memory are f32")
+}
+
 fn on_device(values: Vec<f32>, device: &Device) -> Tensor<1> {
     let count = values.len();
     Tensor::from_data(TensorData::new(values, [count]), (device, DType::F32))
 }
 
-fn add(sum: &mut Vec<f32>, gradient: TensorData) {
+fn add(sum: &mut TensorData, gradient: TensorData) {
     let gradient = gradient.convert::<f32>();
-    if sum.is_empty() {
-        *sum = gradient.try_into_vec().expect("it was converted to f32");
+    if sum.num_elements() == 0 {
+        // The memory of the gradient itself: nothing is copied.
+        *sum = gradient;
         return;
     }
-    let gradient = gradient.as_slice::<f32>().expect("it was converted to f32");
-    sum.par_chunks_mut(STRETCH)
-        .zip(gradient.par_chunks(STRETCH))
+    slice_mut(sum)
+        .par_chunks_mut(STRETCH)
+        .zip(slice(&gradient).par_chunks(STRETCH))
         .for_each(|(sum, gradient)| {
             for (sum, gradient) in sum.iter_mut().zip(gradient) {
                 *sum += gradient;

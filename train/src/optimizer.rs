@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use crate::adamw::AdamW;
 use crate::gradients::Layout;
-use crate::numbers::{Numbers, STRETCH};
+use crate::numbers::{Numbers, STRETCH, slice_mut};
 use crate::settings::{DecayOn, Placement};
 
 /// The optimizer's memory.
@@ -120,9 +120,10 @@ impl Optimizer {
                     if gradient.is_empty() {
                         return weights;
                     }
-                    let moments = (first.as_mut_slice(), second.as_mut_slice());
+                    let moments = (slice_mut(first), slice_mut(second));
                     write(weights, |weights| match master {
                         Some(Numbers::Host(master)) => {
+                            let master = slice_mut(master);
                             adamw.update(master, &gradient, moments, decays);
                             round(master, weights);
                         }

@@ -49,6 +49,26 @@ pub fn plan(
     )
 }
 
+/// Which samples each step takes: for each step, their indices in the order in which they are laid
+/// end to end before they are packed.
+///
+/// # Errors
+/// If the settings cannot work.
+///
+/// # Panics
+/// Those of [`plan`].
+pub fn order(
+    settings: &TrainSettings,
+    samples: &[Sample],
+    seed: u64,
+) -> Result<Vec<Vec<usize>>, SettingsError> {
+    settings.check()?;
+    let weights = weigh(samples, &settings.train_on);
+    let mut order = Order::new(seed, samples.len(), settings.samples_per_step);
+    let plan = count(settings, &weights, &mut order)?;
+    Ok((0..plan.steps).map(|step| order.step(step)).collect())
+}
+
 pub(crate) fn count(
     settings: &TrainSettings,
     weights: &[Weight],

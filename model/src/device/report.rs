@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::kernels::Vectors;
 use crate::memory;
 
 /// How a part of the machine stands.
@@ -95,9 +96,10 @@ fn build() -> Finding {
 }
 
 fn cpu() -> Finding {
-    let vectors = match crate::kernels::wide_vectors() {
-        true => "with AVX2 and FMA",
-        false => "without AVX2: the kernels run several times slower",
+    let vectors = match crate::kernels::vectors() {
+        Vectors::Avx512 => "with AVX-512",
+        Vectors::Avx2 => "with AVX2 and FMA",
+        Vectors::Portable => "without AVX2: the kernels run several times slower",
     };
     let memory = memory::machine_bytes().map_or_else(String::new, |(total, free)| {
         format!(", {} of {} GiB memory free", gib(free), gib(total))

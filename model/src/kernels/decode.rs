@@ -121,7 +121,7 @@ impl Work<'_> {
         reason = "calls the vector tile on addresses inside the buffers"
     )]
     fn scores(&self, queries: &[f32], scores: &mut [f32]) {
-        let wide = super::wide_vectors();
+        let wide = super::vectors();
         let dim = self.sizes.dim;
         assert!(queries.len() >= self.rows * dim && scores.len() >= self.rows * self.row);
         for (index, block) in self.text.blocks().iter().enumerate() {
@@ -136,7 +136,7 @@ impl Work<'_> {
             let mut head = 0;
             while head < self.rows {
                 let rows = MAX_ROWS.min(self.rows - head);
-                let vectors = max_vectors(rows).min(BLOCK / LANES);
+                let vectors = max_vectors(rows, wide).min(BLOCK / LANES);
                 for panel in (0..BLOCK / PANEL).step_by(vectors * LANES / PANEL) {
                     let x = Operands {
                         inner: dim,
@@ -165,7 +165,7 @@ impl Work<'_> {
         reason = "calls the vector tile on addresses inside the buffers"
     )]
     fn mix(&self, scores: &[f32], out: &mut [f32]) {
-        let wide = super::wide_vectors();
+        let wide = super::vectors();
         let padded = self.padded;
         assert!(scores.len() >= self.rows * self.row && out.len() >= self.rows * padded);
         for (index, block) in self.text.blocks().iter().enumerate() {
@@ -183,7 +183,7 @@ impl Work<'_> {
                 let rows = MAX_ROWS.min(self.rows - head);
                 let mut at = 0;
                 while at < padded {
-                    let (most, left) = (max_vectors(rows), (padded - at) / LANES);
+                    let (most, left) = (max_vectors(rows, wide), (padded - at) / LANES);
                     let vectors = [8, 4, 2, 1]
                         .into_iter()
                         .find(|n| *n <= most && *n <= left)

@@ -7,18 +7,21 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::panels::{Matrix, Panels};
-use super::tile::{LANES, MAX_ROWS, Operands, PANEL, max_vectors, tile};
+use super::panels::{Matrix, Panels, Passing};
+use super::tile::{LANES, MAX_ROWS, MOST_ROWS, Operands, PANEL, max_rows, max_vectors, tile};
+use super::{Vectors, vectors};
 
 /// Inner indices handled at once: a panel of the right operand (16 KB) stays in the first cache.
 const INNER_BLOCK: usize = 256;
 /// Rows handled at once: their part of the left operand stays in the second cache.
 const ROW_BLOCK: usize = 96;
+/// Tokens of which a right operand is packed at once for a gradient by weights: bounds the memory.
+const TOKENS_PACKED: usize = 2048;
 /// Panels that a block of the left operand must meet for packing it to pay.
 const PANELS_WORTH_PACKING: usize = 8;
-/// Rows up to which the left operand stays in the cache whole: the right operand is better read
+/// Tiles up to which the left operand stays in the cache whole: the right operand is better read
 /// panel by panel in one go.
-const FEW_ROWS: usize = 2 * MAX_ROWS;
+const FEW_TILES: usize = 2;
 /// Multiply-adds below which splitting over threads costs more than it saves.
 const PARALLEL_WORK: usize = 1 << 18;
 
@@ -67,7 +70,7 @@ pub(crate) fn product_parallel(
         let rows = a
             .rows
             .div_ceil(4 * threads)
-            .next_multiple_of(MAX_ROWS)
+            .next_multiple_of(max_rows(vectors()))
             .min(ROW_BLOCK);
         c.par_chunks_mut(rows * c_row)
             .enumerate()
@@ -120,37 +123,17 @@ pub(crate) fn product_transposed_left(
         rows * cols,
         "the result has one element per pair of columns"
     );
-    let threads = match a.rows * rows * cols {
-        work if work < PARALLEL_WORK => 1,
-        _ => rayon::current_num_threads(),
-    };
-    if threads == 1 || rows >= 4 * cols {
-        let per_part = rows.div_ceil(2 * threads).next_multiple_of(MAX_ROWS);
-        c.par_chunks_mut(per_part * cols)
-            .enumerate()
-            .for_each(|(part, c)| {
-                let a = a.col_range(part * per_part, c.len() / cols);
-                over_inner_blocks(a, b, c, start);
-            });
-        return;
+    if a.rows == 0 && matches!(start, Start::Zero) {
+        c.fill(0.0);
     }
-    let per_part = cols.div_ceil(PANEL).div_ceil(threads);
-    column_parts(cols, per_part, |col, width| {
-        let mut part = vec![0.0; rows * width];
-        if let Start::Current = start {
-            for (part, c) in part.chunks_exact_mut(width).zip(c.chunks_exact(cols)) {
-                part.copy_from_slice(&c[col..col + width]);
-            }
-        }
-        over_inner_blocks(a, b.col_range(col, width), &mut part, start);
-        part
-    })
-    .into_iter()
-    .for_each(|(col, width, part)| {
-        for (part, c) in part.chunks_exact(width).zip(c.chunks_exact_mut(cols)) {
-            c[col..col + width].copy_from_slice(part);
-        }
-    });
+    let mut start = start;
+    for first in (0..a.rows).step_by(TOKENS_PACKED) {
+        let count = TOKENS_PACKED.min(a.rows - first);
+        let panels = Passing::pack(b.row_range(first, count));
+        let left = a.row_range(first, count).transposed();
+        product_parallel(left, &panels, c, cols, start);
+        start = Start::Current;
+    }
 }
 
 /// Computes parts of `per_part` panels of columns in parallel: first column, width and result.
@@ -168,26 +151,6 @@ fn column_parts(
             (col, width, part(col, width))
         })
         .collect()
-}
-
-/// `c = aᵀ b` on one thread, packing a block of `b` at a time.
-fn over_inner_blocks(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], start: Start<'_>) {
-    if a.rows == 0 && matches!(start, Start::Zero) {
-        c.fill(0.0);
-    }
-    let mut panels = Panels::default();
-    for first in (0..a.rows).step_by(INNER_BLOCK) {
-        let count = INNER_BLOCK.min(a.rows - first);
-        panels.repack(b.row_range(first, count));
-        let start = if first > 0 { Start::Current } else { start };
-        product(
-            a.row_range(first, count).transposed(),
-            &panels,
-            c,
-            b.cols,
-            start,
-        );
-    }
 }
 
 /// The product with a range of panels of `b`; the first of them is written to column 0 of `c`.
@@ -220,7 +183,7 @@ fn panel_range(
             "rows to start from"
         ),
     }
-    let few = a.rows <= FEW_ROWS;
+    let few = a.rows <= FEW_TILES * max_rows(vectors());
     let inner_block = if few { b.inner.max(1) } else { INNER_BLOCK };
     let mut packed = Vec::new();
     for inner in (0..b.inner.max(1)).step_by(inner_block) {
@@ -292,7 +255,7 @@ impl Left<'_> {
 /// The heights of the tiles that share `rows` rows: how many there are, their height, and how many
 /// of them are one row taller.
 fn heights(rows: usize) -> (usize, usize, usize) {
-    let tiles = rows.div_ceil(MAX_ROWS);
+    let tiles = rows.div_ceil(max_rows(vectors()));
     (tiles, rows / tiles, rows % tiles)
 }
 
@@ -313,6 +276,12 @@ fn pack<'a>(part: Matrix<'_>, packed: &'a mut Vec<f32>) -> Packed<'a> {
                     to.copy_from_slice(&part.data[k * part.col_stride..][..rows]);
                 }
             }
+            12 => pack_tile::<12>(part, tile),
+            11 => pack_tile::<11>(part, tile),
+            10 => pack_tile::<10>(part, tile),
+            9 => pack_tile::<9>(part, tile),
+            8 => pack_tile::<8>(part, tile),
+            7 => pack_tile::<7>(part, tile),
             6 => pack_tile::<6>(part, tile),
             5 => pack_tile::<5>(part, tile),
             4 => pack_tile::<4>(part, tile),
@@ -352,10 +321,10 @@ fn block_product(
     c_row: usize,
     start: Start<'_>,
 ) {
-    let wide = super::wide_vectors();
+    let wide = vectors();
     let (all_rows, all_inner) = a.sizes();
     let (tiles, height, taller) = heights(all_rows);
-    let group = max_vectors(height + usize::from(taller > 0)).div_ceil(2);
+    let group = max_vectors(height + usize::from(taller > 0), wide).div_ceil(2);
     let b_panel = b.inner * PANEL;
     // With several tiles a stretch of the panel is read by each of them before the next one.
     let stretch = if tiles > 1 {
@@ -430,8 +399,8 @@ fn block_product(
     unsafe_code,
     reason = "reads and writes rows by address, like the tile"
 )]
-unsafe fn edge_tile(rows: usize, width: usize, wide: bool, x: Operands) {
-    let mut edge = [[0.0_f32; PANEL]; MAX_ROWS];
+unsafe fn edge_tile(rows: usize, width: usize, wide: Vectors, x: Operands) {
+    let mut edge = [[0.0_f32; PANEL]; MOST_ROWS];
     let (to, c_row) = (x.c, x.c_row);
     // SAFETY: the caller vouches for `rows` rows of `width` columns; `edge` holds a whole tile.
     unsafe {

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 use super::exp::{exponentials, highest};
 use super::gemm::{Start, product_parallel, product_transposed_left};
 use super::multiversion;
-use super::panels::{Matrix, Panels};
+use super::panels::{Matrix, Passing};
+use super::pool::{buffer, give_back};
 
 /// What [`cross_entropy`] computed.
 pub(crate) struct CrossEntropy {
@@ -40,26 +41,34 @@ pub(crate) fn cross_entropy(
     let vocabulary = projection.len() / width;
     let counted: Vec<usize> = (0..targets.len()).filter(|t| weights[*t] != 0.0).collect();
     let mut gradients =
-        (want == Want::Gradients).then(|| (vec![0.0; hidden.len()], vec![0.0; projection.len()]));
+        (want == Want::Gradients).then(|| (buffer(hidden.len()), buffer(projection.len())));
+    if let Some((d_hidden, _)) = &mut gradients {
+        d_hidden.fill(0.0);
+    }
     if counted.is_empty() {
+        if let Some((_, d_projection)) = &mut gradients {
+            d_projection.fill(0.0);
+        }
         return CrossEntropy {
             loss: 0.0,
             gradients,
         };
     }
     let matrix = Matrix::new(projection, vocabulary, width);
-    let columns = Panels::pack(matrix.transposed());
-    let rows = gradients.is_some().then(|| Panels::pack(matrix));
-    let mut logits = vec![0.0; chunk.min(counted.len()) * vocabulary];
+    let columns = Passing::pack(matrix.transposed());
+    let rows = gradients.is_some().then(|| Passing::pack(matrix));
+    let mut held = buffer(chunk.min(counted.len()) * vocabulary);
     let mut gathered = vec![0.0; chunk.min(counted.len()) * width];
     let mut d_gathered = vec![0.0; if rows.is_some() { gathered.len() } else { 0 }];
+    // The first chunk writes the gradient by the projection, the others add to it.
+    let mut start = Start::Zero;
     let mut loss = 0.0_f64;
     for tokens in counted.chunks(chunk) {
         for (token, row) in tokens.iter().zip(gathered.chunks_exact_mut(width)) {
             row.copy_from_slice(&hidden[token * width..(token + 1) * width]);
         }
         let left = Matrix::new(&gathered[..tokens.len() * width], tokens.len(), width);
-        let logits = &mut logits[..tokens.len() * vocabulary];
+        let logits = &mut held[..tokens.len() * vocabulary];
         product_parallel(left, &columns, logits, vocabulary, Start::Zero);
         let losses: Vec<f32> = logits
             .par_chunks_mut(vocabulary)
@@ -74,9 +83,11 @@ pub(crate) fn cross_entropy(
             for (token, row) in tokens.iter().zip(d_gathered.chunks_exact(width)) {
                 d_hidden[token * width..(token + 1) * width].copy_from_slice(row);
             }
-            product_transposed_left(d_logits, left, d_projection, Start::Current);
+            product_transposed_left(d_logits, left, d_projection, start);
+            start = Start::Current;
         }
     }
+    give_back(held);
     CrossEntropy {
         loss: loss as f32,
         gradients,

@@ -12,6 +12,7 @@ pub(crate) mod exp;
 pub(crate) mod gemm;
 pub(crate) mod loss;
 pub(crate) mod panels;
+pub(crate) mod pool;
 pub(crate) mod tile;
 
 /// Runs a kernel body compiled for AVX2 and FMA where the processor has them, and the portable
@@ -39,17 +40,45 @@ macro_rules! multiversion {
 }
 pub(crate) use multiversion;
 
-/// Whether the processor has AVX2 and FMA.
+/// The vectors a processor computes with. Which ones they are changes no bit between the last two:
+/// an element of a product is the same chain of fused multiply-adds in either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "other processors have only the first")
+)]
+pub(crate) enum Vectors {
+    /// Whatever the compiler makes of plain loops.
+    Portable,
+    /// 8 numbers, with fused multiply-adds.
+    Avx2,
+    /// 16 numbers and twice the registers.
+    Avx512,
+}
+
+/// The widest vectors of the processor that the kernels know.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-pub(crate) fn wide_vectors() -> bool {
-    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+pub(crate) fn vectors() -> Vectors {
+    let avx2 =
+        std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
+    match avx2 {
+        true if std::arch::is_x86_feature_detected!("avx512f") => Vectors::Avx512,
+        true => Vectors::Avx2,
+        false => Vectors::Portable,
+    }
 }
 
 /// Other processors run the portable form of the kernels.
 #[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn vectors() -> Vectors {
+    Vectors::Portable
+}
+
+/// Whether the processor has AVX2 and FMA.
+#[inline]
 pub(crate) fn wide_vectors() -> bool {
-    false
+    vectors() >= Vectors::Avx2
 }
 
 /// `a * b + c`, fused when the surrounding body is compiled for FMA.

@@ -1,6 +1,11 @@
 //! Operands of products: matrices inside slices, and right operands packed into panels of 16
 //! columns.
 
+use std::ops::Deref;
+
+use rayon::prelude::*;
+
+use super::pool::{buffer, give_back};
 use super::tile::{LANES, PANEL, Right};
 
 /// A matrix inside a slice: element `(r, c)` lies at `r * row_stride + c * col_stride`.
@@ -182,6 +187,41 @@ impl Panels {
 
     pub(super) fn panels(&self) -> usize {
         self.cols.div_ceil(PANEL)
+    }
+}
+
+/// A right operand packed for one product, in memory that is used again, on all threads.
+#[derive(Debug)]
+pub(crate) struct Passing(Panels);
+
+impl Passing {
+    /// Packs `b` (`[inner, cols]`).
+    pub(crate) fn pack(b: Matrix<'_>) -> Self {
+        let mut data = buffer(b.cols.div_ceil(PANEL) * b.rows * PANEL);
+        if b.rows > 0 {
+            let panels = data.par_chunks_exact_mut(b.rows * PANEL).enumerate();
+            panels.for_each(|(p, panel)| pack_panel(b, p * PANEL, panel));
+        }
+        Self(Panels {
+            data,
+            halves: Vec::new(),
+            inner: b.rows,
+            cols: b.cols,
+        })
+    }
+}
+
+impl Deref for Passing {
+    type Target = Panels;
+
+    fn deref(&self) -> &Panels {
+        &self.0
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        give_back(std::mem::take(&mut self.0.data));
     }
 }
 

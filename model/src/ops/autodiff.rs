@@ -16,8 +16,8 @@ use super::flex::{
     attention_with_sums, cross_entropy, dense, dims, linear_input_gradient, linear_weight_gradient,
     matrix, tensor, values,
 };
-use super::pool::buffer;
 use crate::kernels::loss::{Want, scale};
+use crate::kernels::pool::buffer;
 use crate::kernels::{attention, elementwise};
 
 #[derive(Debug)]

@@ -5,10 +5,11 @@ use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{DType, Shape};
 
 use super::backend::{AttentionPlan, FusedOps, LossPlan};
-use super::pool::{buffer, bytes};
+use super::pool::bytes;
 use crate::kernels::gemm::{Start, product_parallel, product_transposed_left};
 use crate::kernels::loss::{CrossEntropy, Want};
-use crate::kernels::panels::{Matrix, Panels};
+use crate::kernels::panels::{Matrix, Passing};
+use crate::kernels::pool::buffer;
 use crate::kernels::{attention, elementwise, loss};
 use crate::rope::RopeTable;
 
@@ -59,7 +60,7 @@ impl FusedOps for Flex {
     fn fused_linear(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
         let (x, weight) = (dense(x), dense(weight));
         let ([rows, _], [cols, _]) = (dims(&x), dims(&weight));
-        let panels = Panels::pack(matrix(&weight).transposed());
+        let panels = Passing::pack(matrix(&weight).transposed());
         let mut y = buffer(rows * cols);
         product_parallel(matrix(&x), &panels, &mut y, cols, Start::Zero);
         tensor(y, [rows, cols])
@@ -68,7 +69,7 @@ impl FusedOps for Flex {
     fn fused_linear_plus(x: FlexTensor, weight: FlexTensor, extra: FlexTensor) -> FlexTensor {
         let (x, weight, extra) = (dense(x), dense(weight), dense(extra));
         let ([rows, _], [cols, _]) = (dims(&x), dims(&weight));
-        let panels = Panels::pack(matrix(&weight).transposed());
+        let panels = Passing::pack(matrix(&weight).transposed());
         let mut y = buffer(rows * cols);
         let start = match extra.layout().shape().num_dims() {
             1 => Start::Bias(values(&extra)),
@@ -173,7 +174,7 @@ pub(super) fn linear_input_gradient(dy: &FlexTensor, weight: &FlexTensor) -> Fle
     let [rows, _] = dims(dy);
     let [_, cols] = dims(weight);
     let mut dx = buffer(rows * cols);
-    let panels = Panels::pack(matrix(weight));
+    let panels = Passing::pack(matrix(weight));
     product_parallel(matrix(dy), &panels, &mut dx, cols, Start::Zero);
     tensor(dx, [rows, cols])
 }

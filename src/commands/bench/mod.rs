@@ -5,6 +5,7 @@ mod exchange;
 mod gpu;
 mod prefill;
 mod route;
+mod train;
 
 use std::path::Path;
 
@@ -29,6 +30,7 @@ pub(super) fn run(command: &BenchCommand, output: &mut Output) -> Result<ExitSta
         BenchCommand::Decode(args) => decode::run(args)?,
         BenchCommand::Prefill(args) => prefill::run(args)?,
         BenchCommand::Leap(args) => exchange::run(args)?,
+        BenchCommand::Train(args) => train::run(args)?,
         BenchCommand::Gpu(args) => return gpu::run(args, output),
     };
     output.data(&serde_json::to_string_pretty(&found)?);

@@ -18,7 +18,7 @@ pub(super) fn causal_scores(
     scores: &mut [f32],
     row: usize,
 ) {
-    let wide = crate::kernels::wide_vectors();
+    let wide = crate::kernels::vectors();
     let (data, inner) = right.parts();
     assert!(left.len() >= (end - start) * left_row && left_row >= inner);
     assert!(scores.len() >= (end - start) * row && row >= end.next_multiple_of(PANEL));
@@ -63,7 +63,7 @@ pub(super) fn causal_rows(
     end: usize,
     out: &mut [f32],
 ) {
-    let wide = crate::kernels::wide_vectors();
+    let wide = crate::kernels::vectors();
     assert!(weights.len() >= (end - start) * row && row >= end);
     assert!(right.len() >= end * padded && out.len() >= end * padded);
     let mut i = start;
@@ -106,7 +106,7 @@ pub(super) fn causal_columns(
     end: usize,
     out: &mut [f32],
 ) {
-    let wide = crate::kernels::wide_vectors();
+    let wide = crate::kernels::vectors();
     assert!(weights.len() >= (end - start) * row && row >= end);
     assert!(right.len() >= (end - start) * padded && out.len() >= end * padded);
     let mut j = 0;
@@ -140,7 +140,7 @@ pub(super) fn causal_columns(
 /// a tile of this many rows can take.
 #[inline]
 fn for_vectors(rows: usize, padded: usize, mut f: impl FnMut(usize, usize)) {
-    let most = max_vectors(rows);
+    let most = max_vectors(rows, crate::kernels::vectors());
     let mut at = 0;
     while at < padded {
         let left = (padded - at) / LANES;

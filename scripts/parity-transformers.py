@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+"""Compares `leap train` with transformers and peft on a real model, and has both read what it writes.
+
+    python3 scripts/parity-transformers.py --model DIR [--leap target/release/leap] [--out FILE]
+
+DIR is a Hugging Face folder in f32, such as SmolLM2-135M-Instruct. On the same samples in the same
+order (`leap train --order`) it takes 50 optimizer steps with `leap train` and with torch, and compares
+
+  1. the loss and the gradient norm of each step: the largest difference, and whether the differences
+     lean to one side (mean against its standard error);
+  2. the written checkpoint: transformers finds no missing and no unexpected tensor, the dtypes, shapes
+     and config of the model it came from, and the weights that torch arrived at;
+  3. an adapter after 10 steps: peft finds every tensor, and its logits are those of the folder that
+     `leap checkpoint merge` writes, read by transformers.
+
+Prints one JSON object; exit code 1 if a limit is missed. Needs torch, transformers, peft; takes about
+10 minutes on two cores, and 4 GB of memory for each side.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+STEPS, ADAPTER_STEPS, SAMPLES_PER_STEP = 50, 10, 4
+LIMITS = {
+    "loss_off_by": 1e-4,
+    "grad_norm_off_by": 1e-3,  # relative
+    "lean": 2.0,  # standard errors
+    "weights_off_by": 1e-4,
+    "adapter_logits_off_by": 1e-3,
+}
+SETTINGS = {
+    "steps": STEPS,
+    "samples_per_step": SAMPLES_PER_STEP,
+    "tokens_per_micro_batch": 256,
+    "max_tokens": 256,
+    "lr": 1e-5,
+    "schedule": '"cosine"',
+    "warmup": 0.05,
+    "min_lr_ratio": 0.0,
+    "weight_decay": 0.01,
+    "decay_on": '"matrices"',
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "eps": 1e-8,
+    "clip_norm": 1.0,
+    "train_on": '"own"',
+    "save_every_steps": 0,
+    "keep": 1,
+}
+
+
+def sample_texts(count):
+    """Sums and products, worked out: (prompt, thought, answer), a pure function of the index."""
+    for i in range(count):
+        a, b, c = 17 + 31 * i % 83, 5 + 7 * i % 41, 2 + i % 9
+        lines = [f"First, {a} + {b} = {a + b}.", f"Then {a + b} * {c} = {(a + b) * c}."]
+        if i % 3 == 0:
+            lines.append(f"Let me check: {(a + b) * c} / {c} = {a + b}, and {a + b} - {b} = {a}.")
+        yield f"What is ({a} + {b}) * {c}?\n", " ".join(lines) + "\n", f"So the answer is {(a + b) * c}."
+
+
+def write_samples(model, leap, path):
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(os.path.join(model, "tokenizer.json"))
+    encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+    end = json.load(open(os.path.join(model, "config.json")))["eos_token_id"]
+    end = end[0] if isinstance(end, list) else end
+    shown = subprocess.run([leap, "checkpoint", "show", model, "--json"], capture_output=True, text=True, check=True)
+    kept = json.loads(shown.stdout)["tokenizer"]
+    samples = []
+    for i, (prompt, thought, answer) in enumerate(sample_texts(60)):
+        spans = [("prompt", encode(prompt)), ("thought", encode(thought)), ("answer", encode(answer) + [end])]
+        samples.append({
+            "version": 1, "id": f"sum-{i}#0.0", "problem": f"sum-{i}", "tokenizer": kept,
+            "spans": [{"kind": kind, "ids": ids} for kind, ids in spans],
+        })
+    with open(path, "w") as file:
+        for sample in samples:
+            file.write(json.dumps(sample) + "\n")
+    return {sample["id"]: sample for sample in samples}
+
+
+def recipe(model, samples, adapter):
+    settings = dict(SETTINGS, steps=ADAPTER_STEPS, lr=1e-3) if adapter else SETTINGS
+    lines = ['job = "train"', 'title = "parity with transformers"', "seed = 1", "[model]",
+             f"checkpoint = {json.dumps(model)}", 'dtype = "f32"', "[samples]", f"file = {json.dumps(samples)}",
+             "hold_out_problems = 0", "[train]"]
+    lines += [f"{key} = {value}" for key, value in settings.items()]
+    if adapter:
+        lines += ["[train.lora]", "rank = 8", "alpha = 16.0", "dropout = 0.0",
+                  'targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]']
+    return "\n".join(lines) + "\n"
+
+
+def tokens(sample):
+    """Ids, and for each whether it carries loss."""
+    ids, trained = [], []
+    for span in sample["spans"]:
+        ids += span["ids"]
+        trained += [span["kind"] in ("thought", "summary", "answer")] * len(span["ids"])
+    return ids, trained
+
+
+def rate(step):
+    """The rate of a step, from 0, as transformers' cosine schedule with warm-up has it."""
+    warmup = math.ceil(SETTINGS["warmup"] * STEPS)
+    if step < warmup:
+        return SETTINGS["lr"] * step / warmup
+    done = (step - warmup) / max(1, STEPS - warmup)
+    return SETTINGS["lr"] * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def train_torch(model, order, samples):
+    import torch
+    import transformers
+
+    net = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    net.train()
+    decays = [p for p in net.parameters() if p.ndim == 2]
+    rest = [p for p in net.parameters() if p.ndim != 2]
+    groups = [{"params": decays, "weight_decay": SETTINGS["weight_decay"]}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=SETTINGS["lr"], betas=(SETTINGS["beta1"], SETTINGS["beta2"]),
+                                  eps=SETTINGS["eps"])
+    curve = []
+    for step, ids in enumerate(order):
+        optimizer.zero_grad(set_to_none=True)
+        batch = [tokens(samples[i]) for i in ids]
+        total = sum(sum(trained[1:]) for _, trained in batch)
+        loss_sum = 0.0
+        for row, trained in batch:
+            row_ids, mask = torch.tensor([row]), torch.tensor(trained[1:])
+            logits = net(input_ids=row_ids, use_cache=False).logits[0, :-1].float()
+            losses = torch.nn.functional.cross_entropy(logits, row_ids[0, 1:], reduction="none")
+            loss = (losses * mask).sum() / total
+            loss.backward()
+            loss_sum += loss.item()
+        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), SETTINGS["clip_norm"]).item()
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step)
+        optimizer.step()
+        curve.append({"loss": loss_sum, "grad_norm": norm})
+        print(f"torch step {step + 1} of {STEPS}: loss {loss_sum:.6f}", file=sys.stderr, flush=True)
+    return net, curve
+
+
+def lean(differences):
+    """How many standard errors the mean is from zero."""
+    spread = statistics.stdev(differences)
+    mean = abs(statistics.fmean(differences))
+    return 0.0 if mean == 0 else mean / (spread / math.sqrt(len(differences)))
+
+
+def compare_checkpoint(folder, net, source):
+    import torch
+    import transformers
+
+    loaded, info = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="auto", output_loading_info=True)
+    ours, theirs = dict(loaded.named_parameters()), dict(net.named_parameters())
+    assert ours.keys() == theirs.keys()
+    off = max((ours[name] - theirs[name]).abs().max().item() for name in theirs)
+    named = lambda path: {k: v for k, v in json.load(open(os.path.join(path, "config.json"))).items()
+                          if k not in ("transformers_version", "dtype", "torch_dtype")}
+    return {
+        "missing": sorted(info["missing_keys"]),
+        "unexpected": sorted(info["unexpected_keys"]),
+        "mismatched": sorted(map(str, info["mismatched_keys"])),
+        "dtypes": sorted({str(p.dtype) for p in ours.values()}),
+        "shapes_differ": [name for name in theirs if ours[name].shape != theirs[name].shape],
+        "config_differs": sorted(k for k, v in named(source).items() if named(folder).get(k) != v),
+        "weights_off_by": off,
+        "weights_moved_by": max((theirs[name] - p).abs().max().item() for name, p in
+                                transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+                                .named_parameters()),
+    }
+
+
+def compare_adapter(leap, model, adapter, work):
+    import peft
+    import torch
+    import transformers
+
+    merged = os.path.join(work, "merged")
+    subprocess.run([leap, "checkpoint", "merge", model, adapter, merged, "--dtype", "f32"], check=True, stdout=subprocess.DEVNULL)
+    base = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    probe = torch.tensor([[(7919 * i) % 40000 + 100 for i in range(64)]])
+    with torch.no_grad():
+        plain = base(probe).logits.clone()
+        with_adapter = peft.PeftModel.from_pretrained(base, adapter)
+        in_file = peft.utils.load_peft_weights(adapter)
+        in_model = peft.get_peft_model_state_dict(with_adapter)
+        adapted = with_adapter(probe).logits
+        whole, info = transformers.AutoModelForCausalLM.from_pretrained(merged, dtype="auto", output_loading_info=True)
+        off = (whole(probe).logits - adapted).abs().max().item()
+    return {
+        "missing": sorted(in_model.keys() - in_file.keys()) + sorted(info["missing_keys"]),
+        "unexpected": sorted(in_file.keys() - in_model.keys()) + sorted(info["unexpected_keys"]),
+        "tensors": len(in_file),
+        "adapter_logits_off_by": off,
+        "adapter_changes_logits_by": (adapted - plain).abs().max().item(),
+    }
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--model", required=True)
+    ap.add_argument("--leap", default="target/release/leap")
+    ap.add_argument("--out", help="write the JSON object to this file too")
+    a = ap.parse_args()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import torch
+    import transformers
+    import peft
+
+    transformers.logging.set_verbosity_error()
+    with tempfile.TemporaryDirectory() as work:
+        at = lambda name: os.path.join(work, name)
+        samples = write_samples(a.model, a.leap, at("samples.jsonl"))
+        for name, adapter in (("full.toml", False), ("lora.toml", True)):
+            open(at(name), "w").write(recipe(os.path.abspath(a.model), at("samples.jsonl"), adapter))
+        listed = subprocess.run([a.leap, "train", at("full.toml"), "--order"], capture_output=True, text=True, check=True)
+        order = [json.loads(line)["samples"] for line in listed.stdout.splitlines()]
+        subprocess.run([a.leap, "train", at("full.toml"), "--out", at("full"), "--no-progress"], check=True,
+                       stdout=subprocess.DEVNULL)
+        curve = [json.loads(line) for line in open(os.path.join(at("full"), "curves.jsonl"))]
+        net, theirs = train_torch(a.model, order, samples)
+        losses = [ours["loss"] - their["loss"] for ours, their in zip(curve, theirs)]
+        norms = [ours["grad_norm"] / their["grad_norm"] - 1 for ours, their in zip(curve, theirs)]
+        subprocess.run([a.leap, "train", at("lora.toml"), "--out", at("lora"), "--no-progress"], check=True,
+                       stdout=subprocess.DEVNULL)
+        found = {
+            "command": "python3 scripts/parity-transformers.py --model DIR",
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
+            "model": json.load(open(os.path.join(a.model, "config.json")))["model_type"],
+            "steps": len(curve),
+            "loss_off_by": max(map(abs, losses)),
+            "loss_lean": lean(losses),
+            "grad_norm_off_by": max(map(abs, norms)),
+            "grad_norm_lean": lean(norms),
+            "checkpoint": compare_checkpoint(os.path.join(at("full"), "checkpoint"), net, a.model),
+            "adapter": compare_adapter(a.leap, a.model, os.path.join(at("lora"), "adapter"), work),
+            "curve": [{"step": i + 1, "loss": ours["loss"], "loss_of_torch": their["loss"],
+                       "grad_norm": ours["grad_norm"], "grad_norm_of_torch": their["grad_norm"]}
+                      for i, (ours, their) in enumerate(zip(curve, theirs))],
+        }
+    text = json.dumps(found, indent=1)
+    print(text)
+    if a.out:
+        open(a.out, "w").write(text + "\n")
+    checkpoint, adapter = found["checkpoint"], found["adapter"]
+    wrong = [name for name, value, limit in (
+        ("loss", found["loss_off_by"], LIMITS["loss_off_by"]),
+        ("gradient norm", found["grad_norm_off_by"], LIMITS["grad_norm_off_by"]),
+        ("lean of the loss", found["loss_lean"], LIMITS["lean"]),
+        ("lean of the gradient norm", found["grad_norm_lean"], LIMITS["lean"]),
+        ("weights", checkpoint["weights_off_by"], LIMITS["weights_off_by"]),
+        ("logits of the adapter", adapter["adapter_logits_off_by"], LIMITS["adapter_logits_off_by"]),
+    ) if not value <= limit]
+    for part, of in (("checkpoint", checkpoint), ("adapter", adapter)):
+        for key in ("missing", "unexpected", "mismatched", "shapes_differ", "config_differs"):
+            if of.get(key):
+                wrong.append(f"{part}: {key} {of[key]}")
+    for line in wrong:
+        print(f"wrong: {line}", file=sys.stderr)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
