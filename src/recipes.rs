@@ -14,6 +14,7 @@ use crate::presets;
 /// The recipes in the binary: name and text.
 pub(crate) const BUILT_IN: &[(&str, &str)] = &[
     ("tiny", include_str!("../recipes/tiny.toml")),
+    ("table2-mini", include_str!("../recipes/table2-mini.toml")),
     ("smollm2", include_str!("../recipes/smollm2.toml")),
     ("search", include_str!("../recipes/search.toml")),
     ("aime24", include_str!("../recipes/aime24.toml")),
@@ -103,9 +104,9 @@ impl Source {
             .text
             .parse()
             .map_err(|error: toml::de::Error| self.fault(&error.to_string(), ""))?;
-        let training = is_training(&table);
+        let plain = has_no_protocol(&table);
         // A preset asked for in the call replaces what the recipe says; other keys go over it.
-        if !training && overrides.iter().any(|item| presets::is_asked_for(item)) {
+        if !plain && overrides.iter().any(|item| presets::is_asked_for(item)) {
             table.remove("protocol");
             table.remove("prompts");
         }
@@ -118,7 +119,7 @@ impl Source {
             })?;
             set(&mut table, key.trim(), parse_value(value.trim()))?;
         }
-        if !training {
+        if !plain {
             presets::expand(&mut table)?;
         }
         read(&table, &format!("recipe `{}`", self.name))
@@ -170,11 +171,17 @@ fn is_training(table: &Table) -> bool {
     table.get("job").and_then(Value::as_str) == Some("train")
 }
 
+/// Whether there is no table [protocol] that a preset fills.
+fn has_no_protocol(table: &Table) -> bool {
+    is_training(table) || table.get("job").and_then(Value::as_str) == Some("study")
+}
+
 /// A built-in recipe that has every key of such a one.
 fn example(table: &Table) -> &'static str {
     match table.get("job").and_then(Value::as_str) {
         Some("train") => "leap-t-1.5b",
         Some("eval") => "search",
+        Some("study") => "table2-mini",
         _ => "tiny",
     }
 }

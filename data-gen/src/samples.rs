@@ -13,6 +13,10 @@ use crate::filters::{Verdict, verdicts};
 pub struct Selection {
     /// Whether only right paths are kept; otherwise all that an engine finished.
     pub right_only: bool,
+    /// Whether right paths are kept, too, of which a summary was cut at its limit instead of ended;
+    /// against the paper's rule, for measuring what it is good for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut_summaries: bool,
     /// Most paths of one problem; the first ones in path order.
     pub per_problem: usize,
     /// Longest sample in tokens.
@@ -64,7 +68,9 @@ impl Selection {
                 verdict,
                 Verdict::Wrong | Verdict::NoAnswer | Verdict::CutAnswer
             );
-            if verdict != Verdict::Kept && (self.right_only || !wrong) {
+            let kept =
+                verdict == Verdict::Kept || (self.cut_summaries && verdict == Verdict::CutSummary);
+            if !kept && (self.right_only || !wrong) {
                 continue;
             }
             let count = taken.entry(trace.problem.clone()).or_default();

@@ -86,6 +86,7 @@ fn traces(problems: &[Problem], method: Method, slip: f64) -> Vec<Trace> {
         prompts: &prompts(),
         settings: &|_| settings.clone(),
         beginnings: &|_| Vec::new(),
+        planted: 0,
         stream: Stream::of_run(1).named("traces"),
         origin,
         file: &file,
@@ -96,6 +97,7 @@ fn traces(problems: &[Problem], method: Method, slip: f64) -> Vec<Trace> {
         remembers: false,
         checks: 3,
         positions: 100_000,
+        lies: false,
     };
     let mut engine = SimulatedEngine::new(simulation, &ByteVocab);
     let ran = waves
@@ -233,6 +235,7 @@ fn a_selection_keeps_right_paths_caps_them_and_counts_the_rest() {
     let select = |right_only, per_problem| {
         let selection = Selection {
             right_only,
+            cut_summaries: false,
             per_problem,
             max_tokens: 100_000,
         };
@@ -264,6 +267,7 @@ fn a_selection_keeps_right_paths_caps_them_and_counts_the_rest() {
     assert_eq!(span.kind, SpanKind::Prompt);
     let unknown = Selection {
         right_only: true,
+        cut_summaries: false,
         per_problem: 1,
         max_tokens: 1,
     }

@@ -9,6 +9,7 @@
 
 pub mod engine;
 pub mod local;
+pub mod planted;
 pub mod report;
 pub mod score;
 pub mod scripted;

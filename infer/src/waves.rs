@@ -46,6 +46,8 @@ pub struct Waves<'a> {
     pub settings: &'a dyn Fn(usize) -> Settings,
     /// What the paths of the group with this number are made to begin with; mostly nothing.
     pub beginnings: &'a dyn Fn(usize) -> Vec<Vec<u32>>,
+    /// The first so many paths of each group are planted: see [`Setup::planted`].
+    pub planted: u32,
     /// Random stream of the stage; each problem and group derives its own by name.
     pub stream: Stream,
     /// What the traces say of their origin.
@@ -299,6 +301,7 @@ impl Waves<'_> {
             stream: self.stream.named(&problem.id).indexed(number.into()),
             positions,
             beginnings: (self.beginnings)(unit),
+            planted: self.planted,
         };
         Group::new(index as u32, setup, vocab).map_err(|source| WaveError::Setup {
             problem: problem.id.clone(),

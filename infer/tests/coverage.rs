@@ -60,6 +60,7 @@ fn evaluation(number: u64) -> (f64, f64, f64) {
         remembers: false,
         checks: 0,
         positions: 4000,
+        lies: false,
     };
     let mut engine = SimulatedEngine::new(simulation, &ByteVocab);
     let mut groups: Vec<Group> = problems
@@ -73,6 +74,7 @@ fn evaluation(number: u64) -> (f64, f64, f64) {
                 stream: run.named(&problem.id),
                 positions: 4000,
                 beginnings: Vec::new(),
+                planted: 0,
             };
             Group::new(index as u32, setup, &ByteVocab).expect("a group")
         })

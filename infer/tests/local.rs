@@ -488,6 +488,7 @@ fn groups_end_and_their_traces_are_what_the_engine_saw() {
                 stream: Stream::of_run(1).indexed(index.into()),
                 positions: witness.positions(),
                 beginnings: Vec::new(),
+                planted: 0,
             };
             Group::new(index, setup, &ByteVocab).unwrap()
         })

@@ -49,6 +49,7 @@ fn group_on(prompt: &str, index: u32, paths: usize) -> Group {
         stream: Stream::of_run(7).indexed(index.into()),
         positions: 2000,
         beginnings: Vec::new(),
+        planted: 0,
     };
     Group::new(index, setup, &ByteVocab).expect("the prompt fits")
 }

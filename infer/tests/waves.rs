@@ -63,6 +63,7 @@ fn run_in(wave: usize, cut_off: CutOff, file: &Path, key: &str, watch: Watch<'_>
         prompts: &PromptSet::clean(),
         settings: &|_| settings.clone(),
         beginnings: &|_| Vec::new(),
+        planted: 0,
         stream: Stream::of_run(1),
         origin: Origin {
             seed: 1,
@@ -80,6 +81,7 @@ fn run_in(wave: usize, cut_off: CutOff, file: &Path, key: &str, watch: Watch<'_>
             remembers: true,
             checks: 0,
             positions: 10_000,
+            lies: false,
         },
         &ByteVocab,
     );

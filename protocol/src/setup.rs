@@ -29,6 +29,14 @@ pub struct Setup {
     /// entry `i` modulo their number. Empty but in the prefix dominance trap (paper, section 2.1).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beginnings: Vec<Vec<u32>>,
+    /// The first so many paths are planted: somebody else writes them. Their peers hear them like any
+    /// other, but their answers are not the group's.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub planted: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Why a group cannot be made.
@@ -43,6 +51,14 @@ pub enum SetupError {
     /// The chat template refuses the question.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// Nobody is left whose answer counts.
+    #[error("{planted} paths are planted, but the group has {paths}: at least one must be its own")]
+    AllPlanted {
+        /// Planted paths.
+        planted: u32,
+        /// Paths of the group.
+        paths: usize,
+    },
     /// The prompt leaves no room for a thought and an answer.
     #[error(
         "the prompt has {prompt} tokens and an answer needs {answer}, but the model has \

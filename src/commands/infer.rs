@@ -43,6 +43,7 @@ pub(super) fn run(args: InferArgs, output: &mut Output) -> Result<ExitStatus> {
         stream: Stream::of_run(args.seed).named("infer"),
         positions: engine.positions(),
         beginnings: Vec::new(),
+        planted: 0,
     };
     let mut group = Group::new(0, setup, &vocab)?;
     let mut shown = vec![0; group.paths()];

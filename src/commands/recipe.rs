@@ -14,6 +14,7 @@ use crate::output::Output;
 use crate::presets;
 use crate::recipe::RunRecipe;
 use crate::recipes::{self, BUILT_IN, Source};
+use crate::study::recipe::StudyRecipe;
 use crate::train_recipe::{OPTIONAL_KEYS, TrainRecipe};
 
 pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitStatus> {
@@ -95,6 +96,7 @@ fn check_one(source: &Source, overrides: &[String]) -> Result<()> {
     match source.job().as_deref() {
         Some("eval") => source.resolve::<EvalRecipe>(overrides)?.check(),
         Some("train") => source.resolve::<TrainRecipe>(overrides)?.check(),
+        Some("study") => source.resolve::<StudyRecipe>(overrides)?.whole()?.check(),
         _ => source.resolve::<RunRecipe>(overrides)?.check(),
     }
 }

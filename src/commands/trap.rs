@@ -227,6 +227,7 @@ impl Row<'_> {
             prompts: &plan.prompts,
             settings: &|_| settings.clone(),
             beginnings: &|index| vec![plan.beginnings[index].ids.clone()],
+            planted: 0,
             stream: stream.named("paths"),
             origin: Origin {
                 seed: plan.seed,

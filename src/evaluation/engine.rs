@@ -63,6 +63,27 @@ impl<'v> RowEngine<'v> {
     }
 }
 
+/// The reasoner that writes `count` lying paths, if there are any.
+///
+/// # Errors
+/// If there are, and the recipe does not say how it works.
+pub(crate) fn liar<'v>(
+    count: u32,
+    recipe: &EvalRecipe,
+    vocab: &'v RowVocab,
+) -> Result<Option<SimulatedEngine<'v>>> {
+    if count == 0 {
+        return Ok(None);
+    }
+    let simulation = recipe.model.simulated;
+    let simulation = simulation.context("the recipe has no [model.simulated]")?;
+    let lying = Simulation {
+        lies: true,
+        ..simulation
+    };
+    Ok(Some(SimulatedEngine::new(lying, vocab.get())))
+}
+
 /// Tokens a second of this engine, over a few paths on one problem that are thrown away.
 ///
 /// # Errors
@@ -91,6 +112,7 @@ pub(crate) fn rate(
         stream: Stream::of_run(recipe.seed).named("forecast"),
         positions: engine.positions(),
         beginnings: Vec::new(),
+        planted: 0,
     };
     let mut groups = [Group::new(0, setup, vocab).context("the forecast")?];
     let started = Instant::now();

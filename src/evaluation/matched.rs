@@ -40,6 +40,7 @@ pub(super) fn run(
             problems: problems.iter().collect(),
             groups: recipe.eval.groups,
             beginnings: Vec::new(),
+            liars: 0,
             same_as: None,
         };
         if evaluation.groups(&work, place, worked)? == Flow::Stopped {
@@ -83,6 +84,7 @@ pub(super) fn run(
         groups: recipe.eval.groups,
         beginnings: Vec::new(),
         // As many paths as in the independent row are the paths of the independent row.
+        liars: 0,
         same_as: (paths == alone.paths).then_some(independent.name.as_str()),
     };
     evaluation.groups(&work, place, worked)

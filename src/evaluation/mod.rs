@@ -54,11 +54,37 @@ pub(crate) struct Call<'a> {
     pub(crate) requirements: &'a [Requirement],
 }
 
-/// Runs a recipe, or what is left of it.
+/// Runs a recipe, or what is left of it, and shows what it came to.
 ///
 /// # Errors
 /// If the folder belongs to another recipe or another process, or a step fails.
 pub(crate) fn run(recipe: &EvalRecipe, call: &Call<'_>, output: &mut Output) -> Result<ExitStatus> {
+    match work(recipe, call, output)? {
+        Some(mut evaluation) => evaluation.conclude(call.requirements),
+        None => Ok(ExitStatus::Interrupted),
+    }
+}
+
+/// Runs a recipe, or what is left of it, and gives its rows; `None` if it was stopped.
+///
+/// # Errors
+/// Those of [`run`].
+pub(crate) fn rows(
+    recipe: &EvalRecipe,
+    call: &Call<'_>,
+    output: &mut Output,
+) -> Result<Option<Vec<(String, Summary)>>> {
+    match work(recipe, call, output)? {
+        Some(evaluation) => evaluation.summaries().map(Some),
+        None => Ok(None),
+    }
+}
+
+fn work<'a>(
+    recipe: &'a EvalRecipe,
+    call: &Call<'_>,
+    output: &'a mut Output,
+) -> Result<Option<Evaluation<'a>>> {
     recipe.check()?;
     check_requirements(recipe, call.requirements)?;
     if recipe.model.engine == EvalEngine::Local {
@@ -106,7 +132,7 @@ pub(crate) fn run(recipe: &EvalRecipe, call: &Call<'_>, output: &mut Output) -> 
                 .output
                 .note("stopped; every finished group is kept");
             evaluation.output.hint("the same command continues it");
-            return Ok(ExitStatus::Interrupted);
+            return Ok(None);
         }
         Err(error) => {
             let text = format!("{error:#}");
@@ -121,7 +147,7 @@ pub(crate) fn run(recipe: &EvalRecipe, call: &Call<'_>, output: &mut Output) -> 
             .output
             .note(&format!("`{folder}` is finished: nothing to do"));
     }
-    evaluation.conclude(call.requirements)
+    Ok(Some(evaluation))
 }
 
 /// Says what a recipe would do.
@@ -176,16 +202,7 @@ pub(crate) fn describe(
 }
 
 fn check_requirements(recipe: &EvalRecipe, requirements: &[Requirement]) -> Result<()> {
-    let mut names: Vec<String> = Vec::new();
-    for row in &recipe.eval.rows {
-        match row.trap {
-            Some(_) => names.extend([trap::alone(row), trap::peers(row)]),
-            None => names.push(row.name.clone()),
-        }
-        if recipe.is_matched(row) {
-            names.push(matched::name(row));
-        }
-    }
+    let names = recipe.row_names();
     for row in requirements.iter().filter_map(Requirement::row) {
         if !names.iter().any(|name| name == row) {
             return Err(Fault::new(
@@ -250,6 +267,14 @@ impl Evaluation<'_> {
         results::read_summary(&self.folder.path.join(summary_file(name)))
     }
 
+    /// The scores of all rows that were run.
+    fn summaries(&self) -> Result<Vec<(String, Summary)>> {
+        let names = self.done.iter();
+        names
+            .map(|name| Ok((name.clone(), self.summary(name)?)))
+            .collect()
+    }
+
     fn report(&mut self, worked: &mut bool) -> Result<()> {
         let mut reads: Vec<String> = vec![PROBLEMS.to_owned()];
         reads.extend(self.done.iter().map(|name| summary_file(name)));
@@ -274,11 +299,7 @@ impl Evaluation<'_> {
         }
         let page: PathBuf = self.folder.path.join("report.html");
         self.output.step("Report", &page.display().to_string());
-        let rows: Vec<(String, Summary)> = self
-            .done
-            .iter()
-            .map(|name| Ok((name.clone(), self.summary(name)?)))
-            .collect::<Result<_>>()?;
+        let rows = self.summaries()?;
         let mut status = ExitStatus::Done;
         for requirement in requirements {
             let asked: Vec<(String, Summary)> = match requirement.row() {

@@ -14,6 +14,7 @@ use protocol::{Method, PromptSet, Settings};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+use super::{matched, trap};
 use crate::fault::Fault;
 use crate::recipe::Protocol;
 use crate::{presets, recipes};
@@ -76,7 +77,7 @@ pub(crate) enum EvalEngine {
 }
 
 /// What is asked: a file, a data set of the hub, or a synthetic family.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EvalProblems {
     /// The benchmark that the problems are, which is checked.
@@ -109,6 +110,10 @@ pub(crate) struct EvalProblems {
 
 fn is_default(columns: &Columns) -> bool {
     *columns == Columns::default()
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// The rows.
@@ -148,6 +153,13 @@ pub(crate) struct EvalRow {
     /// Keys of [protocol] that differ.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub(crate) protocol: Table,
+    /// Paths of each group that the simulated reasoner of [model.simulated] writes and that claim a
+    /// wrong answer in every summary; only the others are scored.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) liars: u32,
+    /// A baseline of its own, instead of that of all rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) baseline: Option<Baseline>,
     /// Of the method `trap`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) trap: Option<TrapRow>,
@@ -216,6 +228,21 @@ impl EvalRecipe {
         row.checkpoint.as_ref().or(self.model.checkpoint.as_ref())
     }
 
+    /// Folder names of all rows that it makes, in order.
+    pub(crate) fn row_names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for row in &self.eval.rows {
+            match row.trap {
+                Some(_) => names.extend([trap::alone(row), trap::peers(row)]),
+                None => names.push(row.name.clone()),
+            }
+            if self.is_matched(row) {
+                names.push(matched::name(row));
+            }
+        }
+        names
+    }
+
     /// The independent row that a row is held against: the first with the same checkpoint.
     pub(crate) fn independent(&self, row: &EvalRow) -> Option<&EvalRow> {
         let same = |other: &&EvalRow| {
@@ -226,8 +253,8 @@ impl EvalRecipe {
 
     /// Whether the recipe adds a baseline of the same tokens to this row.
     pub(crate) fn is_matched(&self, row: &EvalRow) -> bool {
-        let together = !matches!(row.method, RowMethod::Cot | RowMethod::Trap);
-        self.eval.baseline == Baseline::BudgetMatched && together
+        let together = !matches!(row.method, RowMethod::Cot | RowMethod::Trap) && row.liars == 0;
+        row.baseline.unwrap_or(self.eval.baseline) == Baseline::BudgetMatched && together
     }
 
     /// Checks what types cannot: combinations and ranges.
@@ -321,7 +348,10 @@ impl EvalRecipe {
             );
         }
         match (row.method.method(), &row.trap) {
-            (Some(method), None) => drop(self.settings(row, method)?),
+            (Some(method), None) => {
+                let settings = self.settings(row, method)?;
+                self.check_liars(row, &settings)?;
+            }
             (Some(_), Some(_)) => {
                 return fault(
                     &format!("row `{name}` has a table `trap` and another method"),
@@ -346,6 +376,29 @@ impl EvalRecipe {
             );
         }
         Ok(())
+    }
+
+    fn check_liars(&self, row: &EvalRow, settings: &Settings) -> Result<()> {
+        let (name, liars) = (&row.name, row.liars as usize);
+        match () {
+            () if liars == 0 => Ok(()),
+            () if !matches!(row.method, RowMethod::Leap | RowMethod::LeapT) => fault(
+                &format!("row `{name}` has liars, but nobody who hears them"),
+                "liars are for the methods leap and leap-t",
+            ),
+            () if liars >= settings.paths => fault(
+                &format!(
+                    "row `{name}` has {liars} liars among {} paths",
+                    settings.paths
+                ),
+                "at least one path must be the model's own",
+            ),
+            () if self.model.simulated.is_none() => fault(
+                &format!("row `{name}` has liars, but the recipe has no table [model.simulated]"),
+                "the simulated reasoner writes them: copy the table from `leap recipe cat search`",
+            ),
+            () => Ok(()),
+        }
     }
 
     fn check_trap(&self, row: &EvalRow, trap: &TrapRow, above: &[EvalRow]) -> Result<()> {

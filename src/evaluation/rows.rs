@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use infer::engine::Engine;
+use infer::planted::PlantedEngine;
 use infer::score;
 use infer::simulated::SimulatedEngine;
 use infer::vocab::TokenizerVocab;
@@ -12,7 +14,7 @@ use infer::waves::{CutOff, Ran, WaveProgress, Waves};
 use protocol::{Method, Origin, Problem, Settings, Stream, Trace};
 use serde_json::json;
 
-use super::engine::{RowEngine, RowVocab, rate};
+use super::engine::{RowEngine, RowVocab, liar, rate};
 use super::forecast::Forecast;
 use super::recipe::{EvalEngine, EvalRow};
 use super::{Evaluation, PROBLEMS, groups_file, matched, summary_file, trap};
@@ -30,6 +32,8 @@ pub(super) struct Work<'a> {
     pub(super) groups: u32,
     /// What the paths of a group begin with, by group; empty outside of a trap.
     pub(super) beginnings: Vec<Vec<u32>>,
+    /// The first so many paths of each group are written by the lying reasoner.
+    pub(super) liars: u32,
     /// A row that was run with these very settings on this checkpoint: its groups are taken.
     pub(super) same_as: Option<&'a str>,
 }
@@ -115,6 +119,7 @@ impl Evaluation<'_> {
             problems: problems.iter().collect(),
             groups: recipe.eval.groups,
             beginnings: Vec::new(),
+            liars: row.liars,
             same_as: None,
         };
         let flow = self.groups(&work, place, worked);
@@ -142,6 +147,7 @@ impl Evaluation<'_> {
         let settings = (
             (recipe.seed, &work.settings, &recipe.prompts, local),
             (work.groups, &work.beginnings, recipe.model.simulated),
+            work.liars,
         );
         let reads = [PROBLEMS, place.model.as_str()];
         let name = format!("evaluate {}", work.name);
@@ -201,6 +207,12 @@ impl Evaluation<'_> {
         }
         self.open(place, work)?;
         let engine = place.engine.as_mut().context("the engine was opened")?;
+        let mut liar = liar(work.liars, recipe, place.vocab)?;
+        let mut among_liars = None;
+        let engine: &mut dyn Engine = match &mut liar {
+            Some(liar) => among_liars.insert(PlantedEngine::new(work.liars, liar, engine.get())),
+            None => engine.get(),
+        };
         let local = recipe.model.engine == EvalEngine::Local;
         let device = match local {
             true => format!("{} {}", self.device_name, recipe.model.dtype),
@@ -218,6 +230,7 @@ impl Evaluation<'_> {
             prompts: &recipe.prompts,
             settings: &settings,
             beginnings: &beginnings,
+            planted: work.liars,
             // All rows draw the same noise, so that their differences are less noisy.
             stream: Stream::of_run(recipe.seed).named("evaluate"),
             origin: Origin {
@@ -234,7 +247,7 @@ impl Evaluation<'_> {
         let mut last = WaveProgress::default();
         let started = std::time::Instant::now();
         let ran = waves
-            .run(engine.get(), place.vocab.get(), &mut |now: WaveProgress| {
+            .run(engine, place.vocab.get(), &mut |now: WaveProgress| {
                 last = now;
                 let seconds = started.elapsed().as_secs_f64().max(1e-9);
                 let more = format!("{:.0} tokens/s", now.sampled as f64 / seconds);

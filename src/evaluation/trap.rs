@@ -72,6 +72,7 @@ pub(super) fn run(
             problems: chosen.clone(),
             groups: 1,
             beginnings: beginnings.iter().map(|it| it.ids.clone()).collect(),
+            liars: 0,
             same_as: None,
         };
         if evaluation.groups(&work, place, worked)? == Flow::Stopped {

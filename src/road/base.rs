@@ -226,6 +226,7 @@ fn tokenizer_texts(road: &Road<'_>) -> Result<Vec<String>> {
             stream: stream.named(&problem.id),
             positions,
             beginnings: Vec::new(),
+            planted: 0,
         };
         groups.push(Group::new(index as u32, setup, &ByteVocab)?);
     }

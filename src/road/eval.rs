@@ -1,4 +1,4 @@
-//! Stage 6: each row's groups on the test problems, and their scores.
+//! Stage 7: each row's groups on the test problems, and their scores.
 
 use std::fs::File;
 use std::io::BufReader;

@@ -9,6 +9,7 @@ mod eval;
 mod problems;
 mod report;
 mod samples;
+mod students;
 mod traces;
 mod training;
 
@@ -73,7 +74,7 @@ pub(crate) fn standing(folder: &Path) -> Result<Option<Standing>> {
     }))
 }
 
-/// Walks the whole road, or what is left of it.
+/// Walks the whole road, or what is left of it, and prints the table.
 ///
 /// # Errors
 /// If the folder belongs to another recipe or another process, or a stage fails.
@@ -83,6 +84,31 @@ pub(crate) fn run(
     spec: &DeviceSpec,
     overwrite: bool,
     output: &mut Output,
+) -> Result<ExitStatus> {
+    walk(recipe, out, spec, overwrite, output, &mut report::print)
+}
+
+/// As [`run`], and prints no table.
+///
+/// # Errors
+/// Those of [`run`].
+pub(crate) fn run_part(
+    recipe: &RunRecipe,
+    out: &Path,
+    spec: &DeviceSpec,
+    overwrite: bool,
+    output: &mut Output,
+) -> Result<ExitStatus> {
+    walk(recipe, out, spec, overwrite, output, &mut |_| Ok(()))
+}
+
+fn walk(
+    recipe: &RunRecipe,
+    out: &Path,
+    spec: &DeviceSpec,
+    overwrite: bool,
+    output: &mut Output,
+    conclude: &mut dyn FnMut(&mut Road<'_>) -> Result<()>,
 ) -> Result<ExitStatus> {
     recipe.check()?;
     preflight(recipe)?;
@@ -154,7 +180,7 @@ pub(crate) fn run(
         road.output
             .note(&format!("`{}` is finished: nothing to do", out.display()));
     }
-    report::print(&mut road)?;
+    conclude(&mut road)?;
     Ok(ExitStatus::Done)
 }
 
@@ -166,12 +192,13 @@ pub(crate) struct NothingAccepted(pub(crate) String);
 impl Road<'_> {
     fn walk(&mut self, worked: &mut bool) -> Result<Flow> {
         type Stage = for<'a, 'b, 'c> fn(&'a mut Road<'b>, &'c mut bool) -> Result<Flow>;
-        let stages: [Stage; 7] = [
+        let stages: [Stage; 8] = [
             problems::stage,
             base::stages,
             traces::stages,
             samples::stages,
             training::stages,
+            students::stages,
             eval::stages,
             report::stage,
         ];

@@ -1,4 +1,4 @@
-//! Stage 7: the rows beside each other, as report.html and on the terminal.
+//! Stage 8: the rows beside each other, as report.html and on the terminal.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -24,6 +24,9 @@ const MOST_POINTS: usize = 200;
 pub(super) fn stage(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
     let recipe = road.recipe;
     let rows = &recipe.eval.rows;
+    if rows.is_empty() {
+        return Ok(Flow::Done);
+    }
     let mut reads: Vec<String> = rows.iter().map(summary_file).collect();
     reads.extend(rows.iter().map(groups_file));
     reads.extend(trainings(recipe).into_iter().map(losses_file));
@@ -39,6 +42,11 @@ pub(super) fn stage(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
 /// Prints the table, and says where the report lies.
 pub(super) fn print(road: &mut Road<'_>) -> Result<()> {
     let rows = summaries(road)?;
+    if rows.is_empty() {
+        let folder = road.out.join("checkpoints");
+        road.output.data(&folder.display().to_string());
+        return Ok(());
+    }
     road.output.data(&report::table(&rows));
     let path = road.out.join(FILE);
     road.output.step("Report", &path.display().to_string());

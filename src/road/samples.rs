@@ -77,13 +77,14 @@ pub(super) fn stages(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
 
 fn write_fill(road: &mut Road<'_>, name: &str, key: &str) -> Result<Flow> {
     let groups = road.recipe.traces.leap.groups;
+    let settings = road.recipe.protocol.settings(Method::LeapT);
     traces::write(
         road,
         name,
         FILL,
         key,
         TeacherEngine::Simulated,
-        Method::LeapT,
+        settings,
         groups,
     )
 }
@@ -102,7 +103,7 @@ fn own_samples(road: &Road<'_>) -> Result<usize> {
     .len())
 }
 
-fn take(
+pub(super) fn take(
     road: &Road<'_>,
     file: &str,
     all: &[Problem],
@@ -151,14 +152,7 @@ fn select(road: &mut Road<'_>, reads: &[&str]) -> Result<Flow> {
             &format!("control traces: {}", account.control.line()),
         );
     }
-    let share = recipe.samples.plain_share;
-    let plain = (leap.len() as f64 * share / (1.0 - share)).round() as usize;
-    account.mixed_in = plain.min(control.len());
-    // The two sets number their groups alike, and an id is there once.
-    leap.extend(control.iter().take(account.mixed_in).map(|sample| Sample {
-        id: format!("control:{}", sample.id),
-        ..sample.clone()
-    }));
+    account.mixed_in = mix_in(&mut leap, &control, recipe.samples.plain_share);
     write_records(&road.out.join(LEAP), &leap)?;
     if recipe.train.control.is_some() {
         if control.is_empty() {
@@ -169,4 +163,17 @@ fn select(road: &mut Road<'_>, reads: &[&str]) -> Result<Flow> {
     let text = serde_json::to_string_pretty(&account)? + "\n";
     ledger::write_whole(&road.out.join(ACCOUNT), text.as_bytes())?;
     Ok(Flow::Done)
+}
+
+/// Adds samples without exchange until they are `share` of the set, as far as there are any; returns
+/// how many.
+pub(super) fn mix_in(leap: &mut Vec<Sample>, control: &[Sample], share: f64) -> usize {
+    let plain = (leap.len() as f64 * share / (1.0 - share)).round() as usize;
+    let mixed_in = plain.min(control.len());
+    // The two sets number their groups alike, and an id is there once.
+    leap.extend(control.iter().take(mixed_in).map(|sample| Sample {
+        id: format!("control:{}", sample.id),
+        ..sample.clone()
+    }));
+    mixed_in
 }

@@ -8,7 +8,7 @@ use infer::engine::Engine;
 use infer::simulated::SimulatedEngine;
 use infer::vocab::TokenizerVocab;
 use infer::waves::{CutOff, Ran, WaveProgress, Waves};
-use protocol::{Method, Origin, Problem, Settings, Stream, Vocab};
+use protocol::{Origin, Problem, Settings, Stream, Vocab};
 use serde_json::json;
 
 use super::{Flow, Road, problems};
@@ -47,7 +47,10 @@ pub(super) fn stages(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
             &reads,
             &[file],
             worked,
-            |road, key| write(road, name, file, key, by, set.method, set.groups),
+            |road, key| {
+                let settings = road.recipe.protocol.settings(set.method);
+                write(road, name, file, key, by, settings, set.groups)
+            },
         )?;
         if flow == Flow::Stopped {
             return Ok(flow);
@@ -63,12 +66,11 @@ pub(super) fn write(
     file: &str,
     key: &str,
     by: TeacherEngine,
-    method: Method,
+    settings: Settings,
     groups: u32,
 ) -> Result<Flow> {
     let train = problems::read(road)?.train;
     let train: Vec<&Problem> = train.iter().collect();
-    let settings = road.recipe.protocol.settings(method);
     let vocab = road.vocab()?;
     let work = Groups {
         what: name,
@@ -133,6 +135,7 @@ impl Groups<'_> {
             prompts: &road.recipe.prompts,
             settings: self.settings,
             beginnings: &|_| Vec::new(),
+            planted: 0,
             stream: Stream::of_run(road.recipe.seed).named(self.stream),
             origin,
             file: self.file,

@@ -88,7 +88,7 @@ pub(super) fn from_scratch(
     )
 }
 
-fn train(
+pub(super) fn train(
     road: &mut Road<'_>,
     name: &str,
     start: Start,

@@ -88,6 +88,7 @@ impl Examiner {
                 stream: self.stream.named(&problem.id),
                 positions,
                 beginnings: Vec::new(),
+                planted: 0,
             };
             Group::new(index as u32, setup, &self.vocab)
         };

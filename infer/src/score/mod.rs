@@ -5,6 +5,7 @@
 
 mod compare;
 mod numbers;
+mod pool;
 mod summary;
 mod tally;
 
@@ -14,6 +15,7 @@ use protocol::{Problem, Settings, Trace};
 use serde::{Deserialize, Serialize};
 
 pub use self::compare::{CompareError, Comparison, compare};
+pub use self::pool::pool;
 pub use self::summary::{
     BlockFlips, ClaimScore, End, Ends, Exchange, Flip, GroupScore, PassAtK, PathScore,
     ProblemScore, Scores, Summary, Tokens,

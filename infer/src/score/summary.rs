@@ -192,6 +192,18 @@ pub struct Ends {
     pub cut_answers: u64,
 }
 
+impl Ends {
+    /// Adds those of another row.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.answered += other.answered;
+        self.stopped += other.stopped;
+        self.forced += other.forced;
+        self.outgrown += other.outgrown;
+        self.failed += other.failed;
+        self.cut_answers += other.cut_answers;
+    }
+}
+
 /// How a path ended; as [`PathEnd`], without the words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -238,6 +250,16 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// Adds that of another row.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.groups += other.groups;
+        self.blocks += other.blocks;
+        self.readings += other.readings;
+        self.without_peers += other.without_peers;
+        self.summaries += other.summaries;
+        self.cut_summaries += other.cut_summaries;
+    }
+
     /// Blocks of a group, on average.
     pub fn blocks_per_group(&self) -> f64 {
         if self.groups == 0 {

@@ -31,6 +31,10 @@ pub struct Simulation {
     pub checks: usize,
     /// Longest path in tokens.
     pub positions: usize,
+    /// Whether its summaries claim a wrong solution, whatever it found; all liars on a problem claim
+    /// the same one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lies: bool,
 }
 
 /// The engine. See the module text.
@@ -85,10 +89,12 @@ impl<'a> SimulatedEngine<'a> {
             slip,
             remembers,
             checks,
+            lies,
             ..
         } = simulation;
+        let lies = if *lies { ", lies" } else { "" };
         let memory = if *remembers { "memory" } else { "no memory" };
-        format!("simulated reasoner (slip {slip}, {memory}, {checks} checks)")
+        format!("simulated reasoner (slip {slip}, {memory}, {checks} checks{lies})")
     }
 
     fn complete(&mut self, request: Request) -> Completion {
@@ -113,6 +119,10 @@ impl<'a> SimulatedEngine<'a> {
             let reason = "the simulated reasoner knows the families `search` and `sum` only";
             return Completion::failed(key, reason);
         };
+        if self.simulation.lies && matches!(problem, Task::Sum(_)) {
+            let reason = "the simulated reasoner lies on problems of the family `search` only";
+            return Completion::failed(key, reason);
+        }
         let written = self.vocab.text(&path.ids[path.prompt..]);
         let (ids, finish) = self.write(&problem, &written, path_len(&self.paths, key), &request);
         if let Some(path) = self.paths.get_mut(&key) {
@@ -137,12 +147,14 @@ impl<'a> SimulatedEngine<'a> {
             slip,
             remembers,
             checks,
+            lies,
             ..
         } = self.simulation;
         let habits = Habits {
             slip,
             remembers,
             checks,
+            lies,
         };
         let mut text = written.to_string();
         loop {

@@ -18,6 +18,8 @@ pub(super) struct Habits {
     pub(super) remembers: bool,
     /// How often it checks a solution before it trusts it, unless it has told its peers of it.
     pub(super) checks: usize,
+    /// Whether its summaries claim a wrong solution.
+    pub(super) lies: bool,
 }
 
 /// Random numbers of one request, read one after the other.
@@ -72,7 +74,7 @@ pub(super) fn next(
 ) -> (String, bool) {
     let notes = Notes::read(written);
     match notes.place {
-        Place::Summary => (notes.summary() + SUMMARY_CLOSE, false),
+        Place::Summary => (notes.summary(problem, habits) + SUMMARY_CLOSE, false),
         Place::Boxed => (format!(" {}}}", notes.answer(problem, habits, draws)), true),
         Place::Answer => (
             format!(
@@ -164,7 +166,10 @@ impl Notes {
         }
     }
 
-    fn summary(&self) -> String {
+    fn summary(&self, problem: &Search, habits: Habits) -> String {
+        if habits.lies {
+            return format!(" found {}", lie(problem));
+        }
         match self.found {
             Some(x) => format!(" found {x}"),
             None => " none yet".to_string(),
@@ -223,6 +228,18 @@ impl Notes {
     fn answer(&self, problem: &Search, habits: Habits, draws: &mut Draws<'_>) -> u32 {
         self.found
             .unwrap_or_else(|| self.candidate(problem, habits, draws))
+    }
+}
+
+/// A candidate that is no solution, the same for everybody; the only one there is, if it has to be.
+fn lie(problem: &Search) -> u32 {
+    let right = problem.solutions();
+    let range = problem.first..=problem.last;
+    let wrong: Vec<u32> = range.filter(|x| !right.contains(x)).collect();
+    let draw = Stream::of_run(0).named(&problem.to_string());
+    match wrong.len() {
+        0 => problem.first,
+        many => wrong[draw.below(0, many)],
     }
 }
 

@@ -75,6 +75,7 @@ pub(crate) fn group(problem: &str, group: u32, answers: &str) -> Trace {
             stream: Stream::of_run(1),
             positions: 1000,
             beginnings: Vec::new(),
+            planted: 0,
         },
         think_open: true,
         counted: (0..answers.len() as u32).collect(),

@@ -51,6 +51,12 @@ impl Group {
     pub fn new(index: u32, setup: Setup, vocab: &dyn Vocab) -> Result<Self, SetupError> {
         setup.settings.check()?;
         setup.prompts.check()?;
+        if setup.planted as usize >= setup.settings.paths {
+            return Err(SetupError::AllPlanted {
+                planted: setup.planted,
+                paths: setup.settings.paths,
+            });
+        }
         let user = setup.prompts.user(&setup.question, &setup.settings);
         let prompt = vocab.prompt(&user)?;
         let settings = &setup.settings;
@@ -161,7 +167,7 @@ impl Group {
 
     /// The paths whose answer is the group's.
     fn counted(&self) -> Vec<u32> {
-        let all = 0..self.paths.len() as u32;
+        let all = self.setup.planted..self.paths.len() as u32;
         match self.setup.settings.method {
             Method::Cot | Method::Leap | Method::LeapT => all.collect(),
             Method::Moa => {

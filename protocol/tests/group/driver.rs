@@ -54,6 +54,7 @@ pub(crate) fn setup(settings: Settings, positions: usize) -> Setup {
         stream: Stream::of_run(1).named("p"),
         positions,
         beginnings: Vec::new(),
+        planted: 0,
     }
 }
 

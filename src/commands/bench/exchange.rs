@@ -180,6 +180,7 @@ fn solved(
             stream: stream.indexed(index as u64),
             positions: infer::engine::Engine::positions(&engine),
             beginnings: Vec::new(),
+            planted: 0,
         };
         groups.push(Group::new(index as u32, setup, &endless)?);
     }
