@@ -141,7 +141,10 @@ def train_torch(model, order, samples):
             loss = (losses * mask).sum() / total
             loss.backward()
             loss_sum += loss.item()
-        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), SETTINGS["clip_norm"]).item()
+        # In f64: torch sums the squares of millions of elements in f32, which loses some of them.
+        squares = [p.grad.double().square().sum() for p in net.parameters()]
+        norm = math.sqrt(sum(square.item() for square in squares))
+        torch.nn.utils.clip_grad_norm_(net.parameters(), SETTINGS["clip_norm"])
         for group in optimizer.param_groups:
             group["lr"] = rate(step)
         optimizer.step()

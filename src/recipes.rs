@@ -139,7 +139,7 @@ impl Source {
         match self.job() {
             Some(other) if other != job => Err(Fault::new(
                 format!("recipe `{}` is not for `leap {job}`", self.name),
-                format!("`leap {other} {}` runs it", self.name),
+                format!("`leap {} {}` runs it", command_of(&other), self.name),
             )
             .into()),
             _ => Ok(()),
@@ -169,6 +169,14 @@ pub(crate) fn read<T: DeserializeOwned>(table: &Table, what: &str) -> Result<T> 
 
 fn is_training(table: &Table) -> bool {
     table.get("job").and_then(Value::as_str) == Some("train")
+}
+
+/// The command that runs recipes of a job.
+fn command_of(job: &str) -> &str {
+    match job {
+        "study" => "run",
+        job => job,
+    }
 }
 
 /// Whether there is no table [protocol] that a preset fills.

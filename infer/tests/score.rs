@@ -7,7 +7,7 @@
 
 mod sketch;
 
-use infer::score::{CompareError, Flip, ScoreError, Summary, compare, score};
+use infer::score::{CompareError, Flip, ScoreError, Summary, compare, pool, score};
 use protocol::grade::Grade;
 use protocol::{Method, PathEnd, SpanKind, Trace};
 use sketch::{exchanging, group, problem, problems, row, scored, span};
@@ -412,4 +412,28 @@ fn a_letter_that_no_option_has_is_no_answer() {
     asked.setup.question.choices.reverse();
     let error = score(&row("row"), &problems, std::iter::once(asked)).unwrap_err();
     assert!(matches!(error, ScoreError::OtherOptions { .. }), "{error}");
+}
+
+#[test]
+fn pooled_parts_are_the_whole() {
+    let whole = score_all(two_groups()).unwrap();
+    let part = |wanted: [&str; 2]| {
+        let groups = two_groups().into_iter();
+        let groups = groups.filter(|group| wanted.contains(&group.problem.as_str()));
+        let problems: Vec<_> = problems()
+            .into_iter()
+            .filter(|problem| wanted.contains(&problem.id.as_str()))
+            .collect();
+        score(&row("row"), &problems, groups).unwrap()
+    };
+    let (first, second) = (part(["a", "b"]), part(["c", "d"]));
+    let pooled = pool(&row("row"), &[("x", &first), ("y", &second)]).unwrap();
+    let ids: Vec<&str> = pooled.by_problem.iter().map(|it| it.id.as_str()).collect();
+    assert_eq!(ids, ["x/a", "x/b", "y/c", "y/d"]);
+    let mut renamed = pooled;
+    for (problem, known) in renamed.by_problem.iter_mut().zip(&whole.by_problem) {
+        problem.id.clone_from(&known.id);
+    }
+    assert_eq!(renamed, whole);
+    assert_eq!(pool(&row("row"), &[]), None);
 }

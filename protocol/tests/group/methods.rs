@@ -229,3 +229,27 @@ fn answers_that_do_not_fit_the_next_prompt_end_the_group_with_the_reason() {
     assert_eq!(prompt(&trace, 10), "Q: 1 + 1?\n");
     assert_eq!(trace.paths[10].end, PathEnd::Answered);
 }
+
+#[test]
+fn planted_paths_are_heard_but_their_answers_do_not_count() {
+    let script = |key: PathKey, n: usize| match n {
+        1 | 3 => format!(" word{} </summarize>", key.path),
+        _ => "t".repeat(999),
+    };
+    let planted = |count| Setup {
+        planted: count,
+        ..setup(settings(Method::LeapT, 3), 4000)
+    };
+    let trace = drive(
+        Group::new(0, planted(2), &ByteVocab).expect("one path is its own"),
+        &script,
+    );
+    assert_eq!(trace.counted, [2]);
+    let heard = |path: &u32| trace.blocks[0].routes[2].peers.contains(path);
+    assert!([0, 1].iter().all(heard), "{:?}", trace.blocks[0].routes);
+    let error = Group::new(0, planted(3), &ByteVocab).expect_err("nobody is left");
+    assert_eq!(
+        error.to_string(),
+        "3 paths are planted, but the group has 3: at least one must be its own"
+    );
+}
