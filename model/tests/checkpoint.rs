@@ -304,3 +304,41 @@ fn the_identity_is_of_what_the_model_does() {
     fs::write(dir.join("config.json"), text.replace("10000.0", "20000.0")).unwrap();
     assert_ne!(checkpoint::hash(&dir).unwrap(), with_tokenizer);
 }
+
+#[test]
+fn a_trained_model_keeps_the_config_of_the_one_it_came_from() {
+    let place = Place::new();
+    let model = Decoder::init(&config("llama", true), 3, &device());
+    let save = |from: &str, to: &str| {
+        let settings = SaveSettings::new(Dtype::F32);
+        let from = place.path(from);
+        checkpoint::save_as(
+            &place.path(to),
+            model.config(),
+            &model,
+            &from,
+            &lineage(),
+            settings,
+        )
+    };
+    place
+        .save("base", &model, SaveSettings::new(Dtype::Bf16))
+        .unwrap();
+    let file = place.path("base").join("config.json");
+    let read = |file: &std::path::Path| -> Value {
+        serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+    };
+    let mut known = read(&file);
+    known["pad_token_id"] = json!(2);
+    known["something_of_others"] = json!({"a": [1]});
+    fs::write(&file, known.to_string()).unwrap();
+    save("base", "trained").unwrap();
+    known["torch_dtype"] = json!("float32");
+    assert_eq!(read(&place.path("trained").join("config.json")), known);
+    // The config of another shape is no source of keys.
+    known["vocab_size"] = json!(known["vocab_size"].as_u64().unwrap() + 1);
+    fs::write(&file, known.to_string()).unwrap();
+    save("base", "other").unwrap();
+    let written = read(&place.path("other").join("config.json"));
+    assert_eq!(written.get("pad_token_id"), None);
+}

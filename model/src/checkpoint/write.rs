@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::export::config_in;
 use super::shards::{Entry, shards, write_shard};
 use super::weights::{INDEX, SINGLE};
 use super::{CheckpointError, TensorType, files, identity, io};
@@ -187,17 +188,24 @@ fn write(
     };
     let entries: Vec<Entry> = entries.collect();
     let saved = write_weights(folder, &entries, stored, settings.shard_bytes, &values)?;
-    let mut object = config.to_json();
-    object["torch_dtype"] = json!(match settings.dtype {
-        Dtype::F32 => "float32",
-        Dtype::Bf16 => "bfloat16",
-    });
+    // A trained model keeps the config of the one it came from, keys that only others read included.
+    let object = match ModelConfig::read(files_from) {
+        Ok(known) if known == *config => config_in(files_from, stored)?,
+        _ => {
+            let mut object = config.to_json();
+            object["torch_dtype"] = json!(match settings.dtype {
+                Dtype::F32 => "float32",
+                Dtype::Bf16 => "bfloat16",
+            });
+            object
+        }
+    };
     write_json(&folder.join("config.json"), &object)?;
     let generation = folder.join("generation_config.json");
     if !generation.exists() {
         let ids = json!({
             "bos_token_id": config.bos_token_id,
-            "eos_token_id": object["eos_token_id"],
+            "eos_token_id": config.to_json()["eos_token_id"],
         });
         write_json(&generation, &ids)?;
     }
