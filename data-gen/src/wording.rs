@@ -1,0 +1,322 @@
+//! The words of a problem, so that two spellings of one statement are the same words.
+//!
+//! Copies of a problem differ in case, spacing, LaTeX and in how numbers are written. What is left
+//! here is words and numbers: dollars, braces, font commands and signs of operations are gone, a
+//! command is its name, `\frac{m}{n}` and `m/n` are both `m n`, `four` is `4` and `1,000` is `1000`.
+//! Different formulas can have the same words: their signs and answers tell them apart.
+
+use protocol::{Problem, Question};
+
+/// A statement with its options, as it is compared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Wording {
+    /// Words and numbers, in order.
+    pub words: Vec<String>,
+    /// `+`, `-` and `^` in order. Products and fractions are written in too many ways.
+    pub signs: String,
+}
+
+impl Wording {
+    /// Of a question; the order of its options does not matter.
+    pub fn of(question: &Question) -> Self {
+        let mut wording = Self::of_text(&question.text);
+        let mut options: Vec<Self> = question.choices.iter().map(|c| Self::of_text(c)).collect();
+        options.sort_unstable_by(|a, b| (&a.words, &a.signs).cmp(&(&b.words, &b.signs)));
+        for option in options {
+            wording.words.extend(option.words);
+            wording.signs += &option.signs;
+        }
+        wording
+    }
+
+    /// Of a text.
+    pub fn of_text(text: &str) -> Self {
+        let text = without_drawings(text);
+        let mut reader = Reader {
+            chars: folded(&text),
+            at: 0,
+            words: Vec::new(),
+            signs: String::new(),
+        };
+        reader.read();
+        Self {
+            words: reader.words,
+            signs: reader.signs,
+        }
+    }
+
+    /// The words as one text.
+    pub fn text(&self) -> String {
+        self.words.join(" ")
+    }
+
+    /// Numbers among the words, ascending by their text: what a problem is made with.
+    pub fn numbers(&self) -> Vec<&str> {
+        let is_number = |word: &&String| word.starts_with(|c: char| c.is_ascii_digit());
+        let words = self.words.iter().filter(is_number);
+        let mut numbers: Vec<&str> = words.map(String::as_str).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+}
+
+/// The answer as it is compared between problems: of a multiple-choice problem the words of the
+/// right option, for its letter depends on the order.
+pub fn answer(problem: &Problem) -> String {
+    let gold = problem.gold.as_str().trim();
+    let place = gold.bytes().next().map(|byte| usize::from(byte.wrapping_sub(b'A')));
+    let option = place.and_then(|place| problem.question.choices.get(place));
+    match option {
+        Some(option) => {
+            let wording = Wording::of_text(option);
+            wording.text() + &wording.signs
+        }
+        None => protocol::grade::canonical(gold, problem.question.kind),
+    }
+}
+
+/// Source code of figures says how something is drawn, and is often left out of copies.
+fn without_drawings(text: &str) -> String {
+    let mut rest = text;
+    let mut kept = String::with_capacity(text.len());
+    while let Some((before, from)) = rest.split_once("[asy]") {
+        kept.push_str(before);
+        rest = from.split_once("[/asy]").map_or("", |(_, after)| after);
+    }
+    kept + rest
+}
+
+/// Small letters, and characters that are written in several ways written in one.
+fn folded(text: &str) -> Vec<char> {
+    let mut folded = Vec::with_capacity(text.len());
+    let mut raised = false;
+    for character in text.chars() {
+        let digit = raised_or_lowered(character);
+        // A raised 2 behind 10 is 10 and 2, not 102.
+        if digit.is_some() && !raised {
+            folded.push('^');
+        }
+        raised = digit.is_some();
+        match (digit, character) {
+            (Some(value), _) => folded.push(char::from_digit(value, 10).unwrap_or('0')),
+            // Full-width forms of ASCII.
+            (None, '\u{ff01}'..='\u{ff5e}') => {
+                let ascii = char::from_u32(character as u32 - 0xff01 + 0x21);
+                folded.extend(ascii.unwrap_or(character).to_lowercase());
+            }
+            (None, _) => folded.extend(character.to_lowercase()),
+        }
+    }
+    folded
+}
+
+/// The value of a superscript or subscript digit.
+fn raised_or_lowered(character: char) -> Option<u32> {
+    match character {
+        '\u{00b9}' => Some(1),
+        '\u{00b2}' => Some(2),
+        '\u{00b3}' => Some(3),
+        '\u{2070}' | '\u{2074}'..='\u{2079}' => Some(character as u32 - 0x2070),
+        '\u{2080}'..='\u{2089}' => Some(character as u32 - 0x2080),
+        _ => None,
+    }
+}
+
+struct Reader {
+    chars: Vec<char>,
+    at: usize,
+    words: Vec<String>,
+    signs: String,
+}
+
+impl Reader {
+    fn read(&mut self) {
+        while let Some(character) = self.peek(0) {
+            match character {
+                '\\' => self.command(),
+                '0'..='9' => self.number(),
+                _ if in_words(character) => self.word(),
+                _ => {
+                    self.at += 1;
+                    self.sign(character);
+                    match SIGNS.iter().find(|(sign, _)| *sign == character) {
+                        Some((_, name)) => self.words.push((*name).to_owned()),
+                        // Scripts without blanks: every character is a word.
+                        None if character.is_alphabetic() => self.words.push(character.into()),
+                        None => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn sign(&mut self, character: char) {
+        match character {
+            '+' | '^' => self.signs.push(character),
+            // A hyphen stands before a word.
+            '-' | '\u{2212}' | '\u{2013}' if !self.before_word() => self.signs.push('-'),
+            _ => {}
+        }
+    }
+
+    /// Whether two letters follow.
+    fn before_word(&self) -> bool {
+        let letter = |ahead| self.peek(ahead).is_some_and(in_words);
+        letter(0) && letter(1)
+    }
+
+    fn peek(&self, ahead: usize) -> Option<char> {
+        self.chars.get(self.at + ahead).copied()
+    }
+
+    fn take(&mut self, belongs: impl Fn(char) -> bool) -> String {
+        let rest = self.chars[self.at..].iter();
+        let taken: String = rest.take_while(|c| belongs(**c)).collect();
+        self.at += taken.chars().count();
+        taken
+    }
+
+    /// A command of LaTeX: left out, a word of its own, or the word that it stands for.
+    fn command(&mut self) {
+        self.at += 1;
+        let name = self.take(|c| c.is_ascii_alphabetic());
+        if name.is_empty() {
+            // `\,`, `\$`, `\\`, `\{`: spacing and escaped signs.
+            self.at += 1;
+            return;
+        }
+        if matches!(name.as_str(), "begin" | "end") && self.peek(0) == Some('{') {
+            self.take(|c| c != '}');
+            return;
+        }
+        if SILENT.contains(&name.as_str()) {
+            return;
+        }
+        let same = SAME.iter().find(|(command, _)| *command == name);
+        self.words.push(same.map_or(name, |(_, word)| (*word).to_owned()));
+    }
+
+    /// Digits, with commas or narrow spaces between thousands, and a fraction.
+    fn number(&mut self) {
+        let mut number = self.take(|c| c.is_ascii_digit());
+        loop {
+            let thousands = match self.peek(0) {
+                Some(',' | '\u{2009}' | '\u{202f}') => 1,
+                Some('{') if self.peek(1) == Some(',') && self.peek(2) == Some('}') => 3,
+                Some('\\') if matches!(self.peek(1), Some(',' | '!')) => 2,
+                _ => break,
+            };
+            let digit = |ahead| self.peek(thousands + ahead).is_some_and(|c| c.is_ascii_digit());
+            if number.len() > 3 && !number.contains(SEPARATED) || !(digit(0) && digit(1) && digit(2)) || digit(3) {
+                break;
+            }
+            self.at += thousands;
+            number.push(SEPARATED);
+            number += &self.take(|c| c.is_ascii_digit());
+        }
+        number.retain(|c| c != SEPARATED);
+        if self.peek(0) == Some('.') && self.peek(1).is_some_and(|c| c.is_ascii_digit()) {
+            self.at += 1;
+            number = number + "." + &self.take(|c| c.is_ascii_digit());
+        }
+        let plain = number.trim_start_matches('0');
+        self.words.push(match plain.chars().next() {
+            None => "0".to_owned(),
+            Some('.') => format!("0{plain}"),
+            Some(_) => plain.to_owned(),
+        });
+    }
+
+    fn word(&mut self) {
+        let word = self.take(in_words);
+        let number = NUMBERS.iter().position(|name| *name == word);
+        self.words.push(number.map_or(word, |value| value.to_string()));
+    }
+}
+
+/// Whether a character stands beside others in a word: letters of scripts that have blanks, without
+/// those that mathematics uses one by one.
+fn in_words(character: char) -> bool {
+    let ideographic = matches!(character, '\u{2e80}'..='\u{9fff}' | '\u{f900}'..='\u{faff}');
+    character.is_alphabetic() && !ideographic && SIGNS.iter().all(|(sign, _)| *sign != character)
+}
+
+/// Stands between groups of digits while a number is read.
+const SEPARATED: char = '_';
+
+const NUMBERS: [&str; 13] = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve",
+];
+
+/// Commands that say how something looks, or whose sign is left out as well.
+const SILENT: &[&str] = &[
+    "left", "right", "big", "bigg", "bigl", "bigr", "biggl", "biggr", "displaystyle", "textstyle",
+    "limits", "nolimits", "text", "textbf", "textit", "textrm", "textsf", "texttt", "textnormal",
+    "mbox", "hbox", "mathrm", "mathbf", "mathit", "mathsf", "mathbb", "mathcal", "mathfrak",
+    "operatorname", "rm", "bf", "it", "emph", "underline", "boldsymbol", "bm", "ensuremath", "quad",
+    "qquad", "hspace", "vspace", "phantom", "label", "tag", "nonumber", "noindent", "par", "item",
+    "cdot", "times", "div", "ast", "star", "pm", "mp", "frac", "dfrac", "tfrac", "cfrac", "over",
+    "le", "leq", "leqslant", "ge", "geq", "geqslant", "lt", "gt", "ne", "neq", "equiv", "approx",
+    "sim", "cdots", "ldots", "dots", "dotsc", "dotsb", "vdots", "ddots", "circ", "degree", "langle",
+    "rangle", "lvert", "rvert", "vert", "mid", "colon", "prime", "not", "hfill", "hline", "displaylimits",
+];
+
+/// Commands with several names, or with a sign of their own.
+const SAME: &[(&str, &str)] = &[
+    ("binom", "choose"),
+    ("dbinom", "choose"),
+    ("tbinom", "choose"),
+    ("varphi", "phi"),
+    ("varepsilon", "epsilon"),
+    ("vartheta", "theta"),
+    ("pmod", "mod"),
+    ("bmod", "mod"),
+    ("to", "rightarrow"),
+    ("setminus", "backslash"),
+];
+
+/// Signs that stand for a command.
+const SIGNS: &[(char, &str)] = &[
+    ('\u{221a}', "sqrt"),
+    ('\u{2211}', "sum"),
+    ('\u{220f}', "prod"),
+    ('\u{222b}', "int"),
+    ('\u{221e}', "infty"),
+    ('\u{2208}', "in"),
+    ('\u{2229}', "cap"),
+    ('\u{222a}', "cup"),
+    ('\u{2282}', "subset"),
+    ('\u{2220}', "angle"),
+    ('\u{25b3}', "triangle"),
+    ('\u{2192}', "rightarrow"),
+    ('\u{22a5}', "perp"),
+    ('\u{2225}', "parallel"),
+    ('\u{03d5}', "phi"),
+    ('\u{03f5}', "epsilon"),
+    ('\u{03b1}', "alpha"),
+    ('\u{03b2}', "beta"),
+    ('\u{03b3}', "gamma"),
+    ('\u{03b4}', "delta"),
+    ('\u{03b5}', "epsilon"),
+    ('\u{03b6}', "zeta"),
+    ('\u{03b7}', "eta"),
+    ('\u{03b8}', "theta"),
+    ('\u{03b9}', "iota"),
+    ('\u{03ba}', "kappa"),
+    ('\u{03bb}', "lambda"),
+    ('\u{03bc}', "mu"),
+    ('\u{03bd}', "nu"),
+    ('\u{03be}', "xi"),
+    ('\u{03bf}', "omicron"),
+    ('\u{03c0}', "pi"),
+    ('\u{03c1}', "rho"),
+    ('\u{03c2}', "sigma"),
+    ('\u{03c3}', "sigma"),
+    ('\u{03c4}', "tau"),
+    ('\u{03c5}', "upsilon"),
+    ('\u{03c6}', "phi"),
+    ('\u{03c7}', "chi"),
+    ('\u{03c8}', "psi"),
+    ('\u{03c9}', "omega"),
+];
