@@ -21,6 +21,8 @@ const COVERED: f64 = 0.5;
 const COVERED_WORDS: usize = 16;
 /// Least similarity (indel ratio) of two statements that read alike.
 const SIMILAR: f64 = 0.85;
+/// Statements of fewer words read alike with other numbers in them, and are other problems.
+const SHORT: usize = 25;
 /// Least similarity of two statements with the same numbers and answer.
 const SIMILAR_SIGNATURE: f64 = 0.55;
 /// Fewer numbers are no signature.
@@ -146,6 +148,7 @@ impl Benchmarks {
     /// The benchmark problem that reads most alike, if it is enough.
     fn alike(&self, seen: &Seen) -> Option<(Why, (usize, f64))> {
         let numbers = seen.wording.numbers();
+        let enough = numbers.len() >= SIGNATURE_NUMBERS;
         let mut best: Option<(Why, (usize, f64))> = None;
         for (index, known) in self.known.iter().enumerate() {
             let other = &known.seen;
@@ -153,11 +156,11 @@ impl Benchmarks {
                 continue;
             }
             let value = Similarity::Indel.of(&seen.text, &other.text);
-            let signature = numbers.len() >= SIGNATURE_NUMBERS
-                && seen.answer == other.answer
-                && numbers == other.wording.numbers();
-            let why = match signature {
-                _ if value >= SIMILAR => Why::Similar,
+            let numbers = numbers == other.wording.numbers();
+            let answer = seen.answer == other.answer;
+            let long = seen.wording.words.len().min(other.wording.words.len()) >= SHORT;
+            let why = match enough && numbers && answer {
+                _ if value >= SIMILAR && (long || numbers || answer) => Why::Similar,
                 true if value >= SIMILAR_SIGNATURE => Why::Signature,
                 _ => continue,
             };
