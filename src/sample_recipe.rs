@@ -114,9 +114,11 @@ impl SampleRecipe {
                 return fault(message, "take at least 1");
             }
         }
-        if self.plain_share > 0.0 && self.traces.control.is_empty() && !self.traces.leap.is_empty() {
+        if self.plain_share > 0.0 && self.traces.control.is_empty() && !self.traces.leap.is_empty()
+        {
             return fault(
-                "`plain_share` asks for samples without exchange, but there are no traces of them".into(),
+                "`plain_share` asks for samples without exchange, but there are no traces of them"
+                    .into(),
                 "give traces.control=FILE, or set plain_share=0",
             );
         }

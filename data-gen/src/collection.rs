@@ -1,9 +1,9 @@
 //! From rows of files to problems that can be trained on: named, with plain answers, each once, and
 //! none of a benchmark.
 
+use protocol::Gold;
 use protocol::Problem;
 use protocol::grade::{AnswerKind, boxed, equal};
-use protocol::Gold;
 use rayon::prelude::*;
 
 use crate::contamination::Benchmarks;
@@ -22,7 +22,9 @@ pub struct Collection {
 
 /// An answer that no grader can read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("problem `{id}` has the answer `{answer}`, which does not even equal itself when it is read as {kind:?}")]
+#[error(
+    "problem `{id}` has the answer `{answer}`, which does not even equal itself when it is read as {kind:?}"
+)]
 pub struct Unreadable {
     id: String,
     answer: String,
@@ -51,7 +53,10 @@ pub fn plain_answers(rows: &mut [Imported], kind_given: bool) -> Result<(), Unre
     }
     let whole = |row: &Imported| row.problem.gold.as_str().parse::<i64>().ok();
     let mathematics = |row: &Imported| row.problem.question.kind == AnswerKind::Math;
-    let all_whole = rows.iter().filter(|row| mathematics(row)).all(|row| whole(row).is_some());
+    let all_whole = rows
+        .iter()
+        .filter(|row| mathematics(row))
+        .all(|row| whole(row).is_some());
     for row in rows.iter_mut() {
         if !kind_given && all_whole && mathematics(row) {
             row.problem.question.kind = AnswerKind::Integer;
@@ -77,11 +82,15 @@ fn plain(answer: &str) -> String {
     if let Some(inner) = boxed(answer).filter(|inner| answer.len() <= inner.len() + BOX) {
         answer = inner.trim();
     }
-    let dollars = answer.strip_prefix('$').and_then(|rest| rest.strip_suffix('$'));
+    let dollars = answer
+        .strip_prefix('$')
+        .and_then(|rest| rest.strip_suffix('$'));
     if let Some(inner) = dollars.filter(|inner| !inner.contains('$')) {
         answer = inner.trim();
     }
-    let number = answer.strip_suffix('.').filter(|rest| rest.parse::<i64>().is_ok());
+    let number = answer
+        .strip_suffix('.')
+        .filter(|rest| rest.parse::<i64>().is_ok());
     let answer = number.unwrap_or(answer);
     // Thousands: a comma between three digits each, and nothing else.
     let parts: Vec<&str> = answer.split(',').collect();
@@ -109,7 +118,10 @@ pub fn collect(rows: Vec<Imported>, before: Option<u32>, benchmarks: &Benchmarks
     let mut left_out = Vec::new();
     let mut old = Vec::with_capacity(rows.len());
     for row in rows {
-        match row.year.filter(|year| before.is_some_and(|before| *year >= before)) {
+        match row
+            .year
+            .filter(|year| before.is_some_and(|before| *year >= before))
+        {
             Some(year) => left_out.push(LeftOut {
                 why: Why::Year,
                 value: f64::from(year),
@@ -122,7 +134,10 @@ pub fn collect(rows: Vec<Imported>, before: Option<u32>, benchmarks: &Benchmarks
     }
     let (once, copies) = duplicates::without(old);
     left_out.extend(copies);
-    let hits: Vec<Option<LeftOut>> = once.par_iter().map(|problem| benchmarks.hit(problem)).collect();
+    let hits: Vec<Option<LeftOut>> = once
+        .par_iter()
+        .map(|problem| benchmarks.hit(problem))
+        .collect();
     let mut problems = Vec::with_capacity(once.len());
     for (problem, hit) in once.into_iter().zip(hits) {
         match hit {

@@ -56,7 +56,11 @@ struct Seen {
 impl Seen {
     fn of(problem: &Problem) -> Self {
         let wording = Wording::of(&problem.question);
-        let mut bag: Vec<u64> = wording.words.iter().map(|word| ngrams::of_text(word)).collect();
+        let mut bag: Vec<u64> = wording
+            .words
+            .iter()
+            .map(|word| ngrams::of_text(word))
+            .collect();
         bag.sort_unstable();
         Self {
             text: wording.text(),
@@ -73,7 +77,10 @@ impl Benchmarks {
         for problem in problems {
             let seen = Seen::of(problem);
             let index = self.known.len();
-            for (at, run) in ngrams::runs(&seen.wording.words, RUN).into_iter().enumerate() {
+            for (at, run) in ngrams::runs(&seen.wording.words, RUN)
+                .into_iter()
+                .enumerate()
+            {
                 self.runs.entry(run).or_default().push((index, at));
             }
             self.known.push(Known {
@@ -121,7 +128,10 @@ impl Benchmarks {
         }
         // Words that runs in common cover: here and there.
         let mut covered: HashMap<usize, (Vec<bool>, Vec<bool>)> = HashMap::new();
-        for (at, run) in ngrams::runs(&seen.wording.words, RUN).into_iter().enumerate() {
+        for (at, run) in ngrams::runs(&seen.wording.words, RUN)
+            .into_iter()
+            .enumerate()
+        {
             for &(index, place) in self.runs.get(&run).into_iter().flatten() {
                 let there = self.known[index].seen.wording.words.len();
                 let (mine, theirs) = covered

@@ -20,8 +20,8 @@ const ROWS: usize = 4;
 ///
 /// The first of several copies stays. Two problems are copies if their words, signs and answers are
 /// equal, options in any order; near copies if four fifths of their runs of five words are shared,
-/// the answer is the same and the numbers of the one are among those of the other. Where copies
-/// differ in their answer none stays: one of the answers is wrong.
+/// the answer is the same and the numbers of the one are among those of the other; the same words with
+/// other signs are another problem. Where copies differ in their answer none stays: one of the answers is wrong.
 pub fn without(problems: Vec<Problem>) -> (Vec<Problem>, Vec<LeftOut>) {
     let seen: Vec<Seen> = problems.iter().map(Seen::of).collect();
     let mut left_out = Vec::new();
@@ -46,10 +46,17 @@ pub fn without(problems: Vec<Problem>) -> (Vec<Problem>, Vec<LeftOut>) {
             continue;
         }
         let keys = one.bands();
-        let mut near: Vec<usize> = keys.iter().flat_map(|key| bands.get(key)).flatten().copied().collect();
+        let mut near: Vec<usize> = keys
+            .iter()
+            .flat_map(|key| bands.get(key))
+            .flatten()
+            .copied()
+            .collect();
         near.sort_unstable();
         near.dedup();
-        let near = near.into_iter().find_map(|other| Some((other, one.nearness(&seen[other])?)));
+        let near = near
+            .into_iter()
+            .find_map(|other| Some((other, one.nearness(&seen[other])?)));
         if let Some((other, value)) = near {
             left_out.push(tell(Why::Near, value, index, other));
             continue;
@@ -75,7 +82,9 @@ fn disputed(seen: &[Seen]) -> BTreeMap<usize, usize> {
     let mut disputed = BTreeMap::new();
     for group in groups.into_values() {
         for &index in &group {
-            let other = group.iter().find(|&&other| seen[other].answer != seen[index].answer);
+            let other = group
+                .iter()
+                .find(|&&other| seen[other].answer != seen[index].answer);
             disputed.extend(other.map(|&other| (index, other)));
         }
     }
@@ -105,11 +114,18 @@ impl Seen {
         let answer = ngrams::of_text(&self.answer);
         let least = |row: u64| {
             let seed = ngrams::mixed(row + 1);
-            self.runs.iter().map(|run| ngrams::mixed(run ^ seed)).min().unwrap_or(0)
+            self.runs
+                .iter()
+                .map(|run| ngrams::mixed(run ^ seed))
+                .min()
+                .unwrap_or(0)
         };
         let band = |band: usize| {
             let rows = (band * ROWS..(band + 1) * ROWS).map(|row| least(row as u64));
-            (band, rows.fold(answer, |hash, row| ngrams::mixed(hash.rotate_left(5) ^ row)))
+            (
+                band,
+                rows.fold(answer, |hash, row| ngrams::mixed(hash.rotate_left(5) ^ row)),
+            )
         };
         (0..BANDS).map(band).collect()
     }
@@ -119,7 +135,9 @@ impl Seen {
         let (a, b) = (self.wording.numbers(), other.wording.numbers());
         let numbers = within(&a, &b) || within(&b, &a);
         let value = ngrams::jaccard(&self.runs, &other.runs);
-        (self.answer == other.answer && numbers && value >= ALIKE).then_some(value)
+        // The same words with other signs are another formula.
+        let formula = self.wording.words == other.wording.words;
+        (self.answer == other.answer && numbers && !formula && value >= ALIKE).then_some(value)
     }
 }
 

@@ -15,6 +15,9 @@ pub(crate) fn of(prefix: &str, question: &Question) -> String {
         hash.update([0]);
     }
     let digest = hash.finalize();
-    let digits: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits: String = digest[..6]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("{prefix}-{digits}")
 }

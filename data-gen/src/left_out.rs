@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Why a problem was left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
     /// Another one before it has the same words, signs and answer.
@@ -40,7 +42,10 @@ impl Why {
 
     /// Whether it is about a benchmark.
     pub fn is_contamination(self) -> bool {
-        matches!(self, Self::Overlap | Self::Similar | Self::Signature | Self::Year)
+        matches!(
+            self,
+            Self::Overlap | Self::Similar | Self::Signature | Self::Year
+        )
     }
 }
 

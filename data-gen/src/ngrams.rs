@@ -17,7 +17,10 @@ pub fn of_text(text: &str) -> u64 {
 pub fn runs(words: &[String], n: usize) -> Vec<u64> {
     let hashes: Vec<u64> = words.iter().map(|word| of_text(word)).collect();
     let all = hashes.len().max(1);
-    let join = |run: &[u64]| run.iter().fold(0, |hash: u64, word| mixed(hash.rotate_left(5) ^ word));
+    let join = |run: &[u64]| {
+        run.iter()
+            .fold(0, |hash: u64, word| mixed(hash.rotate_left(5) ^ word))
+    };
     hashes.windows(n.min(all)).map(join).collect()
 }
 
@@ -48,7 +51,9 @@ pub fn rolling(ids: &[u32], n: usize) -> impl Iterator<Item = u64> + '_ {
     let first = BASE.wrapping_pow(n as u32);
     let mut hash = 0u64;
     ids.iter().enumerate().filter_map(move |(at, &id)| {
-        hash = hash.wrapping_mul(BASE).wrapping_add(mixed(u64::from(id) + 1));
+        hash = hash
+            .wrapping_mul(BASE)
+            .wrapping_add(mixed(u64::from(id) + 1));
         if at >= n {
             let gone = mixed(u64::from(ids[at - n]) + 1);
             hash = hash.wrapping_sub(gone.wrapping_mul(first));

@@ -39,14 +39,20 @@ impl Rehearsal {
     /// # Panics
     /// If a number is 0.
     pub fn new(groups: usize, per_problem: usize, paths: usize) -> Self {
-        assert!(groups > 0 && per_problem > 0 && paths > 0, "there is nothing to tell");
+        assert!(
+            groups > 0 && per_problem > 0 && paths > 0,
+            "there is nothing to tell"
+        );
         let order = Order {
             family: Family::Search,
             choice: false,
             count: ORIGINALS,
         };
         let problems = order.problems(1).expect("the family has more problems");
-        let originals = problems.into_iter().map(|problem| original(problem, paths)).collect();
+        let originals = problems
+            .into_iter()
+            .map(|problem| original(problem, paths))
+            .collect();
         Self {
             originals,
             groups,
@@ -101,7 +107,8 @@ fn original(problem: Problem, paths: usize) -> Original {
     let group = Group::new(0, setup, &vocab).expect("the settings work");
     let mut groups = [group];
     let mut watch = |_| ControlFlow::Continue(());
-    solve(&mut groups, &mut engine, &vocab, &mut watch).expect("the simulated reasoner never fails");
+    solve(&mut groups, &mut engine, &vocab, &mut watch)
+        .expect("the simulated reasoner never fails");
     let [group] = groups;
     let origin = Origin {
         seed: 1,
@@ -112,7 +119,9 @@ fn original(problem: Problem, paths: usize) -> Original {
     };
     let trace = group.into_trace(String::new(), 0, origin);
     let text = serde_json::to_string(&trace).expect("numbers and texts can be written");
-    let rest = text.strip_prefix(HEAD).expect("a trace begins with version, problem and group");
+    let rest = text
+        .strip_prefix(HEAD)
+        .expect("a trace begins with version, problem and group");
     Original {
         problem,
         rest: rest.to_owned(),

@@ -75,7 +75,9 @@ impl<R: BufRead> Batches<R> {
         let read = |(line, text): (usize, String)| {
             let trace: Trace = serde_json::from_str(&text)
                 .map_err(|source| StreamError::Parse { line, source })?;
-            trace.check().map_err(|fault| StreamError::Broken { line, fault })?;
+            trace
+                .check()
+                .map_err(|fault| StreamError::Broken { line, fault })?;
             Ok(Worked {
                 line,
                 bytes: text.len(),

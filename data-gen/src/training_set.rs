@@ -253,7 +253,9 @@ impl<'a> Pass<'a> {
             Some(Unusable::OtherQuestion) => return Err(SetError::OtherQuestion { line, problem }),
             None => {}
         }
-        let expected = self.tokenizer.get_or_insert_with(|| looked.tokenizer.clone());
+        let expected = self
+            .tokenizer
+            .get_or_insert_with(|| looked.tokenizer.clone());
         if *expected != looked.tokenizer {
             return Err(SetError::Tokenizer {
                 line,
@@ -289,7 +291,11 @@ impl<'a> Pass<'a> {
                 to.held_out.write_all(&line)?;
                 continue;
             }
-            if self.plan.most.is_some_and(|most| account.samples >= most as u64) {
+            if self
+                .plan
+                .most
+                .is_some_and(|most| account.samples >= most as u64)
+            {
                 account.over_most += 1;
                 continue;
             }
@@ -377,7 +383,9 @@ fn insert(ranges: &mut Vec<RangeInclusive<u32>>, number: u32) -> bool {
         return false;
     }
     let follows = at > 0 && ranges[at - 1].end().checked_add(1) == Some(number);
-    let precedes = ranges.get(at).is_some_and(|range| number.checked_add(1) == Some(*range.start()));
+    let precedes = ranges
+        .get(at)
+        .is_some_and(|range| number.checked_add(1) == Some(*range.start()));
     match (follows, precedes) {
         (true, true) => {
             let end = *ranges.remove(at).end();

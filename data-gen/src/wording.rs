@@ -12,8 +12,9 @@ use protocol::{Problem, Question};
 pub struct Wording {
     /// Words and numbers, in order.
     pub words: Vec<String>,
-    /// `+`, `-` and `^` in order. Products and fractions are written in too many ways.
-    pub signs: String,
+    /// `+`, `-` and `^`, each with the number of words before it. Products and fractions are written
+    /// in too many ways.
+    pub signs: Vec<(usize, char)>,
 }
 
 impl Wording {
@@ -23,8 +24,12 @@ impl Wording {
         let mut options: Vec<Self> = question.choices.iter().map(|c| Self::of_text(c)).collect();
         options.sort_unstable_by(|a, b| (&a.words, &a.signs).cmp(&(&b.words, &b.signs)));
         for option in options {
+            let before = wording.words.len();
             wording.words.extend(option.words);
-            wording.signs += &option.signs;
+            let signs = option.signs.into_iter();
+            wording
+                .signs
+                .extend(signs.map(|(at, sign)| (before + at, sign)));
         }
         wording
     }
@@ -36,7 +41,7 @@ impl Wording {
             chars: folded(&text),
             at: 0,
             words: Vec::new(),
-            signs: String::new(),
+            signs: Vec::new(),
         };
         reader.read();
         Self {
@@ -64,12 +69,15 @@ impl Wording {
 /// right option, for its letter depends on the order.
 pub fn answer(problem: &Problem) -> String {
     let gold = problem.gold.as_str().trim();
-    let place = gold.bytes().next().map(|byte| usize::from(byte.wrapping_sub(b'A')));
+    let place = gold
+        .bytes()
+        .next()
+        .map(|byte| usize::from(byte.wrapping_sub(b'A')));
     let option = place.and_then(|place| problem.question.choices.get(place));
     match option {
         Some(option) => {
             let wording = Wording::of_text(option);
-            wording.text() + &wording.signs
+            format!("{} {:?}", wording.text(), wording.signs)
         }
         None => protocol::grade::canonical(gold, problem.question.kind),
     }
@@ -126,7 +134,7 @@ struct Reader {
     chars: Vec<char>,
     at: usize,
     words: Vec<String>,
-    signs: String,
+    signs: Vec<(usize, char)>,
 }
 
 impl Reader {
@@ -151,10 +159,13 @@ impl Reader {
     }
 
     fn sign(&mut self, character: char) {
+        let before = self.words.len();
         match character {
-            '+' | '^' => self.signs.push(character),
+            '+' | '^' => self.signs.push((before, character)),
             // A hyphen stands before a word.
-            '-' | '\u{2212}' | '\u{2013}' if !self.before_word() => self.signs.push('-'),
+            '-' | '\u{2212}' | '\u{2013}' if !self.before_word() => {
+                self.signs.push((before, '-'));
+            }
             _ => {}
         }
     }
@@ -189,11 +200,29 @@ impl Reader {
             self.take(|c| c != '}');
             return;
         }
+        if FRACTIONS.contains(&name.as_str()) {
+            return self.fraction();
+        }
         if SILENT.contains(&name.as_str()) {
             return;
         }
         let same = SAME.iter().find(|(command, _)| *command == name);
-        self.words.push(same.map_or(name, |(_, word)| (*word).to_owned()));
+        self.words
+            .push(same.map_or(name, |(_, word)| (*word).to_owned()));
+    }
+
+    /// Behind `\frac`, where no brace holds it, a part is one character: `\frac mn` is m over n.
+    fn fraction(&mut self) {
+        for _ in 0..2 {
+            self.take(char::is_whitespace);
+            match self.peek(0) {
+                Some(character) if character.is_ascii_alphanumeric() => {
+                    self.at += 1;
+                    self.words.push(character.into());
+                }
+                _ => return,
+            }
+        }
     }
 
     /// Digits, with commas or narrow spaces between thousands, and a fraction.
@@ -206,8 +235,14 @@ impl Reader {
                 Some('\\') if matches!(self.peek(1), Some(',' | '!')) => 2,
                 _ => break,
             };
-            let digit = |ahead| self.peek(thousands + ahead).is_some_and(|c| c.is_ascii_digit());
-            if number.len() > 3 && !number.contains(SEPARATED) || !(digit(0) && digit(1) && digit(2)) || digit(3) {
+            let digit = |ahead| {
+                self.peek(thousands + ahead)
+                    .is_some_and(|c| c.is_ascii_digit())
+            };
+            if number.len() > 3 && !number.contains(SEPARATED)
+                || !(digit(0) && digit(1) && digit(2))
+                || digit(3)
+            {
                 break;
             }
             self.at += thousands;
@@ -230,7 +265,8 @@ impl Reader {
     fn word(&mut self) {
         let word = self.take(in_words);
         let number = NUMBERS.iter().position(|name| *name == word);
-        self.words.push(number.map_or(word, |value| value.to_string()));
+        self.words
+            .push(number.map_or(word, |value| value.to_string()));
     }
 }
 
@@ -245,22 +281,106 @@ fn in_words(character: char) -> bool {
 const SEPARATED: char = '_';
 
 const NUMBERS: [&str; 13] = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve",
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve",
 ];
 
 /// Commands that say how something looks, or whose sign is left out as well.
 const SILENT: &[&str] = &[
-    "left", "right", "big", "bigg", "bigl", "bigr", "biggl", "biggr", "displaystyle", "textstyle",
-    "limits", "nolimits", "text", "textbf", "textit", "textrm", "textsf", "texttt", "textnormal",
-    "mbox", "hbox", "mathrm", "mathbf", "mathit", "mathsf", "mathbb", "mathcal", "mathfrak",
-    "operatorname", "rm", "bf", "it", "emph", "underline", "boldsymbol", "bm", "ensuremath", "quad",
-    "qquad", "hspace", "vspace", "phantom", "label", "tag", "nonumber", "noindent", "par", "item",
-    "cdot", "times", "div", "ast", "star", "pm", "mp", "frac", "dfrac", "tfrac", "cfrac", "over",
-    "le", "leq", "leqslant", "ge", "geq", "geqslant", "lt", "gt", "ne", "neq", "equiv", "approx",
-    "sim", "cdots", "ldots", "dots", "dotsc", "dotsb", "vdots", "ddots", "circ", "degree", "langle",
-    "rangle", "lvert", "rvert", "vert", "mid", "colon", "prime", "not", "hfill", "hline", "displaylimits",
+    "left",
+    "right",
+    "big",
+    "bigg",
+    "bigl",
+    "bigr",
+    "biggl",
+    "biggr",
+    "displaystyle",
+    "textstyle",
+    "limits",
+    "nolimits",
+    "text",
+    "textbf",
+    "textit",
+    "textrm",
+    "textsf",
+    "texttt",
+    "textnormal",
+    "mbox",
+    "hbox",
+    "mathrm",
+    "mathbf",
+    "mathit",
+    "mathsf",
+    "mathbb",
+    "mathcal",
+    "mathfrak",
+    "operatorname",
+    "rm",
+    "bf",
+    "it",
+    "emph",
+    "underline",
+    "boldsymbol",
+    "bm",
+    "ensuremath",
+    "quad",
+    "qquad",
+    "hspace",
+    "vspace",
+    "phantom",
+    "label",
+    "tag",
+    "nonumber",
+    "noindent",
+    "par",
+    "item",
+    "cdot",
+    "times",
+    "div",
+    "ast",
+    "star",
+    "pm",
+    "mp",
+    "over",
+    "le",
+    "leq",
+    "leqslant",
+    "ge",
+    "geq",
+    "geqslant",
+    "lt",
+    "gt",
+    "ne",
+    "neq",
+    "equiv",
+    "approx",
+    "sim",
+    "cdots",
+    "ldots",
+    "dots",
+    "dotsc",
+    "dotsb",
+    "vdots",
+    "ddots",
+    "circ",
+    "degree",
+    "langle",
+    "rangle",
+    "lvert",
+    "rvert",
+    "vert",
+    "mid",
+    "colon",
+    "prime",
+    "not",
+    "hfill",
+    "hline",
+    "displaylimits",
 ];
+
+/// Commands of fractions.
+const FRACTIONS: &[&str] = &["frac", "dfrac", "tfrac", "cfrac"];
 
 /// Commands with several names, or with a sign of their own.
 const SAME: &[(&str, &str)] = &[

@@ -70,7 +70,11 @@ fn others() -> Vec<Problem> {
              side by side. Find the remainder when $N$ is divided by $1000$.",
             "384",
         ),
-        problem("logs-2", "Real numbers $a$ and $b$ satisfy $\\log_2 a + \\log_4 b = 6$. Find $a^2 b$.", "64"),
+        problem(
+            "logs-2",
+            "Real numbers $a$ and $b$ satisfy $\\log_2 a + \\log_4 b = 6$. Find $a^2 b$.",
+            "64",
+        ),
         problem("power-2", "Find the last three digits of $3^{404}$.", "81"),
         problem("short", "Find $xy$.", "64"),
     ]
@@ -91,7 +95,11 @@ fn disguises(text: &str) -> Vec<(&'static str, String)> {
             .map(|c| match c {
                 '$' => {
                     open = !open;
-                    if open { "\\(".to_owned() } else { "\\)".to_owned() }
+                    if open {
+                        "\\(".to_owned()
+                    } else {
+                        "\\)".to_owned()
+                    }
                 }
                 c => c.to_string(),
             })
@@ -107,8 +115,13 @@ fn disguises(text: &str) -> Vec<(&'static str, String)> {
         .replace("\\pi", "\u{3c0}")
         .replace("^2", "\u{b2}")
         .replace('$', "");
-    let fractions = text.replace("\\frac{m}{n}", "m/n").replace("\\frac{p}{q}", "p / q").replace("\\frac mn", "m/n");
-    let framed = format!("Problem 7 (2 points). {text} Express your answer as an integer between 0 and 999.");
+    let fractions = text
+        .replace("\\frac{m}{n}", "m/n")
+        .replace("\\frac{p}{q}", "p / q")
+        .replace("\\frac mn", "m/n");
+    let framed = format!(
+        "Problem 7 (2 points). {text} Express your answer as an integer between 0 and 999."
+    );
     let reworded = text
         .replace("Find", "Determine")
         .replace("Let", "Suppose that")
@@ -152,10 +165,18 @@ fn disguised_problems_are_found_with_both_texts() {
     for known in contest() {
         for (name, text) in disguises(&known.question.text) {
             let copy = problem("copy", &text, known.gold.as_str());
-            let hit = benchmarks.hit(&copy).unwrap_or_else(|| panic!("{}, {name}: {text}", known.id));
+            let hit = benchmarks
+                .hit(&copy)
+                .unwrap_or_else(|| panic!("{}, {name}: {text}", known.id));
             let like = hit.like.expect("what it is like");
-            assert_eq!((like.id, like.text), (known.id.clone(), known.question.text.clone()));
-            assert_eq!((hit.problem.text.as_str(), hit.benchmark.as_deref()), (text.as_str(), Some("contest")));
+            assert_eq!(
+                (like.id, like.text),
+                (known.id.clone(), known.question.text.clone())
+            );
+            assert_eq!(
+                (hit.problem.text.as_str(), hit.benchmark.as_deref()),
+                (text.as_str(), Some("contest"))
+            );
         }
     }
 }
@@ -163,10 +184,18 @@ fn disguised_problems_are_found_with_both_texts() {
 #[test]
 fn each_look_finds_what_it_is_for() {
     let benchmarks = against(&contest());
-    let why = |text: &str, answer: &str| benchmarks.hit(&problem("x", text, answer)).map(|hit| hit.why);
+    let why = |text: &str, answer: &str| {
+        benchmarks
+            .hit(&problem("x", text, answer))
+            .map(|hit| hit.why)
+    };
     // A whole statement inside a longer text.
     let cards = &contest()[0].question.text;
-    let inside = format!("{} {cards} {}", "Warm up first. ".repeat(20), "Take your time. ".repeat(20));
+    let inside = format!(
+        "{} {cards} {}",
+        "Warm up first. ".repeat(20),
+        "Take your time. ".repeat(20)
+    );
     assert_eq!(why(&inside, "1"), Some(Why::Overlap));
     // Every seventh word changed: no run of eight is left.
     let changed: Vec<&str> = cards
@@ -230,7 +259,12 @@ fn real_contest_problems_are_found_in_disguise_and_told_apart() {
                 }
             }
         }
-        let rest: Vec<Problem> = sets.iter().enumerate().filter(|(other, _)| *other != index).flat_map(|(_, set)| set.clone()).collect();
+        let rest: Vec<Problem> = sets
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != index)
+            .flat_map(|(_, set)| set.clone())
+            .collect();
         let rest = against(&rest);
         for one in set {
             let mut alone = set.clone();

@@ -56,7 +56,13 @@ impl Card<'_> {
         };
         text += "| kind | tokens | with loss |\n| --- | ---: | ---: |\n";
         for (kind, count) in self.counts.present() {
-            let _ = writeln!(text, "| {} | {} | {} |", kind.name(), count.tokens, count.trained);
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} |",
+                kind.name(),
+                count.tokens,
+                count.trained
+            );
         }
         if let Some(account) = self.account {
             let _ = writeln!(
@@ -68,7 +74,11 @@ impl Card<'_> {
             for (filter, rejections) in &account.filters {
                 let required = if rejections.required { "yes" } else { "" };
                 let (fails, alone) = (rejections.fails, rejections.alone);
-                let _ = writeln!(text, "| {} | {required} | {fails} | {alone} |", filter.name());
+                let _ = writeln!(
+                    text,
+                    "| {} | {required} | {fails} | {alone} |",
+                    filter.name()
+                );
             }
         }
         let _ = writeln!(

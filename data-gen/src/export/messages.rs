@@ -59,7 +59,9 @@ impl Template {
     pub fn of(vocab: &dyn Vocab) -> Result<Self, ExportError> {
         let text = vocab.text(&vocab.prompt(MARK)?.ids);
         let (before, after) = text.split_once(MARK).unwrap_or((&text, ""));
-        let begun = after.rfind(protocol::THINK_OPEN).map_or("", |at| &after[at..]);
+        let begun = after
+            .rfind(protocol::THINK_OPEN)
+            .map_or("", |at| &after[at..]);
         Ok(Self {
             before: before.to_owned(),
             after: after.to_owned(),
@@ -71,7 +73,11 @@ impl Template {
     ///
     /// # Errors
     /// If the sample's prompt is not the template's.
-    pub fn conversation(&self, sample: &Sample, vocab: &dyn Vocab) -> Result<Conversation, ExportError> {
+    pub fn conversation(
+        &self,
+        sample: &Sample,
+        vocab: &dyn Vocab,
+    ) -> Result<Conversation, ExportError> {
         let fault = || ExportError::Prompt {
             id: sample.id.clone(),
         };
@@ -115,7 +121,10 @@ impl Template {
                 text,
             });
         }
-        let content = segments.iter().map(|segment| segment.text.as_str()).collect();
+        let content = segments
+            .iter()
+            .map(|segment| segment.text.as_str())
+            .collect();
         let message = |role: &str, content| Message {
             role: role.to_owned(),
             content,
@@ -123,7 +132,10 @@ impl Template {
         Ok(Conversation {
             id: sample.id.clone(),
             problem: sample.problem.clone(),
-            messages: vec![message("user", user.to_owned()), message("assistant", content)],
+            messages: vec![
+                message("user", user.to_owned()),
+                message("assistant", content),
+            ],
             segments,
         })
     }

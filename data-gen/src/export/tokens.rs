@@ -60,8 +60,11 @@ impl TokenWriter {
             source,
         })?;
         let schema = parse_message_type(SCHEMA).map_err(fault)?;
-        let snappy = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-        let to = SerializedFileWriter::new(file, Arc::new(schema), Arc::new(snappy)).map_err(fault)?;
+        let snappy = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .build();
+        let to =
+            SerializedFileWriter::new(file, Arc::new(schema), Arc::new(snappy)).map_err(fault)?;
         Ok(Self {
             path: path.to_owned(),
             tokenizer: tokenizer.to_owned(),
@@ -75,7 +78,11 @@ impl TokenWriter {
     ///
     /// # Errors
     /// If it is of another tokenizer, no token carries loss, an id is too large, or the file cannot be written.
-    pub fn write(&mut self, sample: &Sample, trained: &dyn Fn(SpanKind) -> bool) -> Result<(), ExportError> {
+    pub fn write(
+        &mut self,
+        sample: &Sample,
+        trained: &dyn Fn(SpanKind) -> bool,
+    ) -> Result<(), ExportError> {
         if sample.tokenizer != self.tokenizer {
             return Err(ExportError::Tokenizer {
                 id: sample.id.clone(),
@@ -93,11 +100,16 @@ impl TokenWriter {
                 })?;
                 let first = self.rows.input_ids.len() == begin;
                 self.rows.input_ids.push(id);
-                self.rows.labels.push(if carries && !first { id } else { IGNORED });
+                self.rows
+                    .labels
+                    .push(if carries && !first { id } else { IGNORED });
                 self.rows.repeats.push(i16::from(!first));
             }
         }
-        if self.rows.labels[begin..].iter().all(|label| *label == IGNORED) {
+        if self.rows.labels[begin..]
+            .iter()
+            .all(|label| *label == IGNORED)
+        {
             return Err(ExportError::Untrained {
                 id: sample.id.clone(),
             });
@@ -118,7 +130,9 @@ impl TokenWriter {
         self.flush()?;
         let path = self.path;
         let ended = self.to.close();
-        ended.map(drop).map_err(|source| ExportError::Parquet { path, source })
+        ended
+            .map(drop)
+            .map_err(|source| ExportError::Parquet { path, source })
     }
 
     fn flush(&mut self) -> Result<(), ExportError> {
@@ -137,7 +151,9 @@ fn put(to: &mut SerializedFileWriter<File>, rows: &Rows) -> Result<(), ParquetEr
     let mut group = to.next_row_group()?;
     for texts in [&rows.ids, &rows.problems] {
         let mut column = group.next_column()?.ok_or_else(no_column)?;
-        column.typed::<ByteArrayType>().write_batch(texts, None, None)?;
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(texts, None, None)?;
         column.close()?;
     }
     // Every element is there, and lists are never empty.

@@ -37,5 +37,8 @@ pub(super) fn pass_rate(trace: &Trace, right: usize, settings: &FilterSettings) 
     let [least, most] = settings.pass_rate;
     let lot = Stream::of_run(u64::from(trace.group)).named(&trace.problem);
     let drawn = rate > most && lot.uniform(0) < settings.all_right;
-    Column::new(super::rounded(rate), (least..=most).contains(&rate) || drawn)
+    Column::new(
+        super::rounded(rate),
+        (least..=most).contains(&rate) || drawn,
+    )
 }

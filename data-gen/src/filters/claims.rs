@@ -18,7 +18,9 @@ pub(super) fn flips(seen: &Seen<'_>) -> Column {
     let mut grades: Vec<Grade> = claimed.map(|(_, claim)| of(claim)).collect();
     grades.push(seen.graded.grade);
     let pairs = grades.windows(2).map(|pair| (pair[0], pair[1]));
-    let lost = pairs.clone().any(|pair| pair == (Grade::Right, Grade::Wrong));
+    let lost = pairs
+        .clone()
+        .any(|pair| pair == (Grade::Right, Grade::Wrong));
     let names: Vec<String> = pairs
         .map(|(before, after)| format!("{}-{}", name(before), name(after)))
         .collect();

@@ -41,21 +41,26 @@ fn said(path: &PathTrace, trace: &Trace) -> Vec<(u32, String)> {
         };
         // What closes a summary that was cut is a bridge of the same block.
         let mut own = span.text.clone();
-        while let Some(next) = spans.next_if(|next| {
-            next.kind == SpanKind::Bridge && next.block == Some(block)
-        }) {
+        while let Some(next) =
+            spans.next_if(|next| next.kind == SpanKind::Bridge && next.block == Some(block))
+        {
             before += &next.text;
             own += &next.text;
         }
-        let trigger = path.spans.iter().find(|other| {
-            other.kind == SpanKind::Trigger && other.block == Some(block)
-        });
+        let trigger = path
+            .spans
+            .iter()
+            .find(|other| other.kind == SpanKind::Trigger && other.block == Some(block));
         // A path that opened its summary itself has the tag in its thought.
         let opening = match trigger.filter(|trigger| trigger.text.contains(SUMMARY_OPEN)) {
             Some(trigger) => trigger.text.as_str(),
             None => SUMMARY_OPEN,
         };
-        let heard = trace.setup.settings.rules.heard(&before, &(opening.to_owned() + &own));
+        let heard = trace
+            .setup
+            .settings
+            .rules
+            .heard(&before, &(opening.to_owned() + &own));
         found.push((block, heard));
     }
     found
@@ -82,8 +87,12 @@ pub(super) fn equal(seen: &Seen<'_>, heard: &Heard) -> Column {
             }
         }
         let (comment, next) = trace.setup.prompts.comment(&texts);
-        let of_block = |kind| move |span: &&protocol::Span| span.kind == kind && span.block == Some(number);
-        let Some(at) = spans.iter().position(|span| of_block(SpanKind::Comment)(&span)) else {
+        let of_block =
+            |kind| move |span: &&protocol::Span| span.kind == kind && span.block == Some(number);
+        let Some(at) = spans
+            .iter()
+            .position(|span| of_block(SpanKind::Comment)(&span))
+        else {
             return Column::faultless(Some(format!("block {number}: the comment is missing")));
         };
         if spans[at].text != comment {
@@ -96,6 +105,9 @@ pub(super) fn equal(seen: &Seen<'_>, heard: &Heard) -> Column {
             return Column::faultless(Some(fault));
         }
     }
-    let there = spans.iter().filter(|span| span.kind == SpanKind::Comment).count();
+    let there = spans
+        .iter()
+        .filter(|span| span.kind == SpanKind::Comment)
+        .count();
     Column::faultless((there != told).then(|| format!("{there} comments, but {told} routes")))
 }

@@ -1,6 +1,8 @@
 //! Filters on the form of a path: tags, control tokens, length.
 
-use protocol::{PathEnd, PathTrace, SUMMARY_CLOSE, SUMMARY_OPEN, SpanKind, THINK_CLOSE, THINK_OPEN};
+use protocol::{
+    PathEnd, PathTrace, SUMMARY_CLOSE, SUMMARY_OPEN, SpanKind, THINK_CLOSE, THINK_OPEN,
+};
 
 use super::{Column, FilterSettings, Seen};
 
@@ -9,7 +11,10 @@ const COMMENT_CLOSE: &str = "</comment>";
 
 /// Every tag, and the kinds of spans in which it may begin.
 const TAGS: [(&str, &[SpanKind]); 6] = [
-    (THINK_OPEN, &[SpanKind::Thought, SpanKind::Beginning, SpanKind::Bridge]),
+    (
+        THINK_OPEN,
+        &[SpanKind::Thought, SpanKind::Beginning, SpanKind::Bridge],
+    ),
     (
         THINK_CLOSE,
         &[SpanKind::Thought, SpanKind::Bridge, SpanKind::Forced],
@@ -40,14 +45,23 @@ pub(super) fn grammar(seen: &Seen<'_>) -> Column {
 }
 
 fn fault(seen: &Seen<'_>) -> Option<String> {
-    let spans = seen.path.spans.iter().filter(|span| span.kind != SpanKind::Prompt);
+    let spans = seen
+        .path
+        .spans
+        .iter()
+        .filter(|span| span.kind != SpanKind::Prompt);
     let mut text = String::new();
     let mut borders = Vec::new();
     for span in spans {
         text += &span.text;
         borders.push((text.len(), span.kind));
     }
-    let kind_at = |at: usize| borders.iter().find(|(end, _)| at < *end).map(|(_, kind)| *kind);
+    let kind_at = |at: usize| {
+        borders
+            .iter()
+            .find(|(end, _)| at < *end)
+            .map(|(_, kind)| *kind)
+    };
     let mut place = match seen.trace.think_open {
         true => Place::Thought,
         false => Place::Start,
@@ -67,6 +81,8 @@ fn fault(seen: &Seen<'_>) -> Option<String> {
             // A thought that no tag opened begins with the path.
             (Place::Start | Place::Thought, THINK_CLOSE) => Place::Answer,
             (Place::Start | Place::Thought, SUMMARY_OPEN) => Place::Summary,
+            // Where a comment would not have fitted, the path is made to answer.
+            (Place::Between, THINK_CLOSE) if kind == SpanKind::Forced => Place::Answer,
             (Place::Summary, SUMMARY_CLOSE) => Place::Between,
             (Place::Between, COMMENT_OPEN) if blank => Place::Comment,
             (Place::Comment, COMMENT_CLOSE) => Place::Thought,
@@ -127,7 +143,9 @@ fn control(text: &str) -> Option<String> {
         text.match_indices(open).find_map(|(at, _)| {
             let name = &text[at + open.len()..];
             let end = name.find(close)?;
-            let plain = name[..end].chars().all(|c| c.is_alphanumeric() || "_\u{2581}".contains(c));
+            let plain = name[..end]
+                .chars()
+                .all(|c| c.is_alphanumeric() || "_\u{2581}".contains(c));
             (plain && end <= NAME).then(|| text[at..at + open.len() + end + close.len()].to_owned())
         })
     })

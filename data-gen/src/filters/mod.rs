@@ -219,7 +219,9 @@ pub fn columns(trace: &Trace, problem: &Problem, settings: &FilterSettings) -> V
         .map(|path| answer::graded(path, trace.think_open, problem))
         .collect();
     let counted = trace.counted.iter().map(|&path| &graded[path as usize]);
-    let right = counted.filter(|graded| graded.grade == Grade::Right).count();
+    let right = counted
+        .filter(|graded| graded.grade == Grade::Right)
+        .count();
     let pass_rate = answer::pass_rate(trace, right, settings);
     let heard = comments::Heard::of(trace);
     let paths = trace.paths.iter().zip(graded).zip(0..);

@@ -23,7 +23,9 @@ pub(super) fn repeated(path: &PathTrace, settings: &FilterSettings) -> Column {
     let ids: Vec<u32> = own.flat_map(|span| &span.ids).copied().collect();
     let mut seen = HashSet::with_capacity(ids.len());
     let runs = ids.len().saturating_sub(RUN - 1);
-    let again = ngrams::rolling(&ids, RUN).filter(|run| !seen.insert(*run)).count();
+    let again = ngrams::rolling(&ids, RUN)
+        .filter(|run| !seen.insert(*run))
+        .count();
     let share = again as f64 / runs.max(1) as f64;
     Column::at_most(Some(share), settings.repetition)
 }
@@ -57,7 +59,9 @@ const DOUBT: [&str; 5] = ["wait", "hmm", "alternatively", "hold", "actually"];
 /// Words of doubt per 1,000 words.
 pub(super) fn hesitation(path: &PathTrace, settings: &FilterSettings) -> Column {
     let text = own_text(path).to_lowercase();
-    let words = text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
+    let words = text
+        .split(|c: char| !c.is_alphabetic())
+        .filter(|word| !word.is_empty());
     let (mut all, mut doubts) = (0usize, 0usize);
     for word in words {
         all += 1;

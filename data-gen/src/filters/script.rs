@@ -24,7 +24,10 @@ enum Script {
 pub(super) fn foreign(seen: &Seen<'_>) -> Column {
     let question = &seen.trace.setup.question;
     let asked = question.choices.iter().chain([&question.text]);
-    let known: BTreeSet<Script> = asked.flat_map(|text| text.chars()).filter_map(script).collect();
+    let known: BTreeSet<Script> = asked
+        .flat_map(|text| text.chars())
+        .filter_map(script)
+        .collect();
     let own = own_text(seen.path);
     let (mut letters, mut foreign) = (0usize, 0usize);
     for script in own.chars().filter_map(script) {
@@ -53,7 +56,9 @@ fn script(character: char) -> Option<Script> {
         0x0900..=0x0dff => Script::Indic,
         0x0e00..=0x0e7f => Script::Thai,
         0x1100..=0x11ff | 0x3130..=0x318f | 0xac00..=0xd7af => Script::Hangul,
-        0x2e80..=0x312f | 0x31a0..=0x9fff | 0xf900..=0xfaff | 0x20000..=0x3ffff => Script::EastAsian,
+        0x2e80..=0x312f | 0x31a0..=0x9fff | 0xf900..=0xfaff | 0x20000..=0x3ffff => {
+            Script::EastAsian
+        }
         _ => Script::Other,
     })
 }

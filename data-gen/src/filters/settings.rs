@@ -61,7 +61,11 @@ impl FilterSettings {
             return fault(key, value, "from 0 to 1");
         }
         if self.pass_rate[0] > self.pass_rate[1] {
-            return fault("pass_rate", self.pass_rate[0], "two shares, the smaller one first");
+            return fault(
+                "pass_rate",
+                self.pass_rate[0],
+                "two shares, the smaller one first",
+            );
         }
         if !(0.0..=1000.0).contains(&self.hesitation) {
             return fault("hesitation", self.hesitation, "from 0 to 1000");

@@ -8,13 +8,17 @@ use super::comments::Heard;
 use super::{Column, FilterSettings, Seen};
 
 fn summaries(path: &PathTrace) -> impl Iterator<Item = &Span> + Clone {
-    path.spans.iter().filter(|span| span.kind == SpanKind::Summary)
+    path.spans
+        .iter()
+        .filter(|span| span.kind == SpanKind::Summary)
 }
 
 /// The path's own closing tag is the first of the stop strings that it is asked with.
 pub(super) fn ended(path: &PathTrace, settings: &FilterSettings) -> Column {
     let all = summaries(path);
-    let open = all.clone().filter(|span| span.finish != Some(Finish::Stop(0)));
+    let open = all
+        .clone()
+        .filter(|span| span.finish != Some(Finish::Stop(0)));
     let cut = open.count().max(path.cut_summaries as usize);
     let longest = all.clone().map(|span| span.ids.len()).max().unwrap_or(0);
     let value = json!({ "count": all.count(), "cut": cut, "longest": longest });
@@ -43,11 +47,14 @@ pub(super) fn progress(seen: &Seen<'_>, heard: &Heard) -> Column {
 pub(super) fn copying(seen: &Seen<'_>, heard: &Heard) -> Column {
     let mut known: Vec<(u32, &str)> = Vec::new();
     for block in &seen.trace.blocks {
-        let mine = block.routes.iter().filter(|route| route.reader == seen.index);
+        let mine = block
+            .routes
+            .iter()
+            .filter(|route| route.reader == seen.index);
         let peers = mine.flat_map(|route| &route.peers);
-        known.extend(peers.filter_map(|&peer| {
-            Some((block.index, heard.in_block(peer, block.index)?))
-        }));
+        known.extend(
+            peers.filter_map(|&peer| Some((block.index, heard.in_block(peer, block.index)?))),
+        );
     }
     let own = heard.said(seen.index).iter();
     let alike = own.flat_map(|(block, text)| {

@@ -17,8 +17,18 @@ const OTHERS: [&str; 10] = [
 ];
 /// Words by which a reader judges what it heard.
 const VERDICTS: [&str; 12] = [
-    "agree", "agrees", "agreed", "disagree", "disagrees", "differ", "differs", "different", "confirms",
-    "matches", "consistent", "contradicts",
+    "agree",
+    "agrees",
+    "agreed",
+    "disagree",
+    "disagrees",
+    "differ",
+    "differs",
+    "different",
+    "confirms",
+    "matches",
+    "consistent",
+    "contradicts",
 ];
 
 /// The mean over comments: half a point for speaking of the others, half for content, which is a
@@ -26,9 +36,16 @@ const VERDICTS: [&str; 12] = [
 pub(super) fn uptake(seen: &Seen<'_>, heard: &Heard) -> Column {
     let mut points = Vec::new();
     for block in &seen.trace.blocks {
-        let routes = block.routes.iter().filter(|route| route.reader == seen.index);
-        let peers: Vec<u32> = routes.flat_map(|route| route.peers.iter().copied()).collect();
-        let texts = peers.iter().filter_map(|&peer| heard.in_block(peer, block.index));
+        let routes = block
+            .routes
+            .iter()
+            .filter(|route| route.reader == seen.index);
+        let peers: Vec<u32> = routes
+            .flat_map(|route| route.peers.iter().copied())
+            .collect();
+        let texts = peers
+            .iter()
+            .filter_map(|&peer| heard.in_block(peer, block.index));
         let told: BTreeSet<&str> = texts.flat_map(numbers).collect();
         if !peers.is_empty() {
             points.push(points_for(seen, block.index, &told));
@@ -43,7 +60,8 @@ pub(super) fn uptake(seen: &Seen<'_>, heard: &Heard) -> Column {
 
 fn points_for(seen: &Seen<'_>, block: u32, told: &BTreeSet<&str>) -> f64 {
     let spans = &seen.path.spans;
-    let comment = |span: &protocol::Span| span.kind == SpanKind::Comment && span.block == Some(block);
+    let comment =
+        |span: &protocol::Span| span.kind == SpanKind::Comment && span.block == Some(block);
     let Some(at) = spans.iter().position(comment) else {
         return 0.0;
     };
@@ -53,7 +71,9 @@ fn points_for(seen: &Seen<'_>, block: u32, told: &BTreeSet<&str>) -> f64 {
     let lower = after.to_lowercase();
     let words: BTreeSet<&str> = lower.split(|c: char| !c.is_alphanumeric()).collect();
     let says = |list: &[&str]| list.iter().any(|word| words.contains(word));
-    let before = spans[..at].iter().filter(|span| span.kind != SpanKind::Comment);
+    let before = spans[..at]
+        .iter()
+        .filter(|span| span.kind != SpanKind::Comment);
     let known: BTreeSet<&str> = before.flat_map(|span| numbers(&span.text)).collect();
     let new = |number: &str| told.contains(number) && !known.contains(number);
     let judged = says(&VERDICTS);
@@ -73,5 +93,7 @@ fn beginning(text: &str, tokens: usize) -> &str {
 
 fn numbers(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| !(c.is_ascii_digit() || c == '.'));
-    words.map(|word| word.trim_matches('.')).filter(|word| !word.is_empty())
+    words
+        .map(|word| word.trim_matches('.'))
+        .filter(|word| !word.is_empty())
 }

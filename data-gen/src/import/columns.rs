@@ -184,7 +184,9 @@ impl Reader {
                 .into_owned(),
             id: choose(&columns.id, IDS, "ids")?,
             problem: problem.ok_or_else(|| unknown("the statement"))?,
-            answer: answer.or_else(solution).ok_or_else(|| unknown("the answer"))?,
+            answer: answer
+                .or_else(solution)
+                .ok_or_else(|| unknown("the answer"))?,
             choices: match columns.kind {
                 Some(AnswerKind::Integer | AnswerKind::Math) => Vec::new(),
                 _ => choices,

@@ -92,9 +92,8 @@ pub fn rows(files: &[PathBuf], columns: &Columns) -> Result<Vec<Imported>, Impor
 fn read_one(file: &Path, columns: &Columns) -> Result<Vec<Imported>, ImportError> {
     let records = table::records(file)?;
     let ours = |record: &table::Record| {
-        ["id", "problem", "answer"]
-            .iter()
-            .all(|key| record.contains_key(*key))
+        let text = |key| record.get(key).is_some_and(serde_json::Value::is_string);
+        text("id") && text("problem") && record.contains_key("answer")
     };
     let jsonl = file.extension().is_some_and(|ending| ending == "jsonl");
     if *columns == Columns::default() && jsonl && records.iter().all(ours) {

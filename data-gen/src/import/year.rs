@@ -7,7 +7,9 @@ use super::table::Record;
 /// Columns that hold a year and nothing else.
 const YEARS: &[&str] = &["year", "Year"];
 /// Columns that may name a contest with its year.
-const NAMES: &[&str] = &["source", "Source", "url", "URL", "link", "contest", "exam", "split"];
+const NAMES: &[&str] = &[
+    "source", "Source", "url", "URL", "link", "contest", "exam", "split",
+];
 /// Columns of ids, of which some begin with a year: `2024-I-3`, `1983-12`.
 const IDS: &[&str] = &["id", "ID", "Id", "problem_id", "unique_id"];
 /// Contests whose name stands beside their year.
@@ -23,12 +25,18 @@ pub(super) fn of_record(record: &Record) -> Option<u32> {
     let years = YEARS.iter().filter_map(text).find_map(|text| year(&text));
     years
         .or_else(|| NAMES.iter().filter_map(text).find_map(|text| named(&text)))
-        .or_else(|| IDS.iter().filter_map(text).find_map(|text| numbered(&text).or_else(|| named(&text))))
+        .or_else(|| {
+            IDS.iter()
+                .filter_map(text)
+                .find_map(|text| numbered(&text).or_else(|| named(&text)))
+        })
 }
 
 fn year(text: &str) -> Option<u32> {
     let four = text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|year| four && (1900..2100).contains(year))
+    text.parse()
+        .ok()
+        .filter(|year| four && (1900..2100).contains(year))
 }
 
 /// `AIME 2024 I problem 1`, `.../2024_AIME_I_Problems`: a year in a text that names a contest.
@@ -41,7 +49,9 @@ fn named(text: &str) -> Option<u32> {
     });
     // `aime24-1-01`, `aimo25`: two digits behind the name.
     let short = |word: &str| {
-        let digits = CONTESTS.iter().find_map(|contest| word.strip_prefix(contest))?;
+        let digits = CONTESTS
+            .iter()
+            .find_map(|contest| word.strip_prefix(contest))?;
         year(digits).or_else(|| (digits.len() == 2).then(|| year(&format!("20{digits}")))?)
     };
     words.find_map(|word| year(word).filter(|_| contest).or_else(|| short(word)))

@@ -62,10 +62,19 @@ pub fn page(title: &str, counts: &Counts, pictures: &[Picture]) -> String {
 }
 
 fn sample(page: &mut String, picture: &Picture) {
-    let _ = writeln!(page, "<h2>{}</h2>\n<p>{} tokens</p>", escaped(&picture.id), picture.len());
+    let _ = writeln!(
+        page,
+        "<h2>{}</h2>\n<p>{} tokens</p>",
+        escaped(&picture.id),
+        picture.len()
+    );
     for span in &picture.spans {
         let kind = span.kind.name();
-        let _ = write!(page, "<pre class=\"{kind}\"><b>{kind}, {} tokens</b>", span.tokens.len());
+        let _ = write!(
+            page,
+            "<pre class=\"{kind}\"><b>{kind}, {} tokens</b>",
+            span.tokens.len()
+        );
         span.tokens.iter().for_each(|token| boxed(page, token));
         page.push_str("</pre>\n");
     }
@@ -83,10 +92,18 @@ fn sample(page: &mut String, picture: &Picture) {
 }
 
 fn boxed(page: &mut String, token: &Token) {
-    let loss = if token.weight > 0.0 { " class=\"l\"" } else { "" };
+    let loss = if token.weight > 0.0 {
+        " class=\"l\""
+    } else {
+        ""
+    };
     // A line end that is seen, and then happens.
     let text = escaped(&token.text).replace('\n', "\u{23ce}\n");
-    let _ = write!(page, "<i{loss} title=\"{} * {}\">{text}</i>", token.id, token.weight);
+    let _ = write!(
+        page,
+        "<i{loss} title=\"{} * {}\">{text}</i>",
+        token.id, token.weight
+    );
 }
 
 fn escaped(text: &str) -> String {

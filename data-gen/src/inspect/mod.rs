@@ -71,7 +71,11 @@ impl Picture {
                 .map(|&id| Token {
                     id,
                     text: token_text(id, vocab),
-                    weight: if std::mem::take(&mut first) { 0.0 } else { weight(span.kind) },
+                    weight: if std::mem::take(&mut first) {
+                        0.0
+                    } else {
+                        weight(span.kind)
+                    },
                 })
                 .collect(),
         });
@@ -115,7 +119,11 @@ impl Counts {
             let tokens = span.ids.len() as u64;
             let unseen = u64::from(tokens > 0 && std::mem::take(&mut first));
             count.tokens += tokens;
-            count.trained += if weight(span.kind) > 0.0 { tokens - unseen } else { 0 };
+            count.trained += if weight(span.kind) > 0.0 {
+                tokens - unseen
+            } else {
+                0
+            };
         }
     }
 
@@ -127,10 +135,12 @@ impl Counts {
 
     /// Counts of all kinds together.
     pub fn all(&self) -> Count {
-        self.kinds.iter().fold(Count::default(), |sum, count| Count {
-            tokens: sum.tokens + count.tokens,
-            trained: sum.trained + count.trained,
-        })
+        self.kinds
+            .iter()
+            .fold(Count::default(), |sum, count| Count {
+                tokens: sum.tokens + count.tokens,
+                trained: sum.trained + count.trained,
+            })
     }
 }
 

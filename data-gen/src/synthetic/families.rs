@@ -63,7 +63,9 @@ impl FromStr for Order {
             let (name, count) = text.split_once('=')?;
             let plain = name.strip_suffix("-choice");
             let wanted = plain.unwrap_or(name);
-            let family = Family::ALL.into_iter().find(|family| family.name() == wanted)?;
+            let family = Family::ALL
+                .into_iter()
+                .find(|family| family.name() == wanted)?;
             let count = count.parse().ok().filter(|count| *count > 0)?;
             Some(Self {
                 family,
@@ -135,7 +137,9 @@ impl Order {
     /// # Errors
     /// If the family has fewer problems.
     pub fn problems(&self, seed: u64) -> Result<Vec<Problem>, FamilyError> {
-        let stream = Stream::of_run(seed).named("family").named(self.family.name());
+        let stream = Stream::of_run(seed)
+            .named("family")
+            .named(self.family.name());
         let splits = [("", self.count)];
         let mut problems = match self.family {
             Family::Search => SearchFamily::usual().splits(&splits, &stream)?.remove(0),
@@ -144,7 +148,10 @@ impl Order {
         };
         for problem in &mut problems {
             if self.choice {
-                with_options(problem, &stream.named("options").named(&problem.question.text));
+                with_options(
+                    problem,
+                    &stream.named("options").named(&problem.question.text),
+                );
             }
             let name = if self.choice { "-choice" } else { "" };
             problem.id = identity::of(&format!("{}{name}", self.family.name()), &problem.question);
@@ -231,7 +238,10 @@ fn with_options(problem: &mut Problem, stream: &Stream) {
         }
     }
     stream.named("order").shuffle(&mut options);
-    let place = options.iter().position(|option| *option == right).unwrap_or(0);
+    let place = options
+        .iter()
+        .position(|option| *option == right)
+        .unwrap_or(0);
     let question = &mut problem.question;
     question.kind = AnswerKind::Choice;
     question.choices = options.iter().map(i64::to_string).collect();
@@ -264,7 +274,10 @@ fn divisors(lot: &mut Lot) -> (String, u64) {
         }
     }
     match number < 1_000_000_000 {
-        true => (format!("How many positive divisors does ${number}$ have?"), count),
+        true => (
+            format!("How many positive divisors does ${number}$ have?"),
+            count,
+        ),
         // Too long to factor by hand.
         false => (String::new(), u64::MAX),
     }
@@ -308,7 +321,13 @@ fn recurrence(lot: &mut Lot) -> (String, u64) {
     for _ in 2..index {
         (before, value) = (value, (p * value + q * before) % modulus);
     }
-    let times = |factor: u64| if factor == 1 { String::new() } else { factor.to_string() };
+    let times = |factor: u64| {
+        if factor == 1 {
+            String::new()
+        } else {
+            factor.to_string()
+        }
+    };
     let text = format!(
         "A sequence begins with $a_1 = {first}$ and $a_2 = {second}$, and $a_n = {}a_{{n-1}} + {}a_{{n-2}}$ \
          for $n \\ge 3$. Find the remainder when $a_{{{index}}}$ is divided by ${modulus}$.",

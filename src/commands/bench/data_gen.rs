@@ -59,8 +59,10 @@ fn filter(groups: usize) -> Result<Value> {
     let recipe: SampleRecipe = recipes::find("leap-t-samples-strict")?.resolve(&[])?;
     let traces = Rehearsal::new(groups, PER_PROBLEM, PATHS);
     let problems = traces.problems();
-    let by_id: BTreeMap<&str, &Problem> =
-        problems.iter().map(|problem| (problem.id.as_str(), problem)).collect();
+    let by_id: BTreeMap<&str, &Problem> = problems
+        .iter()
+        .map(|problem| (problem.id.as_str(), problem))
+        .collect();
     let mut pass = Pass::new(Plan {
         problems: &by_id,
         filters: &recipe.filters,

@@ -63,18 +63,30 @@ pub(super) fn run(args: &ExportArgs, output: &mut Output) -> Result<ExitStatus> 
     };
     let mut files = Vec::new();
     let mut counted = Vec::new();
-    for (split, from) in [("train", Some(&source.samples)), ("test", source.held_out.as_ref())] {
+    for (split, from) in [
+        ("train", Some(&source.samples)),
+        ("test", source.held_out.as_ref()),
+    ] {
         let Some(from) = from else { continue };
         let file = format!("{split}.{ending}");
         let counts = write(from, &part.join(&file), args, vocab.as_ref())
             .with_context(|| format!("cannot export `{}`", from.display()))?;
-        output.step("Writing", &format!("{file}: {}", count(counts.samples as usize, "sample")));
+        output.step(
+            "Writing",
+            &format!("{file}: {}", count(counts.samples as usize, "sample")),
+        );
         files.push((split, file));
         counted.push(counts);
     }
-    let files: Vec<(&str, &str)> = files.iter().map(|(split, file)| (*split, file.as_str())).collect();
+    let files: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(split, file)| (*split, file.as_str()))
+        .collect();
     let card = Card {
-        title: source.report.as_ref().map_or("LeaP samples", |report| &report.title),
+        title: source
+            .report
+            .as_ref()
+            .map_or("LeaP samples", |report| &report.title),
         tokenizer: vocab.hash(),
         toolkit: env!("LEAP_VERSION"),
         files: &files,
@@ -87,7 +99,8 @@ pub(super) fn run(args: &ExportArgs, output: &mut Output) -> Result<ExitStatus> 
     if args.form == ExportForm::Tokens {
         ledger::write_whole(&part.join("train_trl.py"), SCRIPT.as_bytes())?;
     }
-    fs::rename(&part, &args.out).with_context(|| format!("cannot make `{}`", args.out.display()))?;
+    fs::rename(&part, &args.out)
+        .with_context(|| format!("cannot make `{}`", args.out.display()))?;
     output.data(&args.out.display().to_string());
     Ok(ExitStatus::Done)
 }
@@ -108,7 +121,8 @@ impl Source {
                 "give a folder that `leap data-gen samples` has finished, or a samples file",
             )
         })?;
-        let report: Report = serde_json::from_str(&text).with_context(|| format!("`{}` is damaged", report.display()))?;
+        let report: Report = serde_json::from_str(&text)
+            .with_context(|| format!("`{}` is damaged", report.display()))?;
         Ok(Self {
             samples: path.join(SAMPLES),
             held_out: (report.leap.held_out > 0).then(|| path.join(HELD_OUT)),

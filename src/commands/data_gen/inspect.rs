@@ -41,20 +41,36 @@ pub(super) fn run(args: &InspectArgs, output: &mut Output) -> Result<ExitStatus>
             (Some(id), all) => format!("none of the {all} samples in {} is `{id}`", name()),
             (None, _) => "--first 0 shows nothing".to_owned(),
         };
-        return Err(Fault::new(what, "`leap data-gen inspect FILE --tokenizer DIR` shows the first one").into());
+        return Err(Fault::new(
+            what,
+            "`leap data-gen inspect FILE --tokenizer DIR` shows the first one",
+        )
+        .into());
     };
     let vocab = tokenizer(&first.tokenizer, args.tokenizer.as_deref())?;
-    if let Some(other) = shown.iter().find(|sample| sample.tokenizer != first.tokenizer) {
+    if let Some(other) = shown
+        .iter()
+        .find(|sample| sample.tokenizer != first.tokenizer)
+    {
         return Err(Fault::new(
-            format!("sample `{}` was made with another tokenizer than `{}`", other.id, first.id),
+            format!(
+                "sample `{}` was made with another tokenizer than `{}`",
+                other.id, first.id
+            ),
             "show it alone: --id",
         )
         .into());
     }
-    let pictures: Vec<Picture> =
-        shown.iter().map(|sample| Picture::of(sample, vocab.as_ref(), &weight)).collect();
+    let pictures: Vec<Picture> = shown
+        .iter()
+        .map(|sample| Picture::of(sample, vocab.as_ref(), &weight))
+        .collect();
     if let Some(page) = &args.html {
-        let title = args.samples.file_name().unwrap_or_default().to_string_lossy();
+        let title = args
+            .samples
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
         ledger::write_whole(page, html::page(&title, &counts, &pictures).as_bytes())?;
         output.data(&page.display().to_string());
         return Ok(ExitStatus::Done);
@@ -70,12 +86,20 @@ pub(super) fn run(args: &InspectArgs, output: &mut Output) -> Result<ExitStatus>
 fn draw(picture: &Picture, output: &mut Output) {
     output.data(&format!("sample {}, {} tokens", picture.id, picture.len()));
     for span in &picture.spans {
-        let trained = span.tokens.iter().filter(|token| token.weight > 0.0).count();
+        let trained = span
+            .tokens
+            .iter()
+            .filter(|token| token.weight > 0.0)
+            .count();
         let loss = match trained {
             0 => "no loss",
             _ => "loss",
         };
-        let head = format!("\n{} | {} tokens, {loss}", span.kind.name(), span.tokens.len());
+        let head = format!(
+            "\n{} | {} tokens, {loss}",
+            span.kind.name(),
+            span.tokens.len()
+        );
         output.data(&head);
         let pieces: Vec<(Paint, String)> = span
             .tokens
@@ -83,8 +107,10 @@ fn draw(picture: &Picture, output: &mut Output) {
             .enumerate()
             .map(|(index, token)| (paint(span.kind, token, index), seen(&token.text)))
             .collect();
-        let pieces: Vec<(Paint, &str)> =
-            pieces.iter().map(|(paint, text)| (*paint, text.as_str())).collect();
+        let pieces: Vec<(Paint, &str)> = pieces
+            .iter()
+            .map(|(paint, text)| (*paint, text.as_str()))
+            .collect();
         output.painted_data(&pieces);
     }
     output.data("\nborders (| between tokens)");
@@ -137,7 +163,10 @@ fn table(counts: &Counts) -> String {
             all.tokens,
             share(all.trained, all.tokens)
         ),
-        format!("{:<10} {:>11} {:>8} {:>11}", "kind", "tokens", "share", "with loss"),
+        format!(
+            "{:<10} {:>11} {:>8} {:>11}",
+            "kind", "tokens", "share", "with loss"
+        ),
     ];
     for (kind, count) in counts.present() {
         lines.push(format!(

@@ -44,7 +44,10 @@ fn tokenizer(hash: &str, folder: Option<&Path>) -> Result<Box<dyn Vocab>> {
     match vocab.hash() == hash {
         true => Ok(vocab),
         false => Err(Fault::new(
-            format!("the samples were made with tokenizer {hash}, and this is {}", vocab.hash()),
+            format!(
+                "the samples were made with tokenizer {hash}, and this is {}",
+                vocab.hash()
+            ),
             "give the folder of the model that wrote the traces",
         )
         .into()),

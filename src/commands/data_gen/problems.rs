@@ -144,10 +144,17 @@ fn rows(args: &ProblemsArgs, output: &mut Output) -> Result<Option<Vec<Imported>
         all.extend(rows);
     }
     for text in &args.synthetic {
-        let order: Order = text.parse().map_err(|error: data_gen::synthetic::OrderError| {
-            Fault::new(error.to_string(), "`leap data-gen problems --help` shows an example")
-        })?;
-        let made = order.problems(args.seed).with_context(|| format!("--synthetic {text}"))?;
+        let order: Order = text
+            .parse()
+            .map_err(|error: data_gen::synthetic::OrderError| {
+                Fault::new(
+                    error.to_string(),
+                    "`leap data-gen problems --help` shows an example",
+                )
+            })?;
+        let made = order
+            .problems(args.seed)
+            .with_context(|| format!("--synthetic {text}"))?;
         output.step("Making", &order.to_string());
         all.extend(made.into_iter().map(|problem| Imported {
             problem,
@@ -189,19 +196,37 @@ fn tell(made: &Collection, read: usize, output: &mut Output) {
     };
     output.step(
         "Keeping",
-        &format!("{} of {}{rest}", made.problems.len(), count(read, "problem")),
+        &format!(
+            "{} of {}{rest}",
+            made.problems.len(),
+            count(read, "problem")
+        ),
     );
-    let hits: Vec<&LeftOut> = made.left_out.iter().filter(|one| one.like.is_some() && one.why.is_contamination()).collect();
+    let hits: Vec<&LeftOut> = made
+        .left_out
+        .iter()
+        .filter(|one| one.like.is_some() && one.why.is_contamination())
+        .collect();
     for hit in hits.iter().take(SHOWN) {
         let Some(like) = &hit.like else { continue };
         let name = hit.benchmark.as_deref().unwrap_or_default();
-        output.step("Hit", &format!("`{}` is {name} `{}` ({:.2})", hit.problem.id, like.id, hit.value));
+        output.step(
+            "Hit",
+            &format!(
+                "`{}` is {name} `{}` ({:.2})",
+                hit.problem.id, like.id, hit.value
+            ),
+        );
         for told in [&hit.problem, like] {
             output.note(&format!("{:>12} {}", "|", shortened(&told.text)));
         }
     }
     if hits.len() > SHOWN {
-        output.note(&format!("{:>12} and {} more in the file", "", hits.len() - SHOWN));
+        output.note(&format!(
+            "{:>12} and {} more in the file",
+            "",
+            hits.len() - SHOWN
+        ));
     }
 }
 

@@ -81,14 +81,19 @@ pub(super) fn run(args: &SamplesArgs, output: &mut Output) -> Result<ExitStatus>
         false => Some(Folder::open(&args.out, args.overwrite, &key)?),
     };
     if to.as_ref().is_some_and(|folder| folder.finished) {
-        output.note(&format!("nothing to do: `{}` is finished", args.out.display()));
+        output.note(&format!(
+            "nothing to do: `{}` is finished",
+            args.out.display()
+        ));
         output.data(&args.out.join(SAMPLES).display().to_string());
         return Ok(ExitStatus::Done);
     }
     interrupt::listen()?;
     let problems = data_gen::problems::read(problems_file)?;
-    let problems: BTreeMap<&str, &Problem> =
-        problems.iter().map(|problem| (problem.id.as_str(), problem)).collect();
+    let problems: BTreeMap<&str, &Problem> = problems
+        .iter()
+        .map(|problem| (problem.id.as_str(), problem))
+        .collect();
     let work = Work {
         recipe: &recipe,
         problems: &problems,
@@ -109,7 +114,8 @@ fn key(recipe: &SampleRecipe, problems: &Path) -> Result<String> {
     let traces = recipe.traces.leap.iter().chain(&recipe.traces.control);
     let mut hashes = Vec::new();
     for file in [problems].into_iter().chain(traces.map(PathBuf::as_path)) {
-        let hash = ledger::hash_of(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+        let hash =
+            ledger::hash_of(file).with_context(|| format!("cannot read `{}`", file.display()))?;
         hashes.push(hash);
     }
     let mut settings = recipe.clone();
@@ -126,9 +132,21 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn sets(&self, key: String, mut to: Option<&mut Folder>, output: &mut Output) -> Result<Report> {
+    fn sets(
+        &self,
+        key: String,
+        mut to: Option<&mut Folder>,
+        output: &mut Output,
+    ) -> Result<Report> {
         let recipe = self.recipe;
-        let leap = self.set(&LEAP, &recipe.traces.leap, &recipe.leap, None, to.as_deref_mut(), output)?;
+        let leap = self.set(
+            &LEAP,
+            &recipe.traces.leap,
+            &recipe.leap,
+            None,
+            to.as_deref_mut(),
+            output,
+        )?;
         let mut control = None;
         if !recipe.traces.control.is_empty() {
             let most = match recipe.control.size {
@@ -136,7 +154,14 @@ impl Work<'_> {
                 ControlSize::All => None,
             };
             let choice = recipe.control.choice();
-            control = Some(self.set(&CONTROL, &recipe.traces.control, &choice, most, to.as_deref_mut(), output)?);
+            control = Some(self.set(
+                &CONTROL,
+                &recipe.traces.control,
+                &choice,
+                most,
+                to.as_deref_mut(),
+                output,
+            )?);
         }
         let share = recipe.plain_share;
         let plain = (leap.samples as f64 * share / (1.0 - share)).round() as u64;
@@ -176,7 +201,11 @@ impl Work<'_> {
             Some(folder) => Writers::create(folder, names)?,
             None => Writers::nowhere(),
         };
-        let total: u64 = files.iter().filter_map(|file| fs::metadata(file).ok()).map(|meta| meta.len()).sum();
+        let total: u64 = files
+            .iter()
+            .filter_map(|file| fs::metadata(file).ok())
+            .map(|meta| meta.len())
+            .sum();
         let mut progress = output.progress("Filtering", names.samples);
         let mut last = Default::default();
         for file in files {
@@ -185,7 +214,12 @@ impl Work<'_> {
             pass.read(from, &mut writers.sinks(), &mut |now| {
                 last = now;
                 let groups = format!("{} groups", now.groups);
-                progress.show(now.bytes / 1_000_000, total.div_ceil(1_000_000), "MB", &groups);
+                progress.show(
+                    now.bytes / 1_000_000,
+                    total.div_ceil(1_000_000),
+                    "MB",
+                    &groups,
+                );
                 match interrupt::asked() {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
@@ -197,7 +231,11 @@ impl Work<'_> {
             })?;
         }
         writers.flush()?;
-        progress.finish(&format!("{}, {}", count(last.groups as usize, "group"), size(last.bytes)));
+        progress.finish(&format!(
+            "{}, {}",
+            count(last.groups as usize, "group"),
+            size(last.bytes)
+        ));
         Ok(pass.finish())
     }
 }
@@ -220,7 +258,13 @@ fn conclude(
         }
     }
     if report.mixed_in > 0 {
-        output.step("Mixing", &format!("{} without exchange in", count(report.mixed_in as usize, "sample")));
+        output.step(
+            "Mixing",
+            &format!(
+                "{} without exchange in",
+                count(report.mixed_in as usize, "sample")
+            ),
+        );
     }
     let Some(folder) = to else {
         return Ok(ExitStatus::Done);
@@ -228,7 +272,9 @@ fn conclude(
     folder.keep(recipe, report)?;
     if report.leap.samples == 0 {
         output.note("no path passes every required filter");
-        output.hint("the table counts what each filter rejects: `alone` are paths that it alone keeps out");
+        output.hint(
+            "the table counts what each filter rejects: `alone` are paths that it alone keeps out",
+        );
         return Ok(ExitStatus::AnswerIsNo);
     }
     if !args.json {
@@ -241,8 +287,14 @@ fn conclude(
 fn table(name: &str, account: &Account) -> String {
     let share = |part: u64| 100.0 * part as f64 / account.paths.max(1) as f64;
     let mut lines = vec![
-        format!("\n{} paths {name}, in {} groups", account.paths, account.groups),
-        format!("{:<14} {:>9} {:>9} {:>9}  required", "filter", "fails", "", "alone"),
+        format!(
+            "\n{} paths {name}, in {} groups",
+            account.paths, account.groups
+        ),
+        format!(
+            "{:<14} {:>9} {:>9} {:>9}  required",
+            "filter", "fails", "", "alone"
+        ),
     ];
     for filter in Filter::ALL {
         let Some(rejections) = account.filters.get(&filter) else {
@@ -284,13 +336,18 @@ impl Folder {
         let old = match fs::read_to_string(&report) {
             Ok(text) => Some(serde_json::from_str::<Report>(&text).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", report.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read `{}`", report.display()));
+            }
         };
         let same = matches!(&old, Some(Some(report)) if report.key == key);
         let foreign = old.is_none() && path.join(SAMPLES).exists();
         if (old.is_some() && !same || foreign) && !overwrite {
             return Err(Fault::new(
-                format!("`{}` holds samples of another recipe or other traces", path.display()),
+                format!(
+                    "`{}` holds samples of another recipe or other traces",
+                    path.display()
+                ),
                 "choose another folder with --out, or pass --overwrite",
             )
             .into());
@@ -309,7 +366,8 @@ impl Folder {
 
     fn create(&mut self, name: &'static str) -> Result<BufWriter<File>> {
         let path = self.part(name);
-        let file = File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
+        let file =
+            File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
         self.made.push(name);
         Ok(BufWriter::with_capacity(1 << 20, file))
     }
