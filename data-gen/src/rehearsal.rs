@@ -34,13 +34,14 @@ struct Original {
 }
 
 impl Rehearsal {
-    /// `groups` groups of `paths` paths, `per_problem` of them on each problem; all at least 1.
+    /// `groups` groups of `paths` paths that sample up to about `tokens` tokens (bytes, here),
+    /// `per_problem` of them on each problem; all at least 1.
     ///
     /// # Panics
     /// If a number is 0.
-    pub fn new(groups: usize, per_problem: usize, paths: usize) -> Self {
+    pub fn new(groups: usize, per_problem: usize, paths: usize, tokens: usize) -> Self {
         assert!(
-            groups > 0 && per_problem > 0 && paths > 0,
+            groups > 0 && per_problem > 0 && paths > 0 && tokens > 0,
             "there is nothing to tell"
         );
         let order = Order {
@@ -51,7 +52,7 @@ impl Rehearsal {
         let problems = order.problems(1).expect("the family has more problems");
         let originals = problems
             .into_iter()
-            .map(|problem| original(problem, paths))
+            .map(|problem| original(problem, paths, tokens))
             .collect();
         Self {
             originals,
@@ -78,11 +79,11 @@ fn id(problem: usize) -> String {
     format!("rehearsed-{problem:06}")
 }
 
-fn original(problem: Problem, paths: usize) -> Original {
+fn original(problem: Problem, paths: usize, tokens: usize) -> Original {
     let settings = Settings {
         paths,
-        turn_tokens: 120,
-        max_tokens: 600,
+        turn_tokens: 120.min(tokens / 2).max(1),
+        max_tokens: tokens,
         summary_tokens: 64,
         answer_tokens: 40,
         peers: 3,

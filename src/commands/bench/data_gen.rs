@@ -25,6 +25,8 @@ use crate::sample_recipe::SampleRecipe;
 const PER_PROBLEM: usize = 10;
 /// Paths of a group.
 const PATHS: usize = 8;
+/// Bytes that a path samples, at most.
+const TOKENS: usize = 1200;
 /// Problems that the others are held against.
 const BENCHMARK: usize = 100;
 
@@ -57,7 +59,7 @@ pub(super) fn run(args: &BenchDataGen) -> Result<Value> {
 /// Groups through all filters, with the recipe that asks for all of them.
 fn filter(groups: usize) -> Result<Value> {
     let recipe: SampleRecipe = recipes::find("leap-t-samples-strict")?.resolve(&[])?;
-    let traces = Rehearsal::new(groups, PER_PROBLEM, PATHS);
+    let traces = Rehearsal::new(groups, PER_PROBLEM, PATHS, TOKENS);
     let problems = traces.problems();
     let by_id: BTreeMap<&str, &Problem> = problems
         .iter()
