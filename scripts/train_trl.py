@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains on samples that `leap data-gen export --form tokens` wrote, with TRL.
 
-    pip install "trl>=1" datasets
+    pip install "trl>=1.16" "transformers>=5" datasets accelerate
     python train_trl.py --data . --model MODEL --out OUT
     accelerate launch train_trl.py ...        # several cards
 
@@ -35,8 +35,13 @@ data = load_dataset("parquet", data_files=there).select_columns(["input_ids", "l
 
 model = AutoModelForCausalLM.from_pretrained(args.model, dtype="auto")
 tokenizer = AutoTokenizer.from_pretrained(args.model)
-if max(max(row) for row in data["train"]["input_ids"]) >= model.get_input_embeddings().num_embeddings:
-    raise SystemExit("an id is beyond the model's vocabulary: the ids are of another tokenizer")
+rows, kept, total = model.get_input_embeddings().num_embeddings, 0, 0
+for sample in data["train"]:
+    if max(sample["input_ids"]) >= rows:
+        raise SystemExit("an id is beyond the model's vocabulary: the ids are of another tokenizer")
+    kept += sum(label != -100 for label in sample["labels"])
+    total += len(sample["labels"])
+print(f"{kept} of {total} tokens carry loss")
 
 trainer = SFTTrainer(
     model=model,
@@ -49,11 +54,11 @@ trainer = SFTTrainer(
         max_steps=args.steps,
         learning_rate=args.lr,
         lr_scheduler_type="cosine",
-        warmup_ratio=0.05,
+        warmup_steps=0.05,  # below 1: a share of all steps
         weight_decay=1e-4,
         per_device_train_batch_size=args.batch,
         gradient_accumulation_steps=args.accumulate,
-        gradient_checkpointing=True,
+        activation_checkpointing=True,
         bf16=not args.no_bf16,
         max_length=None,
         packing=False,
@@ -63,11 +68,11 @@ trainer = SFTTrainer(
         dataset_kwargs={"skip_prepare_dataset": True},
     ),
 )
-# Peers' words are context: the collator must hand the labels on as they are.
+# Peers' words are context: what the collator hands on must be the labels as they are.
 batch = next(iter(trainer.get_train_dataloader()))
-ours = sum(label != -100 for row in data["train"]["labels"] for label in row)
-total = sum(len(row) for row in data["train"]["labels"])
-print(f"{ours} of {total} tokens carry loss; first batch: {int((batch['labels'] != -100).sum())} of "
-      f"{batch['labels'].numel()}")
+for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist()):
+    carried = [(one, label) for one, label in zip(ids, labels) if label != -100]
+    if not carried or len(carried) == len(labels) or any(one != label for one, label in carried):
+        raise SystemExit("the labels that arrive are not those of the file: another version of TRL?")
 trainer.train()
 trainer.save_model(args.out)

@@ -299,6 +299,7 @@ fn a_card_says_how_much_there_is_and_what_to_beware_of() {
             ids,
             counts: &counts,
             held_out: 3,
+            mixed_in: 0,
             account: None,
         }
         .text()

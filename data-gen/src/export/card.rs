@@ -21,6 +21,8 @@ pub struct Card<'a> {
     pub counts: &'a Counts,
     /// Samples that are held out.
     pub held_out: u64,
+    /// Samples without exchange among them.
+    pub mixed_in: u64,
     /// What became of the paths, if it is known.
     pub account: Option<&'a Account>,
 }
@@ -42,6 +44,14 @@ impl Card<'_> {
              own words carry loss, what peers said is context.\n",
             self.counts.samples, self.held_out, all.tokens, all.trained
         );
+        if self.mixed_in > 0 {
+            let _ = writeln!(
+                text,
+                "{} of the samples to train on (ids that begin with `control:`) are of paths that \
+                 exchanged nothing.\n",
+                self.mixed_in
+            );
+        }
         text += match self.ids {
             true => {
                 "Columns: `id` (problem, group and path), `problem`, `input_ids`, `labels` (-100 = no loss; not \

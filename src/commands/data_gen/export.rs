@@ -93,6 +93,7 @@ pub(super) fn run(args: &ExportArgs, output: &mut Output) -> Result<ExitStatus> 
         ids: args.form == ExportForm::Tokens,
         counts: &counted[0],
         held_out: counted.get(1).map_or(0, |counts| counts.samples),
+        mixed_in: source.report.as_ref().map_or(0, |report| report.mixed_in),
         account: source.report.as_ref().map(|report| &report.leap),
     };
     ledger::write_whole(&part.join("README.md"), card.text().as_bytes())?;
