@@ -1,7 +1,5 @@
 //! Filters on degeneration: runs that come again, loops, endless doubt.
 
-use std::collections::HashSet;
-
 use protocol::PathTrace;
 use serde_json::{Value, json};
 
@@ -21,12 +19,11 @@ const LOOP: usize = 30;
 pub(super) fn repeated(path: &PathTrace, settings: &FilterSettings) -> Column {
     let own = path.spans.iter().filter(|span| span.kind.is_sampled());
     let ids: Vec<u32> = own.flat_map(|span| &span.ids).copied().collect();
-    let mut seen = HashSet::with_capacity(ids.len());
-    let runs = ids.len().saturating_sub(RUN - 1);
-    let again = ngrams::rolling(&ids, RUN)
-        .filter(|run| !seen.insert(*run))
-        .count();
-    let share = again as f64 / runs.max(1) as f64;
+    let mut runs: Vec<u64> = ngrams::rolling(&ids, RUN).collect();
+    let all = runs.len();
+    runs.sort_unstable();
+    runs.dedup();
+    let share = (all - runs.len()) as f64 / all.max(1) as f64;
     Column::at_most(Some(share), settings.repetition)
 }
 
