@@ -4,7 +4,7 @@ mod bench;
 mod hub_server;
 
 use bench::{Bench, check_error, micro};
-use hub_server::Hub;
+use hub_server::{Hub, TOKEN};
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
@@ -380,6 +380,23 @@ fn traces_become_the_samples_that_a_run_makes_of_them_and_a_control() {
         });
     assert_eq!(hidden.count(), 0);
 
+    // Cut off between two names: the same command does it again, another one does not.
+    let report = read("data-2/samples-report.json");
+    let key = json(&String::from_utf8(report.clone()).expect("UTF-8"))["key"]
+        .as_str()
+        .expect("a key")
+        .to_owned();
+    std::fs::remove_file(bench.path("data-2/samples-report.json")).expect("removed");
+    bench
+        .leap(&samples(&[], "data-2"))
+        .fails("another recipe or other traces");
+    bench.write("data-2/.key", &key);
+    bench
+        .leap(&samples(&["seed=9"], "data-2"))
+        .fails("another recipe or other traces");
+    bench.leap(&samples(&[], "data-2")).succeeds();
+    assert_eq!(read("data-2/samples-report.json"), report);
+
     // A look without a file, and a set that nothing passes.
     let dry = bench
         .leap(&samples(&["--dry-run", "--json"], "dry"))
@@ -469,6 +486,15 @@ fn samples_are_inspected_and_exported() {
         "{card}"
     );
     export(&["--out", "tokens"]).fails("`tokens` exists");
+    let hub = Hub::start();
+    let push = ["push", "tokens", "owner/samples", "--dataset"];
+    let pushed = bench.hub_command(&hub.endpoint, TOKEN, &push).output();
+    let pushed = pushed.expect("leap starts");
+    assert!(
+        pushed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&pushed.stderr)
+    );
     export(&["--form", "messages", "--out", "messages"]).succeeds();
     let (messages, samples) = (
         lines(&bench, "messages/train.jsonl"),

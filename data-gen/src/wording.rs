@@ -12,9 +12,11 @@ use protocol::{Problem, Question};
 pub struct Wording {
     /// Words and numbers, in order.
     pub words: Vec<String>,
-    /// `+`, `-` and `^`, each with the number of words before it. Products and fractions are written
-    /// in too many ways.
+    /// Sums, differences, powers, comparisons, percents and factorials, each with the number of words
+    /// before it. Products are left out: they are written with a sign or without.
     pub signs: Vec<(usize, char)>,
+    /// How many divisions there are: `\frac{m}{n}` has its sign at another place than `m/n`.
+    pub divisions: usize,
 }
 
 impl Wording {
@@ -42,11 +44,13 @@ impl Wording {
             at: 0,
             words: Vec::new(),
             signs: Vec::new(),
+            divisions: 0,
         };
         reader.read();
         Self {
             words: reader.words,
             signs: reader.signs,
+            divisions: reader.divisions,
         }
     }
 
@@ -77,7 +81,8 @@ pub fn answer(problem: &Problem) -> String {
     match option {
         Some(option) => {
             let wording = Wording::of_text(option);
-            format!("{} {:?}", wording.text(), wording.signs)
+            let (signs, divisions) = (&wording.signs, wording.divisions);
+            format!("{} {signs:?} {divisions}", wording.text())
         }
         None => protocol::grade::canonical(gold, problem.question.kind),
     }
@@ -135,6 +140,7 @@ struct Reader {
     at: usize,
     words: Vec<String>,
     signs: Vec<(usize, char)>,
+    divisions: usize,
 }
 
 impl Reader {
@@ -159,14 +165,30 @@ impl Reader {
     }
 
     fn sign(&mut self, character: char) {
-        let before = self.words.len();
-        match character {
-            '+' | '^' => self.signs.push((before, character)),
+        let sign = match character {
+            '+' | '^' | '%' => character,
             // A hyphen stands before a word.
-            '-' | '\u{2212}' | '\u{2013}' if !self.before_word() => {
-                self.signs.push((before, '-'));
-            }
-            _ => {}
+            '-' | '\u{2212}' | '\u{2013}' if !self.before_word() => '-',
+            '/' | '\u{f7}' => return self.divisions += 1,
+            // The end of a sentence stands behind a word.
+            '!' if self.behind_number() => '!',
+            '<' | '>' if self.peek(0) == Some('=') => or_equal(character),
+            '<' | '>' => character,
+            '\u{2264}' => or_equal('<'),
+            '\u{2265}' => or_equal('>'),
+            '\u{2260}' => UNEQUAL,
+            _ => return,
+        };
+        self.signs.push((self.words.len(), sign));
+    }
+
+    /// Whether a number, one letter or a bracket stands before the sign that was just read.
+    fn behind_number(&self) -> bool {
+        let back = |steps: usize| self.at.checked_sub(steps).map(|at| self.chars[at]);
+        match back(2) {
+            Some(')' | '0'..='9') => true,
+            Some(letter) if letter.is_alphabetic() => !back(3).is_some_and(char::is_alphabetic),
+            _ => false,
         }
     }
 
@@ -192,7 +214,10 @@ impl Reader {
         self.at += 1;
         let name = self.take(|c| c.is_ascii_alphabetic());
         if name.is_empty() {
-            // `\,`, `\$`, `\\`, `\{`: spacing and escaped signs.
+            // `\,`, `\$`, `\\`, `\{`: spacing and escaped signs, of which one says something.
+            if self.peek(0) == Some('%') {
+                self.signs.push((self.words.len(), '%'));
+            }
             self.at += 1;
             return;
         }
@@ -200,7 +225,17 @@ impl Reader {
             self.take(|c| c != '}');
             return;
         }
+        let sign = COMPARISONS
+            .iter()
+            .find(|(names, _)| names.contains(&name.as_str()));
+        if let Some((_, sign)) = sign {
+            return self.signs.push((self.words.len(), *sign));
+        }
+        if matches!(name.as_str(), "div" | "over") {
+            return self.divisions += 1;
+        }
         if FRACTIONS.contains(&name.as_str()) {
+            self.divisions += 1;
             return self.fraction();
         }
         if SILENT.contains(&name.as_str()) {
@@ -337,22 +372,10 @@ const SILENT: &[&str] = &[
     "item",
     "cdot",
     "times",
-    "div",
     "ast",
     "star",
     "pm",
     "mp",
-    "over",
-    "le",
-    "leq",
-    "leqslant",
-    "ge",
-    "geq",
-    "geqslant",
-    "lt",
-    "gt",
-    "ne",
-    "neq",
     "equiv",
     "approx",
     "sim",
@@ -379,6 +402,25 @@ const SILENT: &[&str] = &[
     "displaylimits",
 ];
 
+/// Stands for "not equal".
+const UNEQUAL: char = '\u{2260}';
+/// Commands of comparisons, with their signs.
+const COMPARISONS: [(&[&str], char); 5] = [
+    (&["lt"], '<'),
+    (&["gt"], '>'),
+    (&["le", "leq", "leqslant"], or_equal('<')),
+    (&["ge", "geq", "geqslant"], or_equal('>')),
+    (&["ne", "neq"], UNEQUAL),
+];
+
+/// The sign of a comparison that lets both be equal.
+const fn or_equal(strict: char) -> char {
+    match strict {
+        '<' => '\u{2264}',
+        _ => '\u{2265}',
+    }
+}
+
 /// Commands of fractions.
 const FRACTIONS: &[&str] = &["frac", "dfrac", "tfrac", "cfrac"];
 
@@ -403,6 +445,10 @@ const SIGNS: &[(char, &str)] = &[
     ('\u{220f}', "prod"),
     ('\u{222b}', "int"),
     ('\u{221e}', "infty"),
+    ('\u{230a}', "lfloor"),
+    ('\u{230b}', "rfloor"),
+    ('\u{2308}', "lceil"),
+    ('\u{2309}', "rceil"),
     ('\u{2208}', "in"),
     ('\u{2229}', "cap"),
     ('\u{222a}', "cup"),

@@ -77,7 +77,25 @@ fn spellings_of_one_statement_have_the_same_words() {
         words("one of tennis and someone"),
         "1 of tennis and someone"
     );
-    assert_ne!(Wording::of_text("x - y"), Wording::of_text("x + y"));
+    check_same("a \\le b \\leq c", "a <= b \u{2264} c");
+    check_same("$5\\%$ of $4!$!", "5% of 4! !");
+    check_same(
+        "Well done! $\\frac{1}{2} \\neq \\lfloor x \\rfloor$",
+        "Well done. 1/2 \u{2260} \u{230a}x\u{230b}",
+    );
+    for (a, b) in [
+        ("x - y", "x + y"),
+        ("x / y", "x * y"),
+        ("x < y", "x > y"),
+        ("x < y", "x \\le y"),
+        ("5", "5!"),
+        ("n", "n!"),
+        ("5", "5\\%"),
+        ("x \\ne y", "x = y"),
+        ("x ^3 *5", "x *3 ^5"),
+    ] {
+        assert_ne!(Wording::of_text(a), Wording::of_text(b), "{a}, {b}");
+    }
     assert_eq!(Wording::of_text("x-axis, 9-kilometer").signs, []);
     assert_eq!(Wording::of_text("$-5 - x$").signs, [(0, '-'), (1, '-')]);
 }

@@ -224,6 +224,30 @@ fn different_problems_in_the_same_phrases_are_not_taken_for_them() {
     }
 }
 
+#[test]
+fn multiple_choice_is_found_in_any_order_and_without_its_options() {
+    let choice = |text: &str, choices: &[&str], gold: &str| {
+        let mut problem = problem("q", text, gold);
+        problem.question.kind = AnswerKind::Choice;
+        problem.question.choices = choices.iter().map(|choice| (*choice).to_owned()).collect();
+        problem
+    };
+    let text = "A sample of an unknown salt colours a flame violet and gives a white precipitate with silver nitrate \
+                that dissolves in ammonia. Which salt is it most likely to be?";
+    let known = choice(text, &["KCl", "NaBr", "LiI", "CaF$_2$"], "A");
+    let benchmarks = against(&[known]);
+    let shuffled = choice(&text.to_uppercase(), &["LiI", "CaF2", "KCl", "NaBr"], "C");
+    let hit = benchmarks.hit(&shuffled).expect("the same");
+    assert_eq!((hit.why, hit.value), (Why::Overlap, 1.0));
+    assert!(benchmarks.hit(&problem("plain", text, "0")).is_some());
+    let other = choice(
+        "Which of these salts colours a flame yellow?",
+        &["KCl", "NaBr", "LiI", "CaF$_2$"],
+        "B",
+    );
+    assert_eq!(benchmarks.hit(&other), None);
+}
+
 /// Contest problems that are not part of this project, where they are there.
 fn outside(name: &str) -> Option<Vec<Problem>> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");

@@ -1,14 +1,16 @@
 //! Every filter passes what is as it should be, and fails what it is for.
 
 use data_gen::filters::{Column, Filter, FilterSettings, PathVerdicts, columns};
+use data_gen::synthetic::{Family, Order};
 use infer::scripted::ScriptedEngine;
+use infer::simulated::{SimulatedEngine, Simulation};
 use infer::solve::solve;
 use proptest::prelude::*;
 use protocol::grade::AnswerKind;
 use protocol::preset::Preset;
 use protocol::{
-    ByteVocab, Gold, Group, Method, Origin, PathEnd, Problem, PromptSet, Question, Router,
-    Settings, Setup, SpanKind, Stream, Trace, Vocab,
+    ByteVocab, Finished, Gold, Group, Method, Origin, PathEnd, Problem, PromptSet, Question,
+    Router, Settings, Setup, SpanKind, Stream, Trace, Vocab,
 };
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -90,14 +92,17 @@ fn group_on(question: &str, say: [&[&str]; 2], method: Method) -> Trace {
     })
     .expect("it ends");
     let [group] = groups;
-    let origin = Origin {
+    group.into_trace("p".into(), 0, origin())
+}
+
+fn origin() -> Origin {
+    Origin {
         seed: 1,
         recipe: String::new(),
         model: "scripted".into(),
-        tokenizer: vocab.hash().into(),
+        tokenizer: ByteVocab.hash().into(),
         device: String::new(),
-    };
-    group.into_trace("p".into(), 0, origin)
+    }
 }
 
 const SUMMARY: &str = " three rows of 7 are 21. </summarize>";
@@ -748,4 +753,82 @@ proptest! {
         }
         prop_assert_eq!(columns(&trace, &problem("What is 6 * 7?"), &limits()), all);
     }
+}
+
+/// Whatever the rules: what groups put into paths is what the routes say, and in the right order.
+#[test]
+fn groups_of_every_method_have_true_comments_and_sound_tags() {
+    let order = Order {
+        family: Family::Search,
+        choice: false,
+        count: 3,
+    };
+    let (mut exchanged, mut paths) = (0, 0);
+    for problem in order.problems(1).expect("problems") {
+        for preset in Preset::ALL {
+            for (method, finished) in [
+                (Method::Leap, Finished::Leave),
+                (Method::LeapT, Finished::Stay),
+                (Method::LeapS, Finished::Leave),
+                (Method::Moa, Finished::Leave),
+                (Method::Cot, Finished::Leave),
+            ] {
+                let settings = Settings {
+                    paths: 5,
+                    turn_tokens: 90,
+                    max_tokens: 500,
+                    turns: None,
+                    summary_tokens: 30,
+                    answer_tokens: 40,
+                    peers: 3,
+                    router: Router::Hybrid,
+                    finished,
+                    ..preset.settings(method)
+                };
+                let setup = Setup {
+                    question: problem.question.clone(),
+                    settings,
+                    prompts: PromptSet::clean(),
+                    stream: Stream::of_run(3),
+                    positions: 1600,
+                    beginnings: Vec::new(),
+                };
+                let vocab = ByteVocab;
+                let simulation = Simulation {
+                    slip: 0.05,
+                    remembers: false,
+                    checks: 1,
+                    positions: 100_000,
+                };
+                let mut engine = SimulatedEngine::new(simulation, &vocab);
+                let mut groups = [Group::new(0, setup, &vocab).expect("a group")];
+                solve(&mut groups, &mut engine, &vocab, &mut |_| {
+                    ControlFlow::Continue(())
+                })
+                .expect("it ends");
+                let [group] = groups;
+                let trace = group.into_trace(problem.id.clone(), 0, origin());
+                exchanged += trace.blocks.len();
+                for path in columns(&trace, &problem, &limits()) {
+                    paths += 1;
+                    let column = |filter| &path.columns[&filter];
+                    let place = format!("{} {method:?} {}", preset.name(), path.id);
+                    assert!(
+                        column(Filter::Comments).pass,
+                        "{place}: {:?}",
+                        column(Filter::Comments)
+                    );
+                    assert!(
+                        column(Filter::Grammar).pass,
+                        "{place}: {:?}",
+                        column(Filter::Grammar)
+                    );
+                }
+            }
+        }
+    }
+    assert!(
+        exchanged > 20 && paths > 200,
+        "{exchanged} exchanges, {paths} paths"
+    );
 }

@@ -24,6 +24,8 @@ pub(super) const REPORT: &str = "samples-report.json";
 pub(super) const SAMPLES: &str = "samples.jsonl";
 pub(super) const HELD_OUT: &str = "held-out.jsonl";
 const RECIPE: &str = "recipe.toml";
+/// The key of what is being written, while it is.
+const STARTED: &str = ".key";
 const LEAP: Names = Names {
     verdicts: "verdicts.jsonl",
     samples: SAMPLES,
@@ -341,7 +343,9 @@ impl Folder {
             }
         };
         let same = matches!(&old, Some(Some(report)) if report.key == key);
-        let foreign = old.is_none() && path.join(SAMPLES).exists();
+        // Cut off while files got their names: it is done again.
+        let begun = fs::read_to_string(path.join(STARTED)).is_ok_and(|begun| begun == key);
+        let foreign = old.is_none() && path.join(SAMPLES).exists() && !begun;
         if (old.is_some() && !same || foreign) && !overwrite {
             return Err(Fault::new(
                 format!(
@@ -353,9 +357,13 @@ impl Folder {
             .into());
         }
         fs::create_dir_all(path).with_context(|| format!("cannot make `{}`", path.display()))?;
+        let finished = same && !overwrite;
+        if !finished {
+            ledger::write_whole(&path.join(STARTED), key.as_bytes())?;
+        }
         Ok(Self {
             path: path.to_owned(),
-            finished: same && !overwrite,
+            finished,
             made: Vec::new(),
         })
     }
@@ -410,7 +418,9 @@ impl Folder {
         let text = toml::to_string_pretty(recipe)?;
         ledger::write_whole(&self.path.join(RECIPE), text.as_bytes())?;
         let text = serde_json::to_string_pretty(report)? + "\n";
-        ledger::write_whole(&self.path.join(REPORT), text.as_bytes())
+        ledger::write_whole(&self.path.join(REPORT), text.as_bytes())?;
+        fs::remove_file(self.path.join(STARTED))
+            .context("cannot remove what says that it is under way")
     }
 }
 
