@@ -12,7 +12,7 @@ use data_gen::inspect::Counts;
 use protocol::{Sample, Vocab, jsonl};
 
 use super::super::ExitStatus;
-use super::samples::{HELD_OUT, REPORT, Report, SAMPLES};
+use super::folder::{HELD_OUT, REPORT, Report, SAMPLES};
 use super::{tokenizer, weight};
 use crate::cli::{ExportArgs, ExportForm};
 use crate::fault::Fault;

@@ -1,6 +1,7 @@
 //! `leap data-gen`: problems in, samples out, one file per step.
 
 mod export;
+mod folder;
 mod inspect;
 mod problems;
 mod samples;
