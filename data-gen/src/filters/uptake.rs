@@ -71,14 +71,19 @@ fn points_for(seen: &Seen<'_>, block: u32, told: &BTreeSet<&str>) -> f64 {
     let lower = after.to_lowercase();
     let words: BTreeSet<&str> = lower.split(|c: char| !c.is_alphanumeric()).collect();
     let says = |list: &[&str]| list.iter().any(|word| words.contains(word));
+    let judged = says(&VERDICTS);
+    let spoken = says(&OTHERS) || judged;
+    let mut new: BTreeSet<&str> = numbers(after).filter(|n| told.contains(n)).collect();
     let before = spans[..at]
         .iter()
         .filter(|span| span.kind != SpanKind::Comment);
-    let known: BTreeSet<&str> = before.flat_map(|span| numbers(&span.text)).collect();
-    let new = |number: &str| told.contains(number) && !known.contains(number);
-    let judged = says(&VERDICTS);
-    let spoken = says(&OTHERS) || judged;
-    let content = judged || numbers(after).any(new);
+    for known in before.flat_map(|span| numbers(&span.text)) {
+        if new.is_empty() {
+            break;
+        }
+        new.remove(known);
+    }
+    let content = judged || !new.is_empty();
     0.5 * f64::from(u8::from(spoken)) + 0.5 * f64::from(u8::from(content))
 }
 
