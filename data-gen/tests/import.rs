@@ -174,7 +174,7 @@ fn what_is_no_problem_is_refused_by_row() {
         "p.csv",
         "problem,hint\na,2\n",
         &guess,
-        "it has: `problem`, `hint`",
+        "it has: `hint`, `problem`",
     );
     refuse(
         "p.csv",
