@@ -270,6 +270,16 @@ fn usual_data_sets_are_read_with_their_years() {
         r#"{"id": "aime25-1-01", "problem": "Find u", "answer": 70, "source": "AIME 2025 I problem 1"}"#,
     );
     assert_eq!(years(&named), [Some(2025)]);
+    // Where rows say nothing, the name of the file may.
+    let nameless = |name: &str| years(&import(name, "question,answer\nFind t,8\n"))[0];
+    assert_eq!(
+        ["aime2025-II.csv", "AIME_24.csv", "aime24.csv", "amc99.csv"].map(nameless),
+        [Some(2025), None, Some(2024), Some(1999)]
+    );
+    assert_eq!(
+        ["AIME_1983_2024.csv", "rows-2024.csv", "imo.csv"].map(nameless),
+        [None, None, None]
+    );
     // MATH: the answer is the last box of the solution, and 2036 is a number of a file.
     let math = import(
         "math.jsonl",

@@ -56,7 +56,7 @@ pub struct Imported {
     pub problem: Problem,
     /// Whether the file names it; otherwise its id is the file's name and the row's number.
     pub id_given: bool,
-    /// The year it is from, if the row tells.
+    /// The year it is from, if the row or the name of its file tells.
     pub year: Option<u32>,
 }
 
@@ -84,7 +84,12 @@ pub fn read(files: &[PathBuf], columns: &Columns) -> Result<Vec<Problem>, Import
 pub fn rows(files: &[PathBuf], columns: &Columns) -> Result<Vec<Imported>, ImportError> {
     let mut all = Vec::new();
     for file in files {
-        all.extend(read_one(file, columns)?);
+        let of_file = year::of_file(&file.file_stem().unwrap_or_default().to_string_lossy());
+        let rows = read_one(file, columns)?.into_iter();
+        all.extend(rows.map(|row| Imported {
+            year: row.year.or(of_file),
+            ..row
+        }));
     }
     Ok(all)
 }

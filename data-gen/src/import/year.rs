@@ -24,11 +24,16 @@ pub(super) fn of_record(record: &Record) -> Option<u32> {
     };
     let years = YEARS.iter().filter_map(text).find_map(|text| year(&text));
     years
-        .or_else(|| NAMES.iter().filter_map(text).find_map(|text| named(&text)))
+        .or_else(|| {
+            NAMES
+                .iter()
+                .filter_map(text)
+                .find_map(|text| named(&text).first().copied())
+        })
         .or_else(|| {
             IDS.iter()
                 .filter_map(text)
-                .find_map(|text| numbered(&text).or_else(|| named(&text)))
+                .find_map(|text| numbered(&text).or_else(|| named(&text).first().copied()))
         })
 }
 
@@ -39,22 +44,36 @@ fn year(text: &str) -> Option<u32> {
         .filter(|year| four && (1900..2100).contains(year))
 }
 
-/// `AIME 2024 I problem 1`, `.../2024_AIME_I_Problems`: a year in a text that names a contest.
-fn named(text: &str) -> Option<u32> {
+/// The year that the name of a file gives to all of its rows: `aime2025-I`, `aime24`. A name with
+/// several years tells none.
+pub(super) fn of_file(stem: &str) -> Option<u32> {
+    let mut years = named(stem);
+    years.dedup();
+    match years.as_slice() {
+        [year] => Some(*year),
+        _ => None,
+    }
+}
+
+/// `AIME 2024 I problem 1`, `.../2024_AIME_I_Problems`: years in a text that names a contest.
+fn named(text: &str) -> Vec<u32> {
     let lower = text.to_lowercase();
-    let mut words = lower.split(|c: char| !c.is_ascii_alphanumeric());
+    let words = lower.split(|c: char| !c.is_ascii_alphanumeric());
     let contest = words.clone().any(|word| {
         let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());
         CONTESTS.contains(&letters)
     });
-    // `aime24-1-01`, `aimo25`: two digits behind the name.
-    let short = |word: &str| {
-        let digits = CONTESTS
-            .iter()
-            .find_map(|contest| word.strip_prefix(contest))?;
-        year(digits).or_else(|| (digits.len() == 2).then(|| year(&format!("20{digits}")))?)
+    // `aime24-1-01`, `aime2025`: digits behind the name.
+    let behind = |word: &str| {
+        let digits = CONTESTS.iter().find_map(|name| word.strip_prefix(name))?;
+        year(digits).or_else(|| match digits.len() {
+            2 if digits < "50" => year(&format!("20{digits}")),
+            2 => year(&format!("19{digits}")),
+            _ => None,
+        })
     };
-    words.find_map(|word| year(word).filter(|_| contest).or_else(|| short(word)))
+    let years = words.filter_map(|word| year(word).filter(|_| contest).or_else(|| behind(word)));
+    years.collect()
 }
 
 /// `2024-I-3`, `1983-12`: a year, perhaps a part, and a number.
