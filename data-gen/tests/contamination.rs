@@ -248,28 +248,27 @@ fn multiple_choice_is_found_in_any_order_and_without_its_options() {
     assert_eq!(benchmarks.hit(&other), None);
 }
 
-/// Contest problems that are not part of this project, where they are there.
+/// Contest problems, which this project does not hold: in the folder that `LEAP_DATA` names.
 #[expect(clippy::print_stderr, reason = "says that a test was skipped")]
-fn outside(name: &str) -> Option<Vec<Problem>> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let folder = match std::env::var_os("LEAP_FIXTURES") {
-        Some(folder) => PathBuf::from(folder).join("../data"),
-        None => root.join("shared/data"),
-    };
-    let file = folder.join(name);
-    if !file.exists() {
-        eprintln!("skipped: there is no `{}`", file.display());
+fn outside() -> Option<Vec<Vec<Problem>>> {
+    let Some(folder) = std::env::var_os("LEAP_DATA").map(PathBuf::from) else {
+        eprintln!("skipped: LEAP_DATA names no folder with contest problems");
         return None;
-    }
-    let rows = rows(&[file], &Columns::default()).expect("a problems file");
-    Some(rows.into_iter().map(|row| row.problem).collect())
+    };
+    let read = |name: &str| {
+        let rows = rows(&[folder.join(name)], &Columns::default()).expect("a problems file");
+        rows.into_iter().map(|row| row.problem).collect()
+    };
+    Some(
+        ["aime24.jsonl", "aime25.jsonl", "aimo25.jsonl"]
+            .map(read)
+            .to_vec(),
+    )
 }
 
 #[test]
 fn real_contest_problems_are_found_in_disguise_and_told_apart() {
-    let names = ["aime24.jsonl", "aime25.jsonl", "aimo25.jsonl"];
-    let sets: Option<Vec<Vec<Problem>>> = names.iter().map(|name| outside(name)).collect();
-    let Some(sets) = sets else {
+    let Some(sets) = outside() else {
         return;
     };
     let (mut disguised, mut missed) = (0, Vec::new());
