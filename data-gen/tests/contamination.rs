@@ -304,3 +304,62 @@ fn real_contest_problems_are_found_in_disguise_and_told_apart() {
     assert!(missed.is_empty(), "{missed:?}");
     assert!(confused.is_empty(), "{confused:?}");
 }
+
+/// The same statement, damaged: more than a copyist does.
+fn damages(text: &str) -> [(&'static str, String); 7] {
+    let words: Vec<&str> = text.split(' ').collect();
+    let half = words.len() / 2;
+    let each = |nth: usize, instead: Option<&'static str>| {
+        let words = words.iter().enumerate();
+        let words = words.filter_map(|(at, word)| match (at + 1) % nth {
+            0 => instead,
+            _ => Some(*word),
+        });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let mut sentences: Vec<&str> = text.split(". ").collect();
+    sentences.reverse();
+    let letters = [
+        ("n", "k"),
+        ("m", "j"),
+        ("x", "u"),
+        ("y", "v"),
+        ("a", "c"),
+        ("b", "d"),
+        ("N", "Q"),
+    ];
+    let renamed = letters.iter().fold(text.to_owned(), |text, (from, to)| {
+        text.replace(&format!("${from}$"), &format!("${to}$"))
+    });
+    [
+        ("sentences reversed", sentences.join(". ")),
+        ("variables renamed", renamed),
+        ("every seventh word replaced", each(7, Some("foo"))),
+        ("every fifth word replaced", each(5, Some("foo"))),
+        ("every fifth word dropped", each(5, None)),
+        ("the first half", words[..half].join(" ")),
+        ("the second half", words[half..].join(" ")),
+    ]
+}
+
+#[test]
+fn damaged_contest_problems_are_mostly_found() {
+    let Some(sets) = outside() else {
+        return;
+    };
+    let all: Vec<Problem> = sets.concat();
+    let benchmarks = against(&all);
+    let mut found: Vec<(&str, usize)> = Vec::new();
+    for known in &all {
+        for (at, (name, text)) in damages(&known.question.text).into_iter().enumerate() {
+            if found.len() <= at {
+                found.push((name, 0));
+            }
+            let hit = benchmarks.hit(&problem("copy", &text, known.gold.as_str()));
+            let same = hit.is_some_and(|hit| hit.like.is_some_and(|like| like.id == known.id));
+            found[at].1 += usize::from(same);
+        }
+    }
+    let counts: Vec<usize> = found.iter().map(|(_, count)| *count).collect();
+    assert_eq!(counts, [70, 70, 67, 59, 68, 61, 67], "{found:?}");
+}
