@@ -1,6 +1,7 @@
 //! The command line: types only; their doc comments are the help text.
 
 mod bench;
+mod data_gen;
 mod eval;
 
 use std::path::PathBuf;
@@ -10,8 +11,11 @@ use clap_complete::Shell;
 use model::device::Dtype;
 
 pub(crate) use self::bench::{
-    BenchCommand, BenchDecode, BenchGpu, BenchLeap, BenchModel, BenchPrefill, BenchRecompute,
-    BenchRoute, BenchTrain, GpuRow,
+    BenchCommand, BenchDataGen, BenchDecode, BenchGpu, BenchLeap, BenchModel, BenchPrefill,
+    BenchRecompute, BenchRoute, BenchTrain, GpuRow,
+};
+pub(crate) use self::data_gen::{
+    DataGenCommand, ExportArgs, ExportForm, InspectArgs, Kind, Loss, ProblemsArgs, SamplesArgs,
 };
 pub(crate) use self::eval::{EvalArgs, GradeArgs, ReportArgs, ReportFormat, ScoreArgs};
 
@@ -37,6 +41,9 @@ const VERSION: &str = env!("LEAP_VERSION");
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(RunArgs),
+    /// Make data: problems, and samples of recorded groups; look at them, hand them on.
+    #[command(subcommand)]
+    DataGen(DataGenCommand),
     Train(TrainArgs),
     Eval(EvalArgs),
     Report(ReportArgs),
@@ -541,6 +548,10 @@ pub(crate) enum SchemaOf {
     Trace,
     /// A line of samples.jsonl.
     Sample,
+    /// A line of verdicts.jsonl.
+    Verdicts,
+    /// A line of a .left-out.jsonl.
+    LeftOut,
     /// summary.json.
     Summary,
     /// A prompt set, as JSON.

@@ -14,6 +14,7 @@ mod recipe;
 mod recipes;
 mod results;
 mod road;
+mod sample_recipe;
 mod study;
 mod train_recipe;
 mod training;

@@ -30,6 +30,12 @@ impl Output {
         let _ = out.flush();
     }
 
+    /// Prints data in colours, where there is a terminal that shows them.
+    pub(crate) fn painted_data(&mut self, pieces: &[(Paint, &str)]) {
+        let paints = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        self.data(&painted(pieces, paints));
+    }
+
     /// Tells people something.
     pub(crate) fn note(&mut self, text: &str) {
         if !self.quiet {
@@ -40,15 +46,7 @@ impl Output {
     /// Tells people something in colours, where there is a terminal that shows them.
     pub(crate) fn painted(&mut self, pieces: &[(Paint, &str)]) {
         let paints = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let text: String = pieces
-            .iter()
-            .map(|(paint, text)| match (paints, paint) {
-                (true, Paint::Bright) => format!("\x1b[32m{text}\x1b[0m"),
-                (true, Paint::Dim) => format!("\x1b[2m{text}\x1b[0m"),
-                _ => (*text).to_string(),
-            })
-            .collect();
-        self.note(&text);
+        self.note(&painted(pieces, paints));
     }
 
     /// `verb` and what it is about, the verb in its own column.
@@ -112,6 +110,26 @@ pub(crate) enum Paint {
     Bright,
     /// What stands behind.
     Dim,
+    /// A token, in one of 256 colours; underlined if it carries loss, dim if it does not.
+    Token {
+        /// The colour.
+        colour: u8,
+        /// Whether it carries loss.
+        loss: bool,
+    },
+}
+
+fn painted(pieces: &[(Paint, &str)], paints: bool) -> String {
+    let piece = |(paint, text): &(Paint, &str)| match (paints, paint) {
+        (true, Paint::Bright) => format!("\x1b[32m{text}\x1b[0m"),
+        (true, Paint::Dim) => format!("\x1b[2m{text}\x1b[0m"),
+        (true, Paint::Token { colour, loss }) => {
+            let look = if *loss { 4 } else { 2 };
+            format!("\x1b[{look};38;5;{colour}m{text}\x1b[0m")
+        }
+        _ => (*text).to_string(),
+    };
+    pieces.iter().map(piece).collect()
 }
 
 /// A line about something that went wrong where no [`Output`] is at hand.

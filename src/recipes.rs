@@ -46,6 +46,14 @@ pub(crate) const BUILT_IN: &[(&str, &str)] = &[
     ("control-1.5b", include_str!("../recipes/control-1.5b.toml")),
     ("control-7b", include_str!("../recipes/control-7b.toml")),
     ("control-14b", include_str!("../recipes/control-14b.toml")),
+    (
+        "leap-t-samples",
+        include_str!("../recipes/leap-t-samples.toml"),
+    ),
+    (
+        "leap-t-samples-strict",
+        include_str!("../recipes/leap-t-samples-strict.toml"),
+    ),
     ("sft-tiny", include_str!("../recipes/sft-tiny.toml")),
     ("sft-smollm2", include_str!("../recipes/sft-smollm2.toml")),
 ];
@@ -95,6 +103,12 @@ impl Source {
         table.is_some_and(|table| is_training(&table))
     }
 
+    /// Whether its recipe has a protocol, which a preset completes; text that is no TOML has none.
+    pub(crate) fn has_presets(&self) -> bool {
+        let table: Option<Table> = self.text.parse().ok();
+        table.is_some_and(|table| has_presets(&table))
+    }
+
     /// Applies `key=value` overrides, and reads the result as `T`.
     ///
     /// # Errors
@@ -104,9 +118,9 @@ impl Source {
             .text
             .parse()
             .map_err(|error: toml::de::Error| self.fault(&error.to_string(), ""))?;
-        let plain = has_no_protocol(&table);
+        let presets = has_presets(&table);
         // A preset asked for in the call replaces what the recipe says; other keys go over it.
-        if !plain && overrides.iter().any(|item| presets::is_asked_for(item)) {
+        if presets && overrides.iter().any(|item| presets::is_asked_for(item)) {
             table.remove("protocol");
             table.remove("prompts");
         }
@@ -119,7 +133,7 @@ impl Source {
             })?;
             set(&mut table, key.trim(), parse_value(value.trim()))?;
         }
-        if !plain {
+        if presets {
             presets::expand(&mut table)?;
         }
         read(&table, &format!("recipe `{}`", self.name))
@@ -167,6 +181,12 @@ pub(crate) fn read<T: DeserializeOwned>(table: &Table, what: &str) -> Result<T> 
     })
 }
 
+/// Whether the recipe has a protocol, which a preset completes.
+fn has_presets(table: &Table) -> bool {
+    let job = table.get("job").and_then(Value::as_str);
+    !matches!(job, Some("train" | "study" | "data-gen samples"))
+}
+
 fn is_training(table: &Table) -> bool {
     table.get("job").and_then(Value::as_str) == Some("train")
 }
@@ -179,17 +199,13 @@ fn command_of(job: &str) -> &str {
     }
 }
 
-/// Whether there is no table [protocol] that a preset fills.
-fn has_no_protocol(table: &Table) -> bool {
-    is_training(table) || table.get("job").and_then(Value::as_str) == Some("study")
-}
-
 /// A built-in recipe that has every key of such a one.
 fn example(table: &Table) -> &'static str {
     match table.get("job").and_then(Value::as_str) {
         Some("train") => "leap-t-1.5b",
         Some("eval") => "search",
         Some("study") => "table2-mini",
+        Some("data-gen samples") => "leap-t-samples",
         _ => "tiny",
     }
 }

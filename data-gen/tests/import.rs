@@ -172,9 +172,15 @@ fn what_is_no_problem_is_refused_by_row() {
     );
     refuse(
         "p.csv",
-        "problem,solution\na,2\n",
+        "problem,hint\na,2\n",
         &guess,
-        "it has: `problem`, `solution`",
+        "it has: `hint`, `problem`",
+    );
+    refuse(
+        "p.csv",
+        "problem,solution\na,it is 2\n",
+        &guess,
+        "row 1: `solution` has no \\boxed{...}",
     );
     let named = Columns {
         problem: Some("text".into()),

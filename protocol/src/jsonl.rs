@@ -32,22 +32,37 @@ pub enum JsonlError {
 ///
 /// # Errors
 /// With the number of the first line that cannot be read.
-pub fn read<T: DeserializeOwned>(mut from: impl BufRead) -> Result<Vec<T>, JsonlError> {
-    let mut records = Vec::new();
+pub fn read<T: DeserializeOwned>(from: impl BufRead) -> Result<Vec<T>, JsonlError> {
+    records(from).collect()
+}
+
+/// Records one after the other, as [`read`] reads them; the first error is the last entry.
+pub fn records<T: DeserializeOwned>(
+    mut from: impl BufRead,
+) -> impl Iterator<Item = Result<T, JsonlError>> {
     let mut text = String::new();
-    for line in 1.. {
-        text.clear();
-        match from.read_line(&mut text) {
-            Ok(0) => break,
-            Ok(_) if text.trim().is_empty() => {}
-            Ok(_) => match serde_json::from_str(&text) {
-                Ok(record) => records.push(record),
-                Err(source) => return Err(JsonlError::Parse { line, source }),
-            },
-            Err(source) => return Err(JsonlError::Io { line, source }),
+    let mut line = 0;
+    let mut next = move || {
+        loop {
+            text.clear();
+            line += 1;
+            match from.read_line(&mut text) {
+                Ok(0) => return None,
+                Ok(_) if text.trim().is_empty() => {}
+                Ok(_) => {
+                    let record = serde_json::from_str(&text);
+                    return Some(record.map_err(|source| JsonlError::Parse { line, source }));
+                }
+                Err(source) => return Some(Err(JsonlError::Io { line, source })),
+            }
         }
-    }
-    Ok(records)
+    };
+    let mut failed = false;
+    std::iter::from_fn(move || {
+        let record = if failed { None } else { next() };
+        failed = matches!(record, Some(Err(_)));
+        record
+    })
 }
 
 /// Writes one record and the end of its line.

@@ -12,6 +12,7 @@ pub(crate) enum BenchCommand {
     Leap(BenchLeap),
     Train(BenchTrain),
     Route(BenchRoute),
+    DataGen(BenchDataGen),
     Gpu(BenchGpu),
 }
 
@@ -130,6 +131,21 @@ pub(crate) struct BenchRoute {
     /// Times it is measured.
     #[arg(long, default_value_t = 20)]
     pub(crate) repeat: usize,
+}
+
+/// Bytes of traces per second through all filters into samples, and memory; problems per second
+/// through the search for copies and benchmark problems.
+#[derive(Debug, Args)]
+pub(crate) struct BenchDataGen {
+    /// Groups, on a tenth as many problems.
+    #[arg(long, default_value_t = 20_000)]
+    pub(crate) groups: usize,
+    /// Problems of the search for copies.
+    #[arg(long, default_value_t = 20_000)]
+    pub(crate) problems: usize,
+    /// Threads [default: as many as there are cores].
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
 }
 
 /// Whether a device is right, and how fast it is: the whole check of a card, row by row.

@@ -1,8 +1,11 @@
-//! What `leap pull` and `leap push` share: progress, and advice for what a hub can answer.
+//! What commands that ask a hub share: progress, advice for what it can answer, and tables of data
+//! sets.
 
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
-use model::hub::{Event, HubError};
+use anyhow::Result;
+use model::hub::{self, Client, Event, HubError, Kind, PullSettings, Repo, Revision};
 
 use crate::fault::Fault;
 use crate::interrupt;
@@ -56,6 +59,59 @@ impl<'a> Teller<'a> {
             false => ControlFlow::Continue(()),
         }
     }
+}
+
+/// The files with tables of the data set `name`, fetched where they are not there yet; `include` are
+/// patterns, none for all. `None` if it was stopped.
+///
+/// # Errors
+/// If the hub does not give them, or there is none.
+pub(crate) fn tables(
+    name: &str,
+    include: Vec<String>,
+    output: &mut Output,
+) -> Result<Option<Vec<PathBuf>>> {
+    let (repo, revision) = Repo::parse(name, Kind::Dataset).map_err(fault)?;
+    let folder = PathBuf::from("datasets").join(repo.short());
+    let settings = PullSettings {
+        repo,
+        revision: revision.unwrap_or_else(Revision::main),
+        folder: folder.clone(),
+        include,
+    };
+    let client = Client::from_environment().map_err(fault)?;
+    let mut teller = Teller::new(output, "Checking");
+    let pulled = hub::plan(&client, &settings, &mut |event| teller.hear(event)).and_then(|plan| {
+        let names = plan.fetch.iter().map(|file| file.name.clone());
+        let names: Vec<String> = names
+            .chain(plan.there.iter().map(|f| f.name.clone()))
+            .collect();
+        hub::pull(&client, plan, &mut |event| teller.hear(event)).map(|_| names)
+    });
+    let mut names = match pulled {
+        Ok(names) => names,
+        Err(HubError::Stopped) => return Ok(None),
+        Err(error) => return Err(fault(error)),
+    };
+    names.retain(|name| is_table(Path::new(name)));
+    names.sort();
+    if names.is_empty() {
+        return Err(Fault::new(
+            format!("`{name}` has no file that holds a table"),
+            "`problems.files=PATTERN` (`--pattern` of `leap data-gen problems`) says which of its \
+             files to take",
+        )
+        .into());
+    }
+    Ok(Some(
+        names.into_iter().map(|name| folder.join(name)).collect(),
+    ))
+}
+
+fn is_table(path: &Path) -> bool {
+    let endings = ["jsonl", "json", "csv", "tsv", "parquet"];
+    path.extension()
+        .is_some_and(|ending| endings.iter().any(|known| ending == *known))
 }
 
 /// What to do about a hub's refusal, or a folder that stands in the way.

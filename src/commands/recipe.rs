@@ -14,6 +14,7 @@ use crate::output::Output;
 use crate::presets;
 use crate::recipe::RunRecipe;
 use crate::recipes::{self, BUILT_IN, Source};
+use crate::sample_recipe::SampleRecipe;
 use crate::study::recipe::StudyRecipe;
 use crate::train_recipe::{OPTIONAL_KEYS, TrainRecipe};
 
@@ -48,12 +49,13 @@ pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitSta
         RecipeCommand::Keys { recipe, prefix } => {
             let source = recipes::find(&recipe)?;
             let mut keys = recipes::keys(&source.text);
-            let left_out = match source.is_training() {
-                true => OPTIONAL_KEYS
+            let left_out = match (source.is_training(), source.has_presets()) {
+                (true, _) => OPTIONAL_KEYS
                     .iter()
                     .map(|(key, value)| ((*key).to_string(), (*value).to_string()))
                     .collect(),
-                false => presets::keys()?
+                (false, false) => Vec::new(),
+                (false, true) => presets::keys()?
                     .into_iter()
                     .map(|(key, value)| {
                         let value = format!("{value}   # left out: from the preset `default`");
@@ -95,6 +97,7 @@ fn presets(output: &mut Output) {
 fn check_one(source: &Source, overrides: &[String]) -> Result<()> {
     match source.job().as_deref() {
         Some("eval") => source.resolve::<EvalRecipe>(overrides)?.check(),
+        Some("data-gen samples") => source.resolve::<SampleRecipe>(overrides)?.check(),
         Some("train") => source.resolve::<TrainRecipe>(overrides)?.check(),
         Some("study") => source.resolve::<StudyRecipe>(overrides)?.whole()?.check(),
         _ => source.resolve::<RunRecipe>(overrides)?.check(),

@@ -12,6 +12,8 @@ pub(super) fn run(args: &SchemaArgs, output: &mut Output) -> Result<ExitStatus> 
         SchemaOf::Problem => schema_for!(protocol::Problem),
         SchemaOf::Trace => schema_for!(protocol::Trace),
         SchemaOf::Sample => schema_for!(protocol::Sample),
+        SchemaOf::Verdicts => schema_for!(data_gen::filters::PathVerdicts),
+        SchemaOf::LeftOut => schema_for!(data_gen::left_out::LeftOut),
         SchemaOf::Summary => schema_for!(infer::score::Summary),
         SchemaOf::Prompts => schema_for!(protocol::PromptSet),
     };

@@ -1,15 +1,14 @@
 //! The problems of an evaluation: fetched, read, checked, options shuffled.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use data_gen::choices::{check_spread, shuffle};
 use data_gen::import;
-use model::hub::{self, Client, HubError, Kind, PullSettings, Repo, Revision};
 use protocol::{Problem, Stream};
 
 use super::recipe::EvalRecipe;
-use crate::commands::hub::{Teller, fault};
+use crate::commands::hub::tables;
 use crate::fault::Fault;
 use crate::output::Output;
 
@@ -82,46 +81,7 @@ fn fetch(recipe: &EvalRecipe, output: &mut Output) -> Result<Option<Vec<PathBuf>
         .files
         .clone()
         .or(usual.map(|place| place.files.to_owned()));
-    let (repo, revision) = Repo::parse(&name, Kind::Dataset).map_err(fault)?;
-    let folder = PathBuf::from("datasets").join(repo.short());
-    let settings = PullSettings {
-        repo,
-        revision: revision.unwrap_or_else(Revision::main),
-        folder: folder.clone(),
-        include: files.into_iter().collect(),
-    };
-    let client = Client::from_environment().map_err(fault)?;
-    let mut teller = Teller::new(output, "Checking");
-    let pulled = hub::plan(&client, &settings, &mut |event| teller.hear(event)).and_then(|plan| {
-        let names = plan.fetch.iter().map(|file| file.name.clone());
-        let names: Vec<String> = names
-            .chain(plan.there.iter().map(|f| f.name.clone()))
-            .collect();
-        hub::pull(&client, plan, &mut |event| teller.hear(event)).map(|_| names)
-    });
-    let mut names = match pulled {
-        Ok(names) => names,
-        Err(HubError::Stopped) => return Ok(None),
-        Err(error) => return Err(fault(error)),
-    };
-    names.retain(|name| is_table(Path::new(name)));
-    names.sort();
-    if names.is_empty() {
-        return Err(Fault::new(
-            format!("`{name}` has no file that holds a table"),
-            "problems.files=PATTERN says which of its files to take",
-        )
-        .into());
-    }
-    Ok(Some(
-        names.into_iter().map(|name| folder.join(name)).collect(),
-    ))
-}
-
-fn is_table(path: &Path) -> bool {
-    let endings = ["jsonl", "json", "csv", "tsv", "parquet"];
-    path.extension()
-        .is_some_and(|ending| endings.iter().any(|known| ending == *known))
+    tables(&name, files.into_iter().collect(), output)
 }
 
 /// Hash of a problems file that the recipe names, so that a changed file is a changed evaluation.

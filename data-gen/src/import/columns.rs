@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use protocol::grade::AnswerKind;
+use protocol::grade::{AnswerKind, boxed};
 use protocol::{Gold, Problem, Question};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ImportError;
 use super::table::Record;
+use super::{ImportError, Imported, year};
 
 /// Which column is what; what is not named is guessed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,8 @@ const ANSWERS: &[&str] = &[
     "correct_answer",
     "gold",
 ];
+/// Columns of worked solutions, whose last box is the answer where no column has it (MATH).
+const SOLUTIONS: &[&str] = &["solution", "Solution"];
 /// Options in one list, or one column each.
 const CHOICES: &[&[&str]] = &[
     &["choices"],
@@ -76,7 +78,7 @@ pub(super) fn problems(
     path: &Path,
     records: &[Record],
     columns: &Columns,
-) -> Result<Vec<Problem>, ImportError> {
+) -> Result<Vec<Imported>, ImportError> {
     let Some(first) = records.first() else {
         return Ok(Vec::new());
     };
@@ -93,7 +95,13 @@ pub(super) fn problems(
     if columns.kind.is_none() && reader.choices.is_empty() {
         guess_kind(&mut problems);
     }
-    Ok(problems)
+    let imported = problems.into_iter().zip(records);
+    let imported = imported.map(|(problem, record)| Imported {
+        problem,
+        id_given: reader.id.is_some(),
+        year: year::of_record(record),
+    });
+    Ok(imported.collect())
 }
 
 /// Whole numbers, if all answers are; their leading zeros mean nothing.
@@ -120,9 +128,17 @@ struct Reader {
     stem: String,
     id: Option<String>,
     problem: String,
-    answer: String,
+    answer: Answers,
     choices: Vec<String>,
     kind: Option<AnswerKind>,
+}
+
+/// Where answers stand.
+enum Answers {
+    /// In a column of their own.
+    Column(String),
+    /// In the last box of a solution.
+    Solution(String),
 }
 
 impl Reader {
@@ -141,9 +157,7 @@ impl Reader {
                 .find(|name| there(name))
                 .map(|n| (*n).to_owned())),
         };
-        let needed = |found: Option<String>, what: &str| {
-            found.ok_or_else(|| missing(format!("that is known to hold {what}: name it")))
-        };
+        let unknown = |what: &str| missing(format!("that is known to hold {what}: name it"));
         let choices = if columns.choices.is_empty() {
             let usual = CHOICES
                 .iter()
@@ -157,7 +171,11 @@ impl Reader {
             return Err(missing(format!("`{name}` (options)")));
         }
         let problem = choose(&columns.problem, PROBLEMS, "statements")?;
-        let answer = choose(&columns.answer, ANSWERS, "answers")?;
+        let answer = choose(&columns.answer, ANSWERS, "answers")?.map(Answers::Column);
+        let solution = || {
+            let there = SOLUTIONS.iter().find(|name| there(name));
+            there.map(|name| Answers::Solution((*name).to_owned()))
+        };
         Ok(Self {
             stem: path
                 .file_stem()
@@ -165,8 +183,10 @@ impl Reader {
                 .to_string_lossy()
                 .into_owned(),
             id: choose(&columns.id, IDS, "ids")?,
-            problem: needed(problem, "the statement")?,
-            answer: needed(answer, "the answer")?,
+            problem: problem.ok_or_else(|| unknown("the statement"))?,
+            answer: answer
+                .or_else(solution)
+                .ok_or_else(|| unknown("the answer"))?,
             choices: match columns.kind {
                 Some(AnswerKind::Integer | AnswerKind::Math) => Vec::new(),
                 _ => choices,
@@ -178,7 +198,12 @@ impl Reader {
     fn problem(&self, row: usize, record: &Record) -> Result<Problem, String> {
         let value = |name: &str| text(name, record.get(name).unwrap_or(&Value::Null));
         let choices = self.options(record)?;
-        let answer = value(&self.answer)?;
+        let answer = match &self.answer {
+            Answers::Column(name) => value(name)?,
+            Answers::Solution(name) => boxed(&value(name)?)
+                .map(|answer| answer.trim().to_owned())
+                .ok_or_else(|| format!("`{name}` has no \\boxed{{...}} with an answer"))?,
+        };
         let (kind, answer) = match choices.is_empty() {
             true => (self.kind.unwrap_or(AnswerKind::Math), answer),
             false => (AnswerKind::Choice, letter(&answer, &choices)?),

@@ -207,6 +207,12 @@ pub fn stated(text: &str, kind: AnswerKind) -> Option<String> {
     Some(canonical(&read?, kind))
 }
 
+/// What the last closed `\boxed{...}` of `text` holds, as it is written there; `None` if none holds
+/// anything.
+pub fn boxed(text: &str) -> Option<&str> {
+    boxes::boxes(text).last().map(|last| last.content)
+}
+
 fn same_integers(gold: &str, answer: &str) -> bool {
     match (math::integer(gold), math::integer(answer)) {
         (math::Reading::One(a), math::Reading::One(b)) => a == b,

@@ -1,5 +1,6 @@
 //! `leap bench`: how fast the parts are, as one JSON object.
 
+mod data_gen;
 mod decode;
 mod exchange;
 mod gpu;
@@ -31,6 +32,7 @@ pub(super) fn run(command: &BenchCommand, output: &mut Output) -> Result<ExitSta
         BenchCommand::Prefill(args) => prefill::run(args)?,
         BenchCommand::Leap(args) => exchange::run(args)?,
         BenchCommand::Train(args) => train::run(args)?,
+        BenchCommand::DataGen(args) => data_gen::run(args)?,
         BenchCommand::Gpu(args) => return gpu::run(args, output),
     };
     output.data(&serde_json::to_string_pretty(&found)?);

@@ -1,8 +1,10 @@
-//! Verdicts on the paths of a trace. A filter names a fault; it deletes nothing.
+//! The first fault of a path, in a word: a summary of some filters.
 
-use protocol::grade::{Grade, grade};
+use protocol::grade::Grade;
 use protocol::{PathEnd, PathTrace, Problem, Trace};
 use serde::{Deserialize, Serialize};
+
+use super::answer;
 
 /// Why a path is not trained on.
 ///
@@ -60,15 +62,11 @@ fn verdict(path: &PathTrace, think_open: bool, problem: &Problem, max_tokens: us
         PathEnd::Released => return Verdict::Released,
         _ => {}
     }
-    let Some(text) = path.answer_text(think_open) else {
-        return Verdict::NoAnswer;
-    };
-    let graded = grade(problem.gold.as_str(), &text, problem.question.kind);
-    match graded.grade {
+    match answer::graded(path, think_open, problem).grade {
         Grade::NoAnswer => Verdict::NoAnswer,
         Grade::Wrong => Verdict::Wrong,
         Grade::Right if path.cut_summaries > 0 => Verdict::CutSummary,
-        Grade::Right if !path.answer_ended && path.end != PathEnd::Stopped => Verdict::CutAnswer,
+        Grade::Right if !answer::ended(path).pass => Verdict::CutAnswer,
         Grade::Right if path.len() > max_tokens => Verdict::TooLong,
         Grade::Right => Verdict::Kept,
     }

@@ -1,5 +1,7 @@
 //! Synthetic problems: seeded, with integer answers, disjoint between splits by construction.
 
+mod families;
+
 use std::collections::BTreeSet;
 
 use infer::simulated::search::{Op, Search};
@@ -7,6 +9,8 @@ use infer::simulated::sum::Sum;
 use protocol::grade::AnswerKind;
 use protocol::{Gold, Problem, Question, Stream};
 use serde::{Deserialize, Serialize};
+
+pub use self::families::{Family, Order, OrderError};
 
 /// The family `search` (see [`Search`]): all chains of `chain` different operations with a unique
 /// solution.
@@ -64,6 +68,14 @@ pub enum FamilyError {
 }
 
 impl SumFamily {
+    /// Three numbers below a hundred.
+    pub fn usual() -> Self {
+        Self {
+            terms: 3,
+            below: 100,
+        }
+    }
+
     /// Problems for each `(name, count)` of `splits`; no problem is in two splits.
     ///
     /// # Errors
@@ -134,6 +146,29 @@ fn problem((family, split, index): (&str, &str, usize), text: String, answer: St
 }
 
 impl SearchFamily {
+    /// The family of the recipe `tiny`: 23 candidates, three operations, the target 0.
+    pub fn usual() -> Self {
+        use Op::{Add, Mul, Pow, Sub};
+        Self {
+            below: 23,
+            modulus: 23,
+            chain: 3,
+            ops: vec![
+                Add(2),
+                Add(4),
+                Add(9),
+                Sub(5),
+                Sub(7),
+                Mul(2),
+                Mul(3),
+                Mul(5),
+                Mul(7),
+                Pow(3),
+            ],
+            targets: vec![0],
+        }
+    }
+
     /// Problems for each `(name, count)` of `splits`; no problem is in two splits.
     ///
     /// The order of all problems of the family is a function of `stream`; splits are consecutive

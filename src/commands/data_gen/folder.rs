@@ -1,0 +1,196 @@
+//! The folder of `leap data-gen samples`: what is in it, and how it becomes whole.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use data_gen::training_set::{Account, Sinks};
+use protocol::{Sample, jsonl};
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Fault;
+use crate::ledger;
+use crate::sample_recipe::SampleRecipe;
+
+/// What was done, written last.
+pub(super) const REPORT: &str = "samples-report.json";
+pub(super) const SAMPLES: &str = "samples.jsonl";
+pub(super) const HELD_OUT: &str = "held-out.jsonl";
+const RECIPE: &str = "recipe.toml";
+/// The key of what is being written, while it is.
+const STARTED: &str = ".key";
+pub(super) const LEAP: Names = Names {
+    verdicts: "verdicts.jsonl",
+    samples: SAMPLES,
+    held_out: HELD_OUT,
+};
+pub(super) const CONTROL: Names = Names {
+    verdicts: "verdicts-control.jsonl",
+    samples: "samples-control.jsonl",
+    held_out: "held-out-control.jsonl",
+};
+
+/// Files of one kind of traces.
+pub(super) struct Names {
+    verdicts: &'static str,
+    pub(super) samples: &'static str,
+    held_out: &'static str,
+}
+
+/// `samples-report.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Report {
+    /// Version of this format.
+    pub(super) version: u32,
+    /// Hash of the recipe and of what was read.
+    pub(super) key: String,
+    /// Title of the recipe.
+    pub(super) title: String,
+    /// Of the traces with exchange.
+    pub(super) leap: Account,
+    /// Of those without; none if there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) control: Option<Account>,
+    /// Samples without exchange in the LeaP-T set.
+    pub(super) mixed_in: u64,
+}
+
+/// The output folder. Files appear under their names when all are whole.
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Whether what is asked for is there.
+    pub(super) finished: bool,
+    made: Vec<&'static str>,
+}
+
+impl Folder {
+    pub(super) fn open(path: &Path, overwrite: bool, key: &str) -> Result<Self> {
+        let report = path.join(REPORT);
+        let old = match fs::read_to_string(&report) {
+            Ok(text) => Some(serde_json::from_str::<Report>(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read `{}`", report.display()));
+            }
+        };
+        let same = matches!(&old, Some(Some(report)) if report.key == key);
+        // Cut off while files got their names: it is done again.
+        let begun = fs::read_to_string(path.join(STARTED)).is_ok_and(|begun| begun == key);
+        let foreign = old.is_none() && path.join(SAMPLES).exists() && !begun;
+        if (old.is_some() && !same || foreign) && !overwrite {
+            return Err(Fault::new(
+                format!(
+                    "`{}` holds samples of another recipe or other traces",
+                    path.display()
+                ),
+                "choose another folder with --out, or pass --overwrite",
+            )
+            .into());
+        }
+        fs::create_dir_all(path).with_context(|| format!("cannot make `{}`", path.display()))?;
+        let finished = same && !overwrite;
+        if !finished {
+            ledger::write_whole(&path.join(STARTED), key.as_bytes())?;
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            finished,
+            made: Vec::new(),
+        })
+    }
+
+    fn part(&self, name: &str) -> PathBuf {
+        self.path.join(format!(".{name}.part"))
+    }
+
+    fn create(&mut self, name: &'static str) -> Result<BufWriter<File>> {
+        let path = self.part(name);
+        let file =
+            File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
+        self.made.push(name);
+        Ok(BufWriter::with_capacity(1 << 20, file))
+    }
+
+    /// Puts the first samples of the control behind those with exchange.
+    pub(super) fn mix(&self, samples: usize) -> Result<()> {
+        let (from, to) = (self.part(CONTROL.samples), self.part(LEAP.samples));
+        let write = || -> Result<()> {
+            let control = jsonl::records::<Sample>(BufReader::new(File::open(&from)?));
+            let mut out = BufWriter::new(File::options().append(true).open(&to)?);
+            for sample in control.take(samples) {
+                let sample = sample?;
+                // The two sets number their groups alike, and an id is there once.
+                let id = format!("control:{}", sample.id);
+                jsonl::write(&mut out, &Sample { id, ..sample })?;
+            }
+            Ok(out.flush()?)
+        };
+        write().with_context(|| format!("cannot write `{}`", to.display()))
+    }
+
+    /// Gives every file its name; the report comes last.
+    pub(super) fn keep(&self, recipe: &SampleRecipe, report: &Report) -> Result<()> {
+        let _ = fs::remove_file(self.path.join(REPORT));
+        for names in [&LEAP, &CONTROL] {
+            for name in [names.verdicts, names.samples, names.held_out] {
+                let (part, path) = (self.part(name), self.path.join(name));
+                let keep = || match self.made.contains(&name) {
+                    true => {
+                        File::open(&part)?.sync_data()?;
+                        fs::rename(&part, &path)
+                    }
+                    // Of an earlier recipe with a control.
+                    false if path.exists() => fs::remove_file(&path),
+                    false => Ok(()),
+                };
+                keep().with_context(|| format!("cannot write `{}`", path.display()))?;
+            }
+        }
+        let text = toml::to_string_pretty(recipe)?;
+        ledger::write_whole(&self.path.join(RECIPE), text.as_bytes())?;
+        let text = serde_json::to_string_pretty(report)? + "\n";
+        ledger::write_whole(&self.path.join(REPORT), text.as_bytes())?;
+        fs::remove_file(self.path.join(STARTED))
+            .context("cannot remove what says that it is under way")
+    }
+}
+
+/// Where the lines of one set go.
+pub(super) struct Writers {
+    verdicts: Box<dyn Write>,
+    samples: Box<dyn Write>,
+    held_out: Box<dyn Write>,
+}
+
+impl Writers {
+    pub(super) fn create(folder: &mut Folder, names: &Names) -> Result<Self> {
+        Ok(Self {
+            verdicts: Box::new(folder.create(names.verdicts)?),
+            samples: Box::new(folder.create(names.samples)?),
+            held_out: Box::new(folder.create(names.held_out)?),
+        })
+    }
+
+    pub(super) fn nowhere() -> Self {
+        Self {
+            verdicts: Box::new(io::sink()),
+            samples: Box::new(io::sink()),
+            held_out: Box::new(io::sink()),
+        }
+    }
+
+    pub(super) fn sinks(&mut self) -> Sinks<'_> {
+        Sinks {
+            verdicts: &mut *self.verdicts,
+            samples: &mut *self.samples,
+            held_out: &mut *self.held_out,
+        }
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.verdicts.flush()?;
+        self.samples.flush()?;
+        self.held_out.flush()
+    }
+}

@@ -1,0 +1,240 @@
+//! `leap data-gen problems`: rows of others to problems that can be trained on.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use data_gen::choices::{check_spread, shuffle};
+use data_gen::collection::{Collection, collect, name, plain_answers};
+use data_gen::contamination::Benchmarks;
+use data_gen::import::{self, Columns, Imported};
+use data_gen::left_out::{LeftOut, Why};
+use data_gen::problems;
+use data_gen::synthetic::Order;
+use protocol::grade::AnswerKind;
+
+use super::super::ExitStatus;
+use super::super::hub::tables;
+use crate::cli::{Kind, ProblemsArgs};
+use crate::fault::Fault;
+use crate::interrupt;
+use crate::output::{Output, count};
+use crate::road::write_records;
+
+/// Benchmark hits that are shown; the file has all of them.
+const SHOWN: usize = 5;
+
+pub(super) fn run(args: &ProblemsArgs, output: &mut Output) -> Result<ExitStatus> {
+    interrupt::listen()?;
+    let left_out_file = beside(&args.out)?;
+    for file in [&args.out, &left_out_file] {
+        if file.exists() && !args.overwrite {
+            return Err(Fault::new(
+                format!("`{}` exists", file.display()),
+                "nothing is overwritten: choose another name, or pass --overwrite",
+            )
+            .into());
+        }
+    }
+    let before = before(&args.before)?;
+    let Some(rows) = rows(args, output)? else {
+        output.note("stopped: nothing was written");
+        return Ok(ExitStatus::Interrupted);
+    };
+    let benchmarks = benchmarks(&args.against, output)?;
+    let read = rows.len();
+    let mut made = collect(rows, before, &benchmarks);
+    if let Some(seed) = args.options_seed {
+        shuffle(&mut made.problems, seed);
+    }
+    tell(&made, read, output);
+    if made.problems.is_empty() {
+        write_records(&left_out_file, &made.left_out)?;
+        output.note("no problem is left");
+        if made.left_out.iter().any(|one| one.why == Why::Year) {
+            output.hint("--before none keeps problems of every year");
+        }
+        output.data(&left_out_file.display().to_string());
+        return Ok(ExitStatus::AnswerIsNo);
+    }
+    problems::check(&made.problems, &args.out).map_err(|error| {
+        Fault::new(
+            error.to_string(),
+            "ids that are not unique: leave the column out with --id, or name another one",
+        )
+    })?;
+    check_spread(&made.problems).map_err(|error| {
+        Fault::new(
+            error.to_string(),
+            "--options-seed 1 puts the options of every question in an order of its own",
+        )
+    })?;
+    write_records(&args.out, &made.problems)?;
+    write_records(&left_out_file, &made.left_out)?;
+    output.data(&args.out.display().to_string());
+    Ok(ExitStatus::Done)
+}
+
+/// Where what was left out goes: `problems.left-out.jsonl`.
+fn beside(out: &Path) -> Result<PathBuf> {
+    if out.extension().is_none_or(|ending| ending != "jsonl") {
+        return Err(Fault::new(
+            format!("`{}` does not end with .jsonl", out.display()),
+            "a problems file has one JSON object a line: --out problems.jsonl",
+        )
+        .into());
+    }
+    Ok(out.with_extension("left-out.jsonl"))
+}
+
+fn before(text: &str) -> Result<Option<u32>> {
+    match text {
+        "none" => Ok(None),
+        _ => text.parse().map(Some).map_err(|_| {
+            Fault::new(
+                format!("`--before {text}` is no year"),
+                "write a year, such as 2024, or none",
+            )
+            .into()
+        }),
+    }
+}
+
+/// Rows of everything that was named, in this order: files, data sets, families. `None` if a download
+/// was stopped.
+fn rows(args: &ProblemsArgs, output: &mut Output) -> Result<Option<Vec<Imported>>> {
+    let columns = Columns {
+        id: args.id.clone(),
+        problem: args.problem.clone(),
+        answer: args.answer.clone(),
+        choices: args.choices.clone(),
+        kind: args.kind.map(|kind| match kind {
+            Kind::Integer => AnswerKind::Integer,
+            Kind::Math => AnswerKind::Math,
+            Kind::Choice => AnswerKind::Choice,
+        }),
+    };
+    let mut files = args.files.clone();
+    for name in &args.hub {
+        match tables(name, args.pattern.clone().into_iter().collect(), output)? {
+            Some(found) => files.extend(found),
+            None => return Ok(None),
+        }
+    }
+    if files.is_empty() && args.synthetic.is_empty() {
+        return Err(Fault::new(
+            "there is nothing to make problems of",
+            "name files, --hub OWNER/NAME, or --synthetic FAMILY=COUNT",
+        )
+        .into());
+    }
+    let mut all = Vec::new();
+    for file in files {
+        let mut rows = import::rows(std::slice::from_ref(&file), &columns)?;
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        for row in &mut rows {
+            name(row, &stem);
+        }
+        plain_answers(&mut rows, columns.kind.is_some())
+            .with_context(|| format!("`{}`", file.display()))?;
+        output.step(
+            "Reading",
+            &format!("`{}`: {}", file.display(), count(rows.len(), "problem")),
+        );
+        all.extend(rows);
+    }
+    for text in &args.synthetic {
+        let order: Order = text
+            .parse()
+            .map_err(|error: data_gen::synthetic::OrderError| {
+                Fault::new(
+                    error.to_string(),
+                    "`leap data-gen problems --help` shows an example",
+                )
+            })?;
+        let made = order
+            .problems(args.seed)
+            .with_context(|| format!("--synthetic {text}"))?;
+        output.step("Making", &order.to_string());
+        all.extend(made.into_iter().map(|problem| Imported {
+            problem,
+            id_given: true,
+            year: None,
+        }));
+    }
+    Ok(Some(all))
+}
+
+fn benchmarks(files: &[PathBuf], output: &mut Output) -> Result<Benchmarks> {
+    let mut benchmarks = Benchmarks::default();
+    for file in files {
+        let rows = import::rows(std::slice::from_ref(file), &Columns::default())
+            .with_context(|| format!("the benchmark `{}`", file.display()))?;
+        let problems: Vec<_> = rows.into_iter().map(|row| row.problem).collect();
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        benchmarks.add(&stem, &problems);
+        output.step(
+            "Against",
+            &format!("`{}`: {}", file.display(), count(problems.len(), "problem")),
+        );
+    }
+    Ok(benchmarks)
+}
+
+fn tell(made: &Collection, read: usize, output: &mut Output) {
+    let mut reasons: BTreeMap<Why, usize> = BTreeMap::new();
+    for one in &made.left_out {
+        *reasons.entry(one.why).or_default() += 1;
+    }
+    let reasons: Vec<String> = reasons
+        .iter()
+        .map(|(why, count)| format!("{count} {}", why.name()))
+        .collect();
+    let rest = match reasons.is_empty() {
+        true => String::new(),
+        false => format!("; left out: {}", reasons.join(", ")),
+    };
+    output.step(
+        "Keeping",
+        &format!(
+            "{} of {}{rest}",
+            made.problems.len(),
+            count(read, "problem")
+        ),
+    );
+    let hits: Vec<&LeftOut> = made
+        .left_out
+        .iter()
+        .filter(|one| one.like.is_some() && one.why.is_contamination())
+        .collect();
+    for hit in hits.iter().take(SHOWN) {
+        let Some(like) = &hit.like else { continue };
+        let name = hit.benchmark.as_deref().unwrap_or_default();
+        output.step(
+            "Hit",
+            &format!(
+                "`{}` is {name} `{}` ({:.2})",
+                hit.problem.id, like.id, hit.value
+            ),
+        );
+        for told in [&hit.problem, like] {
+            output.note(&format!("{:>12} {}", "|", shortened(&told.text)));
+        }
+    }
+    if hits.len() > SHOWN {
+        output.note(&format!(
+            "{:>12} and {} more in the file",
+            "",
+            hits.len() - SHOWN
+        ));
+    }
+}
+
+/// The beginning of a text, in a line.
+fn shortened(text: &str) -> String {
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(100) {
+        Some((end, _)) => format!("{} ...", &line[..end]),
+        None => line,
+    }
+}

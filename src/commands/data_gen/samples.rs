@@ -1,0 +1,283 @@
+//! `leap data-gen samples`: traces through filters into a training set and its control.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use data_gen::filters::Filter;
+use data_gen::training_set::{Account, Choice, Pass, Plan, SetError};
+use protocol::Problem;
+
+use super::super::ExitStatus;
+use super::folder::{CONTROL, Folder, LEAP, Names, Report, SAMPLES, Writers};
+use crate::cli::SamplesArgs;
+use crate::fault::Fault;
+use crate::output::{Output, count, size};
+use crate::sample_recipe::{ControlSize, SampleRecipe};
+use crate::{interrupt, ledger, recipes};
+
+pub(super) fn run(args: &SamplesArgs, output: &mut Output) -> Result<ExitStatus> {
+    let source = recipes::find(&args.recipe)?;
+    source.is_for("data-gen samples")?;
+    let recipe: SampleRecipe = source.resolve(&args.overrides)?;
+    recipe.check()?;
+    let needed = |key: &str| {
+        Fault::new(
+            format!("the recipe names no `{key}`"),
+            format!("give it in the call: {key}=FILE"),
+        )
+    };
+    let problems_file = recipe.problems.as_ref().ok_or_else(|| needed("problems"))?;
+    if recipe.traces.leap.is_empty() {
+        return Err(needed("traces.leap").into());
+    }
+    let key = key(&recipe, problems_file)?;
+    let mut to = match args.dry_run {
+        true => None,
+        false => Some(Folder::open(&args.out, args.overwrite, &key)?),
+    };
+    if to.as_ref().is_some_and(|folder| folder.finished) {
+        output.note(&format!(
+            "nothing to do: `{}` is finished",
+            args.out.display()
+        ));
+        output.data(&args.out.join(SAMPLES).display().to_string());
+        return Ok(ExitStatus::Done);
+    }
+    interrupt::listen()?;
+    let problems = data_gen::problems::read(problems_file)?;
+    let problems: BTreeMap<&str, &Problem> = problems
+        .iter()
+        .map(|problem| (problem.id.as_str(), problem))
+        .collect();
+    let work = Work {
+        recipe: &recipe,
+        problems: &problems,
+    };
+    match work.sets(key, to.as_mut(), output) {
+        Ok(report) => conclude(args, &recipe, &report, to, output),
+        Err(error) if matches!(error.downcast_ref(), Some(SetError::Stopped)) => {
+            output.note("stopped: nothing was kept");
+            output.hint("the same command begins again");
+            Ok(ExitStatus::Interrupted)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Everything that decides the result; files are in it by their contents.
+fn key(recipe: &SampleRecipe, problems: &Path) -> Result<String> {
+    let traces = recipe.traces.leap.iter().chain(&recipe.traces.control);
+    let mut hashes = Vec::new();
+    for file in [problems].into_iter().chain(traces.map(PathBuf::as_path)) {
+        let hash =
+            ledger::hash_of(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+        hashes.push(hash);
+    }
+    let mut settings = recipe.clone();
+    settings.problems = None;
+    let counts = (settings.traces.leap.len(), settings.traces.control.len());
+    settings.traces = Default::default();
+    let hashes: Vec<&str> = hashes.iter().map(String::as_str).collect();
+    ledger::key("samples", &(settings, counts), &hashes)
+}
+
+struct Work<'a> {
+    recipe: &'a SampleRecipe,
+    problems: &'a BTreeMap<&'a str, &'a Problem>,
+}
+
+impl Work<'_> {
+    fn sets(
+        &self,
+        key: String,
+        mut to: Option<&mut Folder>,
+        output: &mut Output,
+    ) -> Result<Report> {
+        let recipe = self.recipe;
+        let leap = self.set(
+            &LEAP,
+            &recipe.traces.leap,
+            &recipe.leap,
+            None,
+            to.as_deref_mut(),
+            output,
+        )?;
+        let mut control = None;
+        if !recipe.traces.control.is_empty() {
+            let most = match recipe.control.size {
+                ControlSize::AsLeap => Some(leap.samples as usize),
+                ControlSize::All => None,
+            };
+            let choice = recipe.control.choice();
+            control = Some(self.set(
+                &CONTROL,
+                &recipe.traces.control,
+                &choice,
+                most,
+                to.as_deref_mut(),
+                output,
+            )?);
+        }
+        let share = recipe.plain_share;
+        let plain = (leap.samples as f64 * share / (1.0 - share)).round() as u64;
+        let there = control.as_ref().map_or(0, |account| account.samples);
+        let mixed_in = plain.min(there);
+        if let Some(folder) = to.filter(|_| mixed_in > 0) {
+            folder.mix(mixed_in as usize)?;
+        }
+        Ok(Report {
+            version: 1,
+            key,
+            title: recipe.title.clone(),
+            leap,
+            control,
+            mixed_in,
+        })
+    }
+
+    fn set(
+        &self,
+        names: &Names,
+        files: &[PathBuf],
+        choice: &Choice,
+        most: Option<usize>,
+        to: Option<&mut Folder>,
+        output: &mut Output,
+    ) -> Result<Account> {
+        let mut pass = Pass::new(Plan {
+            problems: self.problems,
+            filters: &self.recipe.filters,
+            choice,
+            held_out: self.recipe.held_out,
+            seed: self.recipe.seed,
+            most,
+        });
+        let mut writers = match to {
+            Some(folder) => Writers::create(folder, names)?,
+            None => Writers::nowhere(),
+        };
+        let total: u64 = files
+            .iter()
+            .filter_map(|file| fs::metadata(file).ok())
+            .map(|meta| meta.len())
+            .sum();
+        let mut progress = output.progress("Filtering", names.samples);
+        let mut last = Default::default();
+        for file in files {
+            let name = || format!("`{}`", file.display());
+            let from = BufReader::with_capacity(1 << 20, File::open(file).with_context(name)?);
+            pass.read(from, &mut writers.sinks(), &mut |now| {
+                last = now;
+                let groups = format!("{} groups", now.groups);
+                progress.show(
+                    now.bytes / 1_000_000,
+                    total.div_ceil(1_000_000),
+                    "MB",
+                    &groups,
+                );
+                match interrupt::asked() {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            })
+            .map_err(|error| match error {
+                SetError::Stopped => anyhow::Error::new(error),
+                error => anyhow::Error::new(error).context(name()),
+            })?;
+        }
+        writers.flush()?;
+        progress.finish(&format!(
+            "{}, {}",
+            count(last.groups as usize, "group"),
+            size(last.bytes)
+        ));
+        Ok(pass.finish())
+    }
+}
+
+fn conclude(
+    args: &SamplesArgs,
+    recipe: &SampleRecipe,
+    report: &Report,
+    to: Option<Folder>,
+    output: &mut Output,
+) -> Result<ExitStatus> {
+    match args.json {
+        true => output.data(&serde_json::to_string_pretty(report)?),
+        false => {
+            let mut sets = vec![("with exchange", &report.leap)];
+            sets.extend(report.control.as_ref().map(|account| ("without", account)));
+            for (name, account) in sets {
+                output.note(&table(name, account));
+            }
+        }
+    }
+    if report.mixed_in > 0 {
+        output.step(
+            "Mixing",
+            &format!(
+                "{} without exchange in",
+                count(report.mixed_in as usize, "sample")
+            ),
+        );
+    }
+    let Some(folder) = to else {
+        return Ok(ExitStatus::Done);
+    };
+    folder.keep(recipe, report)?;
+    if report.leap.samples == 0 {
+        output.note("no path passes every required filter");
+        output.hint(
+            "the table counts what each filter rejects: `alone` are paths that it alone keeps out",
+        );
+        return Ok(ExitStatus::AnswerIsNo);
+    }
+    if !args.json {
+        output.data(&args.out.join(SAMPLES).display().to_string());
+    }
+    Ok(ExitStatus::Done)
+}
+
+/// What each filter rejects.
+fn table(name: &str, account: &Account) -> String {
+    let share = |part: u64| 100.0 * part as f64 / account.paths.max(1) as f64;
+    let mut lines = vec![
+        format!(
+            "\n{} paths {name}, in {} groups",
+            account.paths, account.groups
+        ),
+        format!(
+            "{:<14} {:>9} {:>9} {:>9}  required",
+            "filter", "fails", "", "alone"
+        ),
+    ];
+    for filter in Filter::ALL {
+        let Some(rejections) = account.filters.get(&filter) else {
+            continue;
+        };
+        lines.push(format!(
+            "{:<14} {:>9} {:>8.1}% {:>9}  {}",
+            filter.name(),
+            rejections.fails,
+            share(rejections.fails),
+            rejections.alone,
+            if rejections.required { "yes" } else { "" }
+        ));
+    }
+    lines.push(format!(
+        "{} paths pass ({:.1}%): {} samples to train on, {} held out, {} over the cap of a problem, {} over the \
+         size of the set; {} problems",
+        account.passed,
+        share(account.passed),
+        account.samples,
+        account.held_out,
+        account.over_cap,
+        account.over_most,
+        account.problems
+    ));
+    lines.join("\n")
+}
