@@ -41,13 +41,12 @@ pub(super) fn stage(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
 
 /// Prints the table, and says where the report lies.
 pub(super) fn print(road: &mut Road<'_>) -> Result<()> {
-    let rows = summaries(road)?;
-    if rows.is_empty() {
+    if road.recipe.eval.rows.is_empty() {
         let folder = road.out.join("checkpoints");
         road.output.data(&folder.display().to_string());
         return Ok(());
     }
-    road.output.data(&report::table(&rows));
+    road.output.data(&report::text(&collect(road)?));
     let path = road.out.join(FILE);
     road.output.step("Report", &path.display().to_string());
     Ok(())
