@@ -8,7 +8,9 @@ use anyhow::{Context, Result};
 use infer::score;
 use infer::simulated::SimulatedEngine;
 use infer::vocab::TokenizerVocab;
-use infer::waves::{CutOff, Ran, WaveProgress, Waves};
+use infer::generation::{AtStop, Generation, GenerationProgress, Shard};
+use infer::units::Units;
+use infer::waves::Ran;
 use protocol::{Method, Origin, Problem, Settings, Stream, Trace};
 use serde_json::json;
 
@@ -210,31 +212,34 @@ impl Evaluation<'_> {
         let beginnings = |index: usize| -> Vec<Vec<u32>> {
             work.beginnings.get(index).cloned().into_iter().collect()
         };
-        let waves = Waves {
-            problems: &work.problems,
-            groups: work.groups,
-            wave: recipe.engine.wave,
-            cut_off: CutOff::Keep,
-            prompts: &recipe.prompts,
-            settings: &settings,
-            beginnings: &beginnings,
-            // All rows draw the same noise, so that their differences are less noisy.
-            stream: Stream::of_run(recipe.seed).named("evaluate"),
-            origin: Origin {
-                seed: recipe.seed,
-                recipe: key.to_owned(),
-                model: place.model.clone(),
-                tokenizer: place.vocab.get().hash().to_owned(),
-                device,
+        let generation = Generation {
+            units: Units {
+                problems: &work.problems,
+                groups: work.groups,
+                prompts: &recipe.prompts,
+                settings: &settings,
+                beginnings: &beginnings,
+                // All rows draw the same noise, so that their differences are less noisy.
+                stream: Stream::of_run(recipe.seed).named("evaluate"),
+                origin: Origin {
+                    seed: recipe.seed,
+                    recipe: key.to_owned(),
+                    model: place.model.clone(),
+                    tokenizer: place.vocab.get().hash().to_owned(),
+                    device,
+                },
             },
+            shard: Shard::WHOLE,
+            open: recipe.engine.wave,
+            at_stop: AtStop::Cancel,
             file: &file,
             key,
         };
         let mut progress = self.output.progress("Running", work.title.0);
-        let mut last = WaveProgress::default();
+        let mut last = GenerationProgress::default();
         let started = std::time::Instant::now();
-        let ran = waves
-            .run(engine.get(), place.vocab.get(), &mut |now: WaveProgress| {
+        let ran = generation
+            .run(engine.get(), place.vocab.get(), &mut |now, _| {
                 last = now;
                 let seconds = started.elapsed().as_secs_f64().max(1e-9);
                 let more = format!("{:.0} tokens/s", now.sampled as f64 / seconds);

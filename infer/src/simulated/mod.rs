@@ -186,6 +186,10 @@ impl Engine for SimulatedEngine<'_> {
         self.queue.push_back(request);
     }
 
+    fn adopt(&mut self, key: PathKey, prompt: usize, ids: Vec<u32>) {
+        self.paths.insert(key, Written { prompt, ids });
+    }
+
     fn close(&mut self, key: PathKey) {
         self.paths.remove(&key);
     }
