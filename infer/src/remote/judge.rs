@@ -8,9 +8,11 @@ use crate::local::StopScanner;
 
 /// What a broken character is shown as; a text that was cut inside one ends with it.
 const BROKEN: char = '\u{fffd}';
-/// How much longer a text can be than the text of its ids, or shorter: an end-of-text token that is
-/// shown, a stop string that is cut off, the rest of a token behind it.
+/// How much longer one of text and decoded ids can be where the text was ended: an end-of-text token
+/// that is shown, a stop string that is cut off, the rest of a token behind it.
 const MOST_APART: usize = 128;
+/// How many bytes of a token in which a character begins a server may hold back.
+const HELD_BACK: usize = 16;
 
 /// The ids that were sampled and why sampling ended.
 ///
@@ -33,7 +35,7 @@ pub(super) fn judge(
     };
     let ids = match ids {
         Some(ids) => {
-            check(ask, &ids, &text, vocab)?;
+            check(ask, &ids, &text, ended == Ended::Length, vocab)?;
             ids
         }
         None => {
@@ -103,35 +105,42 @@ fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
 }
 
 /// Whether these can be the ids of this text.
-fn check(ask: &Ask, ids: &[u32], text: &str, vocab: &dyn Vocab) -> Result<(), Failure> {
+fn check(
+    ask: &Ask,
+    ids: &[u32],
+    text: &str,
+    by_length: bool,
+    vocab: &dyn Vocab,
+) -> Result<(), Failure> {
     if ids.len() > ask.max_tokens {
-        let text = format!("{} ids came back, {} were asked for", ids.len(), ask.max_tokens);
+        let (told, most) = (ids.len(), ask.max_tokens);
+        let text = format!("{told} ids came back, {most} were asked for");
         return Err(Failure::new(Class::WrongIds, text));
     }
-    if belong_together(&vocab.text(ids), text) {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Class::WrongIds,
-        "the ids that came back are not those of the text",
-    ))
-}
-
-/// Whether one is the other, or the beginning of it. Where a character is cut, each side may show it
-/// in its own way.
-pub(super) fn belong_together(a: &str, b: &str) -> bool {
-    let (mut a, mut b) = (whole(a), whole(b));
-    loop {
-        match (a.next(), b.next()) {
-            (Some(x), Some(y)) if x == y => {}
-            (None, None) => return true,
-            (Some(_), Some(_)) => return false,
-            (Some(_), None) => return a.count() < MOST_APART,
-            (None, Some(_)) => return b.count() < MOST_APART,
-        }
+    let decoded = vocab.text(ids);
+    let apart = match by_length {
+        false => MOST_APART,
+        true if decoded.ends_with(BROKEN) => HELD_BACK,
+        true => 0,
+    };
+    match belong_together(&decoded, text, apart) {
+        true => Ok(()),
+        false => Err(Failure::new(
+            Class::WrongIds,
+            "the ids that came back are not those of the text",
+        )),
     }
 }
 
-fn whole(text: &str) -> impl Iterator<Item = char> + '_ {
-    text.chars().filter(|c| *c != BROKEN)
+/// Whether the ids of an answer to a known question are those of its text.
+pub(super) fn is_spoken(ids: &[u32], text: &str, vocab: &dyn Vocab) -> bool {
+    belong_together(&vocab.text(ids), text, MOST_APART)
+}
+
+/// Whether one text is the other, or the beginning of it but for so many bytes. A character that is
+/// cut at the end counts for nothing.
+fn belong_together(a: &str, b: &str, apart: usize) -> bool {
+    let [a, b] = [a, b].map(|text| text.trim_end_matches(BROKEN));
+    let rest = a.strip_prefix(b).or_else(|| b.strip_prefix(a));
+    rest.is_some_and(|rest| rest.len() <= apart)
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::able::{Able, Dialect, Extras, Prompts, Stops};
 use super::failure::{Class, Failure};
 use super::http::Caller;
-use super::judge::belong_together;
+use super::judge::is_spoken;
 use super::wire::{self, Ask, Ended, Reply};
 use super::{RemoteError, RemoteSettings};
 
@@ -101,7 +101,7 @@ impl Kit {
 /// Whether the ids that a server tells are those of this vocabulary.
 pub(super) fn speaks(known: &Known, vocab: &dyn Vocab) -> bool {
     match &known.said {
-        (Some(ids), text) => belong_together(&vocab.text(ids), text),
+        (Some(ids), text) => is_spoken(ids, text, vocab),
         (None, _) => true,
     }
 }

@@ -124,7 +124,7 @@ fn complete_now(stream: &TcpStream, state: &State, body: &[u8]) -> Option<()> {
         Some(Act::Reset) => return None,
         _ => {}
     }
-    let ids = match &body["prompt"] {
+    let ids: Vec<u32> = match &body["prompt"] {
         Value::Array(_) if state.kind == Kind::Plain => {
             return write(stream, 400, "", "{\"error\": \"prompt must be a string\"}");
         }
@@ -139,6 +139,7 @@ fn complete_now(stream: &TcpStream, state: &State, body: &[u8]) -> Option<()> {
         return write(stream, 400, "", "{\"error\": \"unknown field top_k\"}");
     }
     let mut said = speech::say(&ids, &body);
+    let texts = (said.text(), said.cut_text());
     if act == Some(Act::WrongIds) {
         said.ids.iter_mut().for_each(|id| *id = *id % 26 + 65);
     }
@@ -146,7 +147,7 @@ fn complete_now(stream: &TcpStream, state: &State, body: &[u8]) -> Option<()> {
         Some(Act::Choices(choices)) => choices,
         _ => 1,
     };
-    let mut text = tell(state.kind, &said, ids.len(), choices).to_string();
+    let mut text = tell(state.kind, &said, texts, ids.len(), choices).to_string();
     match act {
         Some(Act::Half) => {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", text.len());
@@ -155,15 +156,21 @@ fn complete_now(stream: &TcpStream, state: &State, body: &[u8]) -> Option<()> {
             None
         }
         Some(Act::Torn) => {
-            text.truncate(text.len() / 2);
+            let half = text.len() / 2;
+            text.truncate(text.floor_char_boundary(half));
             write(stream, 200, "", &text)
         }
         _ => write(stream, 200, "", &text),
     }
 }
 
-fn tell(kind: Kind, said: &Said, prompt: usize, choices: usize) -> Value {
-    let (whole, cut) = (said.text(), said.cut_text());
+fn tell(
+    kind: Kind,
+    said: &Said,
+    (whole, cut): (String, String),
+    prompt: usize,
+    choices: usize,
+) -> Value {
     if kind == Kind::LlamaCpp {
         let (stop_type, word) = match (&said.stop, said.eos) {
             (Some(stop), _) => ("word", stop.as_str()),

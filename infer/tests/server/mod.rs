@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Whose server it plays.
@@ -66,6 +66,7 @@ pub(crate) struct State {
 /// A server; it is gone with this.
 pub(crate) struct Server {
     address: SocketAddr,
+    listens: Mutex<Option<JoinHandle<()>>>,
     pub(crate) state: Arc<State>,
 }
 
@@ -87,14 +88,18 @@ impl Server {
             open: Mutex::default(),
             dead: AtomicBool::new(false),
         });
-        let server = Self { address, state };
+        let server = Self {
+            address,
+            listens: Mutex::default(),
+            state,
+        };
         server.listen(listener);
         server
     }
 
     fn listen(&self, listener: TcpListener) {
         let state = Arc::clone(&self.state);
-        thread::spawn(move || {
+        let listens = thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { continue };
                 if state.dead.load(Ordering::SeqCst) {
@@ -106,6 +111,7 @@ impl Server {
                 thread::spawn(move || http::serve(&stream, &state));
             }
         });
+        *self.listens.lock().expect("the thread") = Some(listens);
     }
 
     pub(crate) fn url(&self) -> String {
@@ -153,6 +159,9 @@ impl Server {
         self.state.dead.store(true, Ordering::SeqCst);
         // The thread that listens has to notice.
         let _ = TcpStream::connect(self.address);
+        if let Some(listens) = self.listens.lock().expect("the thread").take() {
+            listens.join().expect("it ends");
+        }
         for stream in self.state.open.lock().expect("streams").drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }

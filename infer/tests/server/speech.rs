@@ -68,14 +68,14 @@ pub(super) fn say(prompt: &[u32], body: &Value) -> Said {
         eos: false,
     };
     for word in 0.. {
-        // It ends its text by itself where nothing else can end it.
-        if stops.is_empty() && word > 3 && stream.indexed(word).below(1, 6) == 0 {
+        if word > 3 && stream.indexed(word).below(1, 60) == 0 {
             said.ids.push(EOS);
             said.eos = said.ids.len() <= most;
             break;
         }
         let lot = stream.indexed(word).below(0, 30);
-        let piece = WORDS[lot % if lot < 24 { 9 } else { WORDS.len() }];
+        // Tags and boxes are rarer than words.
+        let piece = WORDS[if lot < 27 { lot % 9 } else { lot - 18 }];
         text.push_str(piece);
         for byte in piece.bytes() {
             said.ids.push(u32::from(byte));
