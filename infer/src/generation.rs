@@ -209,6 +209,29 @@ impl Generation<'_> {
     }
 }
 
+/// What a group wants that is led back to where it was.
+#[derive(Default)]
+struct Open {
+    /// Living paths that have begun, with the number of tokens that they began with.
+    prompts: BTreeMap<PathKey, usize>,
+    /// Requests that were not answered.
+    requests: BTreeMap<PathKey, Request>,
+}
+
+impl Open {
+    fn note(&mut self, step: Step) {
+        for request in step.requests {
+            if request.keep == 0 {
+                self.prompts.insert(request.key, request.append.len());
+            }
+            self.requests.insert(request.key, request);
+        }
+        for key in step.ended {
+            self.prompts.remove(&key);
+        }
+    }
+}
+
 /// A generation while it is run.
 struct Run<'a> {
     generation: &'a Generation<'a>,
@@ -268,20 +291,11 @@ impl Run<'_> {
     fn begin(&mut self, unit: usize) -> Result<(), GenerationError> {
         let (units, index) = (&self.generation.units, unit as u32);
         let mut group = units.group(unit, index, self.engine.positions(), self.vocab)?;
-        let mut prompts = BTreeMap::new();
-        let mut open: BTreeMap<PathKey, Request> = BTreeMap::new();
-        let mut note = |step: Step, open: &mut BTreeMap<PathKey, Request>| {
-            for request in step.requests {
-                if request.keep == 0 {
-                    prompts.insert(request.key, request.append.len());
-                }
-                open.insert(request.key, request);
-            }
-        };
-        note(group.start(self.vocab), &mut open);
+        let mut open = Open::default();
+        open.note(group.start(self.vocab));
         for mut completion in self.said.remove(&unit).unwrap_or_default() {
             completion.key.group = index;
-            if open.remove(&completion.key).is_none() {
+            if open.requests.remove(&completion.key).is_none() {
                 let (problem, group) = units.place(unit);
                 return Err(GenerationError::Foreign {
                     path: self.generation.journal_path(),
@@ -289,17 +303,21 @@ impl Run<'_> {
                     group,
                 });
             }
-            note(group.accept(completion, self.vocab), &mut open);
+            open.note(group.accept(completion, self.vocab));
         }
-        for (key, request) in open {
-            if request.keep > 0 {
+        for (key, prompt) in open.prompts {
+            let request = open.requests.remove(&key);
+            // A path that waits for others goes on from all it has said.
+            let held = request.as_ref().map_or(usize::MAX, |request| request.keep);
+            if held > 0 {
                 let spans = group.spans(key.path as usize).iter();
                 let ids = spans.flat_map(|span| span.ids.iter().copied());
-                let prompt = prompts.get(&key).copied().unwrap_or(0);
-                self.engine.adopt(key, prompt, ids.take(request.keep).collect());
+                self.engine.adopt(key, prompt, ids.take(held).collect());
             }
             self.asked.insert(key);
-            self.engine.submit(request);
+            if let Some(request) = request {
+                self.engine.submit(request);
+            }
         }
         self.live.insert(index, group);
         Ok(())

@@ -153,6 +153,11 @@ fn check_same_file(file: &Path, expected: &[u8]) {
         String::from_utf8_lossy(part).into_owned()
     };
     if let Some(at) = differs {
+        let traces: Vec<Trace> = protocol::jsonl::read(&found[..]).expect("traces");
+        let paths = traces.iter().flat_map(|trace| &trace.paths);
+        for path in paths.filter(|path| matches!(path.end, PathEnd::Failed(_))) {
+            eprintln!("{:?}", path.end);
+        }
         panic!("{}\nis to be\n{}", shown(&found, at), shown(expected, at));
     }
     assert_eq!(found.len(), expected.len());

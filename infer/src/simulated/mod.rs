@@ -39,6 +39,7 @@ pub struct SimulatedEngine<'a> {
     vocab: &'a dyn Vocab,
     paths: BTreeMap<PathKey, Written>,
     queue: VecDeque<Request>,
+    cancelled: VecDeque<PathKey>,
 }
 
 #[derive(Default)]
@@ -76,6 +77,7 @@ impl<'a> SimulatedEngine<'a> {
             vocab,
             paths: BTreeMap::new(),
             queue: VecDeque::new(),
+            cancelled: VecDeque::new(),
         }
     }
 
@@ -192,9 +194,17 @@ impl Engine for SimulatedEngine<'_> {
 
     fn close(&mut self, key: PathKey) {
         self.paths.remove(&key);
+        let queued = self.queue.len();
+        self.queue.retain(|request| request.key != key);
+        if self.queue.len() < queued {
+            self.cancelled.push_back(key);
+        }
     }
 
     fn wait(&mut self) -> Result<Option<Completion>, EngineError> {
+        if let Some(key) = self.cancelled.pop_front() {
+            return Ok(Some(Completion::new(key, Vec::new(), Finish::Cancelled)));
+        }
         let request = self.queue.pop_front();
         Ok(request.map(|request| self.complete(request)))
     }
