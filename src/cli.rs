@@ -10,7 +10,8 @@ use clap_complete::Shell;
 use model::device::Dtype;
 
 pub(crate) use self::bench::{
-    BenchCommand, BenchDecode, BenchGpu, BenchLeap, BenchModel, BenchPrefill, BenchRoute, GpuRow,
+    BenchCommand, BenchDecode, BenchGpu, BenchLeap, BenchModel, BenchPrefill, BenchRemote,
+    BenchRoute, GpuRow,
 };
 pub(crate) use self::eval::{EvalArgs, GradeArgs, ReportArgs, ReportFormat, ScoreArgs};
 

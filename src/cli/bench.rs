@@ -11,6 +11,7 @@ pub(crate) enum BenchCommand {
     Prefill(BenchPrefill),
     Leap(BenchLeap),
     Route(BenchRoute),
+    Remote(BenchRemote),
     Gpu(BenchGpu),
 }
 
@@ -97,6 +98,31 @@ pub(crate) struct BenchRoute {
     pub(crate) chars: usize,
     /// Times it is measured.
     #[arg(long, default_value_t = 20)]
+    pub(crate) repeat: usize,
+}
+
+/// Requests per second that the remote engine carries to servers that answer at once, and its memory.
+///
+/// The servers are threads of this process, so both sides share its cores.
+#[derive(Debug, Args)]
+pub(crate) struct BenchRemote {
+    /// Paths, each with one request in flight.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) paths: usize,
+    /// Ids of each prompt.
+    #[arg(long, default_value_t = 2048)]
+    pub(crate) prompt: usize,
+    /// Ids of each answer.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) new: usize,
+    /// Servers.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) servers: usize,
+    /// Seconds that are measured, in each of `--repeat` parts.
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) seconds: f64,
+    /// Parts.
+    #[arg(long, default_value_t = 3)]
     pub(crate) repeat: usize,
 }
 
