@@ -6,6 +6,7 @@ mod commands;
 mod devices;
 mod evaluation;
 mod fault;
+mod generation;
 mod interrupt;
 mod ledger;
 mod output;
@@ -14,6 +15,7 @@ mod recipe;
 mod recipes;
 mod results;
 mod road;
+mod servers;
 mod train_recipe;
 mod training;
 

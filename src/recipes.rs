@@ -45,6 +45,14 @@ pub(crate) const BUILT_IN: &[(&str, &str)] = &[
     ("control-1.5b", include_str!("../recipes/control-1.5b.toml")),
     ("control-7b", include_str!("../recipes/control-7b.toml")),
     ("control-14b", include_str!("../recipes/control-14b.toml")),
+    (
+        "teacher-simulated",
+        include_str!("../recipes/teacher-simulated.toml"),
+    ),
+    (
+        "leap-t-teacher-32b",
+        include_str!("../recipes/leap-t-teacher-32b.toml"),
+    ),
     ("sft-tiny", include_str!("../recipes/sft-tiny.toml")),
     ("sft-smollm2", include_str!("../recipes/sft-smollm2.toml")),
 ];
@@ -175,6 +183,7 @@ fn example(table: &Table) -> &'static str {
     match table.get("job").and_then(Value::as_str) {
         Some("train") => "leap-t-1.5b",
         Some("eval") => "search",
+        Some("data-gen traces") => "teacher-simulated",
         _ => "tiny",
     }
 }

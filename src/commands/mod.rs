@@ -3,6 +3,7 @@
 mod bench;
 mod checkpoint;
 mod completions;
+mod data_gen;
 mod doctor;
 mod eval;
 mod grade;
@@ -63,6 +64,7 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<ExitStatus> {
         Command::Push(args) => push::run(args, output),
         Command::Checkpoint(command) => checkpoint::run(command, output),
         Command::Recipe(command) => recipe::run(command, output),
+        Command::DataGen(command) => data_gen::run(command, output),
         Command::Train(args) => train::run(&args, output),
         Command::Trap(args) => trap::run(&args, output),
         Command::Trace(command) => trace::run(command, output),

@@ -10,6 +10,7 @@ use super::ExitStatus;
 use crate::cli::RecipeCommand;
 use crate::evaluation::recipe::EvalRecipe;
 use crate::fault::Fault;
+use crate::generation::recipe::TracesRecipe;
 use crate::output::Output;
 use crate::presets;
 use crate::recipe::RunRecipe;
@@ -94,6 +95,7 @@ fn presets(output: &mut Output) {
 fn check_one(source: &Source, overrides: &[String]) -> Result<()> {
     match source.job().as_deref() {
         Some("eval") => source.resolve::<EvalRecipe>(overrides)?.check(),
+        Some("data-gen traces") => source.resolve::<TracesRecipe>(overrides)?.check(),
         Some("train") => source.resolve::<TrainRecipe>(overrides)?.check(),
         _ => source.resolve::<RunRecipe>(overrides)?.check(),
     }

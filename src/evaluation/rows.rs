@@ -8,18 +8,18 @@ use anyhow::{Context, Result};
 use infer::score;
 use infer::simulated::SimulatedEngine;
 use infer::vocab::TokenizerVocab;
-use infer::generation::{AtStop, Generation, GenerationProgress, Shard};
+use infer::generation::{Generation, GenerationProgress, Shard};
 use infer::units::Units;
 use infer::waves::Ran;
 use protocol::{Method, Origin, Problem, Settings, Stream, Trace};
 use serde_json::json;
 
-use super::engine::{RowEngine, RowVocab, rate};
+use super::engine::{RowEngine, RowVocab, Trial, at_stop};
 use super::forecast::Forecast;
 use super::recipe::{EvalEngine, EvalRow};
 use super::{Evaluation, PROBLEMS, groups_file, matched, summary_file, trap};
 use crate::road::{Flow, model_folder, read_records};
-use crate::{interrupt, ledger};
+use crate::{interrupt, ledger, servers};
 
 /// Groups to be run: what decides them, and under which name they are kept.
 pub(super) struct Work<'a> {
@@ -75,6 +75,16 @@ impl Evaluation<'_> {
                 let model = model::checkpoint::hash(&folder)?;
                 let vocab = TokenizerVocab::load(&folder)?;
                 (RowVocab::Tokenizer(Box::new(vocab)), Some(folder), model)
+            }
+            EvalEngine::Remote => {
+                let folder = rows.first().and_then(|row| recipe.checkpoint(row));
+                let folder = model_folder(folder.context("a row names no model")?)?;
+                let served = recipe.model.remote.as_ref();
+                let served = served.context("the recipe has no [model.remote]")?;
+                let vocab = TokenizerVocab::load(&folder)?;
+                // Who knows the weights is the server: here they have a name and a tokenizer.
+                let vocab = RowVocab::Tokenizer(Box::new(vocab));
+                (vocab, None, served.model.clone())
             }
             EvalEngine::Simulated => {
                 let simulation = recipe.model.simulated.as_ref();
@@ -145,7 +155,14 @@ impl Evaluation<'_> {
             (recipe.seed, &work.settings, &recipe.prompts, local),
             (work.groups, &work.beginnings, recipe.model.simulated),
         );
-        let reads = [PROBLEMS, place.model.as_str()];
+        let remote = recipe.model.remote.as_ref();
+        let served = remote.map_or(String::new(), |served| {
+            format!("{} {}", served.positions, place.vocab.get().hash())
+        });
+        let mut reads = vec![PROBLEMS, place.model.as_str()];
+        if recipe.model.engine == EvalEngine::Remote {
+            reads.push(&served);
+        }
         let name = format!("evaluate {}", work.name);
         match self.folder.begin(&name, &settings, &reads, &[&file])? {
             None => self.output.step("Fresh", work.name),
@@ -203,10 +220,10 @@ impl Evaluation<'_> {
         }
         self.open(place, work)?;
         let engine = place.engine.as_mut().context("the engine was opened")?;
-        let local = recipe.model.engine == EvalEngine::Local;
-        let device = match local {
-            true => format!("{} {}", self.device_name, recipe.model.dtype),
-            false => "simulated".to_owned(),
+        let device = match &engine {
+            RowEngine::Local(_) => format!("{} {}", self.device_name, recipe.model.dtype),
+            RowEngine::Simulated(_) => "simulated".to_owned(),
+            RowEngine::Remote(engine) => engine.device(),
         };
         let settings = |_| work.settings.clone();
         let beginnings = |index: usize| -> Vec<Vec<u32>> {
@@ -231,7 +248,7 @@ impl Evaluation<'_> {
             },
             shard: Shard::WHOLE,
             open: recipe.engine.wave,
-            at_stop: AtStop::Cancel,
+            at_stop: at_stop(engine),
             file: &file,
             key,
         };
@@ -249,6 +266,7 @@ impl Evaluation<'_> {
                     false => ControlFlow::Continue(()),
                 }
             })
+            .map_err(servers::explained)
             .with_context(|| format!("row `{}`", work.name))?;
         let seconds = started.elapsed().as_secs_f64();
         progress.finish(&format!(
@@ -268,11 +286,32 @@ impl Evaluation<'_> {
     fn open(&mut self, place: &mut Place<'_>, work: &Work<'_>) -> Result<()> {
         let recipe = self.recipe;
         if place.engine.is_none() {
-            place.engine = Some(match (&place.folder, &recipe.model.simulated) {
-                (Some(folder), _) => RowEngine::local(folder, place.vocab, recipe, &self.device)?,
-                (None, Some(simulation)) => RowEngine::simulated(*simulation, place.vocab),
-                (None, None) => anyhow::bail!("the recipe has no [model.simulated]"),
+            let (local, dtype) = (&recipe.engine, recipe.model.dtype);
+            let model = &recipe.model;
+            place.engine = Some(match (model.engine, &place.folder) {
+                (EvalEngine::Local, Some(folder)) => {
+                    RowEngine::local(folder, place.vocab, local, dtype, &self.device)?
+                }
+                (EvalEngine::Local, None) => anyhow::bail!("a row names no model"),
+                (EvalEngine::Simulated, _) => {
+                    let simulation = model.simulated.as_ref();
+                    let simulation = simulation.context("the recipe has no [model.simulated]")?;
+                    RowEngine::simulated(*simulation, place.vocab)
+                }
+                (EvalEngine::Remote, _) => {
+                    let served = model.remote.as_ref();
+                    let served = served.context("the recipe has no [model.remote]")?;
+                    let (name, positions) = (served.model.as_str(), served.positions);
+                    let vocab = place.vocab.get();
+                    let (asked, output) = (self.servers, &mut *self.output);
+                    let engine = servers::open(asked, Some(name), Some(positions), vocab, output)?;
+                    RowEngine::Remote(Box::new(engine))
+                }
             });
+        }
+        if let Some(RowEngine::Remote(engine)) = &place.engine {
+            let sampling = &work.settings.sampling;
+            engine.check(sampling).map_err(|error| servers::advised(&error))?;
         }
         if self.forecast_told {
             return Ok(());
@@ -282,8 +321,17 @@ impl Evaluation<'_> {
         let forecast = Forecast::of(recipe, problems)?;
         let engine = place.engine.as_mut().context("the engine was opened")?;
         let measured = match (recipe.model.engine, work.problems.first()) {
-            (EvalEngine::Local, Some(first)) => {
-                Some(rate(engine.get(), place.vocab.get(), recipe, first)?)
+            (EvalEngine::Local | EvalEngine::Remote, Some(first)) => {
+                let trial = Trial {
+                    protocol: &recipe.protocol,
+                    prompts: &recipe.prompts,
+                    seed: recipe.seed,
+                    paths: recipe
+                        .engine
+                        .max_rows
+                        .min(recipe.protocol.paths.max(1) * recipe.engine.wave),
+                };
+                Some(trial.rate(engine.get(), place.vocab.get(), first)?)
             }
             _ => None,
         };
