@@ -123,6 +123,11 @@ impl Server {
         self.state.acts.lock().expect("acts").extend(acts);
     }
 
+    /// Behaves from now on.
+    pub(crate) fn forget_acts(&self) {
+        self.state.acts.lock().expect("acts").clear();
+    }
+
     pub(crate) fn delay(&self, delay: Duration) {
         *self.state.delay.lock().expect("the delay") = delay;
     }
