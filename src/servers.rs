@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use infer::generation::GenerationError;
 use infer::engine::EngineError;
+use infer::generation::GenerationError;
 use infer::remote::{Key, RemoteEngine, RemoteError, RemoteSettings};
 use protocol::Vocab;
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,11 @@ pub(crate) fn open<'v>(
     let of = count(there.len(), "server");
     output.step(
         "Servers",
-        &format!("{up} of {of}: {}, {}", engine.model(), engine.able().words()),
+        &format!(
+            "{up} of {of}: {}, {}",
+            engine.model(),
+            engine.able().words()
+        ),
     );
     for (url, _, _) in there.iter().filter(|(_, up, _)| !up) {
         output.step("Waiting", &format!("for {url}"));

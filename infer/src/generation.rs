@@ -184,8 +184,9 @@ impl Generation<'_> {
 
     fn open_journal(&self) -> Result<(Journal, Said), GenerationError> {
         let places = self.units.problems.iter().enumerate();
-        let places: BTreeMap<&str, usize> =
-            places.map(|(at, problem)| (problem.id.as_str(), at)).collect();
+        let places: BTreeMap<&str, usize> = places
+            .map(|(at, problem)| (problem.id.as_str(), at))
+            .collect();
         let groups = self.units.groups;
         let unit = |problem: &str, group: u32| {
             let place = places.get(problem).filter(|_| group < groups)?;

@@ -381,8 +381,11 @@ pub fn merge_files<'a>(
     to: &Path,
 ) -> Result<(), MergeError> {
     let units: Vec<(&str, u32)> = units.collect();
-    let known: BTreeMap<(&str, u32), usize> =
-        units.iter().enumerate().map(|(at, unit)| (*unit, at)).collect();
+    let known: BTreeMap<(&str, u32), usize> = units
+        .iter()
+        .enumerate()
+        .map(|(at, unit)| (*unit, at))
+        .collect();
     let mut places: Vec<Option<(usize, Stretch)>> = vec![None; units.len()];
     let io = |path: &Path| {
         let path = path.to_owned();
@@ -428,7 +431,9 @@ pub fn merge_files<'a>(
     let name = to.file_name().unwrap_or_default().to_string_lossy();
     let temporary = to.with_file_name(format!(".{name}.tmp"));
     let write = || -> io::Result<()> {
-        let opened = files.iter().map(|path| Ok((BufReader::new(File::open(path)?), 0)));
+        let opened = files
+            .iter()
+            .map(|path| Ok((BufReader::new(File::open(path)?), 0)));
         let mut opened: Vec<(BufReader<File>, u64)> = opened.collect::<io::Result<_>>()?;
         let mut lines = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
         for (number, stretch) in stretches {

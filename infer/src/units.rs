@@ -3,7 +3,9 @@
 //! A group is known by its unit, its number over all problems. What it asks depends on its problem
 //! and its number there, and on nothing that is solved beside it.
 
-use protocol::{Group, Origin, Problem, PromptSet, Settings, Setup, SetupError, Stream, Trace, Vocab};
+use protocol::{
+    Group, Origin, Problem, PromptSet, Settings, Setup, SetupError, Stream, Trace, Vocab,
+};
 
 /// The groups of a run. See the module text.
 #[derive(Clone)]

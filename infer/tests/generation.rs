@@ -124,7 +124,8 @@ impl Case<'_> {
 
     fn journal(&self) -> std::path::PathBuf {
         let name = self.file.file_name().expect("a name").to_string_lossy();
-        self.file.with_file_name(format!(".{name}.{}.journal", self.key))
+        self.file
+            .with_file_name(format!(".{name}.{}.journal", self.key))
     }
 }
 
@@ -192,7 +193,11 @@ fn check_same(file: &Path, expected: &[u8], when: &str) {
         String::from_utf8_lossy(part).into_owned()
     };
     if let Some(at) = differs {
-        panic!("{when}:\n{}\nis to be\n{}", shown(&found, at), shown(expected, at));
+        panic!(
+            "{when}:\n{}\nis to be\n{}",
+            shown(&found, at),
+            shown(expected, at)
+        );
     }
     assert_eq!(found.len(), expected.len());
 }
@@ -209,12 +214,21 @@ fn check_stopped(method: Method, engine: &mut dyn FnMut() -> Box<dyn Engine>, st
             ..case(file)
         }
     }
-    assert_eq!(of(method, &whole).run(&mut *engine(), None).expect("it runs"), Ran::Done);
+    assert_eq!(
+        of(method, &whole)
+            .run(&mut *engine(), None)
+            .expect("it runs"),
+        Ran::Done
+    );
     let expected = fs::read(&whole).expect("the file");
     for &stop in stops {
         let file = folder.path().join(format!("stopped-{stop}.jsonl"));
         let mut runs = 1;
-        while of(method, &file).run(&mut *engine(), Some(stop)).expect("it runs") == Ran::Stopped {
+        while of(method, &file)
+            .run(&mut *engine(), Some(stop))
+            .expect("it runs")
+            == Ran::Stopped
+        {
             assert!(!file.exists(), "an unfinished file has no final name");
             runs += 1;
         }
@@ -229,8 +243,18 @@ fn check_stopped(method: Method, engine: &mut dyn FnMut() -> Box<dyn Engine>, st
 fn a_run_stopped_at_any_completion_continues_to_the_same_bytes() {
     let mut simulated = || Box::new(Counting::new()) as Box<dyn Engine>;
     let stops: Vec<usize> = (4..30).collect();
-    for method in [Method::LeapT, Method::Leap, Method::Cot, Method::LeapS, Method::Moa] {
-        check_stopped(method, &mut simulated, &stops[..if method == Method::LeapT { 26 } else { 8 }]);
+    for method in [
+        Method::LeapT,
+        Method::Leap,
+        Method::Cot,
+        Method::LeapS,
+        Method::Moa,
+    ] {
+        check_stopped(
+            method,
+            &mut simulated,
+            &stops[..if method == Method::LeapT { 26 } else { 8 }],
+        );
     }
 }
 
@@ -259,7 +283,10 @@ fn what_was_said_is_not_asked_again() {
     }
     assert!(stops > 3);
     // At each stop what is under way is asked again: at most one request of each open path.
-    assert!(asked >= whole.asked && asked <= whole.asked + stops * 9, "{asked}");
+    assert!(
+        asked >= whole.asked && asked <= whole.asked + stops * 9,
+        "{asked}"
+    );
 }
 
 #[test]
@@ -282,7 +309,10 @@ fn a_journal_torn_anywhere_is_gone_on_from() {
     for part in 0..40 {
         fs::write(case.journal(), &journal[..journal.len() * part / 40]).expect("a torn journal");
         assert_eq!(case.simulated(None), Ran::Done);
-        assert!(fs::read(&file).expect("the file") == expected, "torn at {part}/40");
+        assert!(
+            fs::read(&file).expect("the file") == expected,
+            "torn at {part}/40"
+        );
         fs::remove_file(&file).expect("the file");
     }
 }
@@ -295,15 +325,23 @@ fn a_finished_file_is_known_by_its_key() {
     let expected = fs::read(&file).expect("the file");
     // Nothing is asked again, as after a kill between the file's name and the ledger.
     let mut engine = Counting::new();
-    assert_eq!(case(&file).run(&mut engine, None).expect("it runs"), Ran::Done);
+    assert_eq!(
+        case(&file).run(&mut engine, None).expect("it runs"),
+        Ran::Done
+    );
     assert_eq!(engine.asked, 0);
     // Other settings, a missing group or a changed line make it anew.
-    let other = Case { key: "other", ..case(&file) };
+    let other = Case {
+        key: "other",
+        ..case(&file)
+    };
     other.run(&mut engine, None).expect("it runs");
     assert!(engine.asked > 0);
     let lines = expected.iter().filter(|byte| **byte == b'\n').count();
     assert_eq!(lines, 14);
-    let last = expected[..expected.len() - 1].iter().rposition(|byte| *byte == b'\n');
+    let last = expected[..expected.len() - 1]
+        .iter()
+        .rposition(|byte| *byte == b'\n');
     fs::write(&file, &expected[..last.expect("lines") + 1]).expect("a shorter file");
     assert_eq!(case(&file).simulated(None), Ran::Done);
     assert!(fs::read(&file).expect("the file") == expected);
@@ -317,7 +355,14 @@ fn shards_together_are_the_whole() {
     for index in 1..=3 {
         let file = folder.path().join(format!("shard-{index}.jsonl"));
         let shard = Shard { index, of: 3 };
-        assert_eq!(Case { shard, ..case(&file) }.simulated(None), Ran::Done);
+        assert_eq!(
+            Case {
+                shard,
+                ..case(&file)
+            }
+            .simulated(None),
+            Ran::Done
+        );
         let text = fs::read_to_string(&file).expect("the file");
         found.extend(text.lines().map(str::to_owned));
     }
@@ -339,9 +384,15 @@ fn damaged(line: &str) -> GenerationError {
     assert_eq!(case.simulated(Some(20)), Ran::Stopped);
     let good = fs::read_to_string(case.journal()).expect("the journal");
     fs::write(case.journal(), format!("{line}\n{good}")).expect("a journal");
-    let error = case.run(&mut Counting::new(), None).expect_err("it is refused");
+    let error = case
+        .run(&mut Counting::new(), None)
+        .expect_err("it is refused");
     // Nothing is taken away.
-    assert!(fs::read_to_string(case.journal()).expect("the journal").contains(&good));
+    assert!(
+        fs::read_to_string(case.journal())
+            .expect("the journal")
+            .contains(&good)
+    );
     error
 }
 
@@ -362,9 +413,15 @@ fn a_journal_that_is_damaged_or_of_another_run_is_an_error_that_names_the_line()
         )
     };
     let error = damaged(&said("unknown", 0)).to_string();
-    assert!(error.contains("group 0 of `unknown` is not asked for"), "{error}");
+    assert!(
+        error.contains("group 0 of `unknown` is not asked for"),
+        "{error}"
+    );
     let error = damaged(&said("p7", 9)).to_string();
-    assert!(error.contains("was never asked what it answers there"), "{error}");
+    assert!(
+        error.contains("was never asked what it answers there"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -139,7 +139,10 @@ fn undisturbed(folder: &Path, count: u32) -> Vec<u8> {
     let bytes = fs::read(&file).expect("the file");
     let traces: Vec<Trace> = protocol::jsonl::read(&bytes[..]).expect("traces");
     assert_eq!(traces.len(), 2 * count as usize);
-    assert!(traces.iter().any(|trace| !trace.blocks.is_empty()), "nothing was exchanged");
+    assert!(
+        traces.iter().any(|trace| !trace.blocks.is_empty()),
+        "nothing was exchanged"
+    );
     bytes
 }
 
@@ -177,8 +180,16 @@ fn check_known(kind: Kind, words: &str, device: &str) {
 
 #[test]
 fn servers_are_known_for_what_they_can_do() {
-    check_known(Kind::Vllm, "vllm, ids, stop strings kept", "remote vllm, ids");
-    check_known(Kind::Sglang, "sglang, ids, stop strings kept", "remote sglang, ids");
+    check_known(
+        Kind::Vllm,
+        "vllm, ids, stop strings kept",
+        "remote vllm, ids",
+    );
+    check_known(
+        Kind::Sglang,
+        "sglang, ids, stop strings kept",
+        "remote sglang, ids",
+    );
     check_known(
         Kind::LlamaCpp,
         "llama.cpp, ids, stop strings named",
@@ -220,7 +231,10 @@ fn check_same(text: &str, stop: &[&str], max_tokens: usize) -> Finish {
 fn every_kind_of_server_gives_the_same_ids_and_the_same_end() {
     let mut ends = [0; 4];
     for number in 0..24 {
-        let (text, stop) = (format!("{} questions: ", 7 * number), ["</think>", "</summarize>"]);
+        let (text, stop) = (
+            format!("{} questions: ", 7 * number),
+            ["</think>", "</summarize>"],
+        );
         let stop = if number % 4 == 0 { &[][..] } else { &stop };
         match check_same(&text, stop, 20 + 30 * number) {
             Finish::Stop(index) => ends[index] += 1,
@@ -325,7 +339,12 @@ fn all_misbehaviours_of_three_servers_at_once_lose_no_group() {
     generate(&mut engine, 12, &file, &|_| false).expect("it runs");
     check_same_file(&file, &expected);
     let words = engine.tally().words();
-    let classes: Vec<Class> = engine.tally().failures().iter().map(|(class, _)| *class).collect();
+    let classes: Vec<Class> = engine
+        .tally()
+        .failures()
+        .iter()
+        .map(|(class, _)| *class)
+        .collect();
     let expected = [
         Class::BrokenOff,
         Class::Busy,
@@ -335,7 +354,12 @@ fn all_misbehaviours_of_three_servers_at_once_lose_no_group() {
         Class::WrongIds,
     ];
     assert_eq!(classes, expected, "{words}");
-    assert!(engine.servers().iter().all(|(_, _, answered)| *answered > 0));
+    assert!(
+        engine
+            .servers()
+            .iter()
+            .all(|(_, _, answered)| *answered > 0)
+    );
 }
 
 #[test]
@@ -442,17 +466,31 @@ fn a_request_that_always_fails_is_given_up_and_its_path_says_why() {
     let mut engine = RemoteEngine::open(settings, &ByteVocab).expect("a server");
     server.acts([Act::Torn; 3]);
     engine.submit(request(0, "hello", &[]));
-    let failed = engine.wait().expect("no error").expect("a completion").finish;
+    let failed = engine
+        .wait()
+        .expect("no error")
+        .expect("a completion")
+        .finish;
     let expected = "3 tries failed, the last one: unreadable";
-    assert!(matches!(&failed, Finish::Failed(reason) if reason.starts_with(expected)), "{failed:?}");
+    assert!(
+        matches!(&failed, Finish::Failed(reason) if reason.starts_with(expected)),
+        "{failed:?}"
+    );
     // What a server refuses is not sent again.
     server.acts([Act::Status(422)]);
     engine.submit(request(0, "hello", &[]));
-    let refused = engine.wait().expect("no error").expect("a completion").finish;
+    let refused = engine
+        .wait()
+        .expect("no error")
+        .expect("a completion")
+        .finish;
     let expected = "the server refuses it: refused: status 422, `{\"error\": \"trouble\"}`";
     assert_eq!(refused, Finish::Failed(expected.to_owned()));
     assert_eq!(engine.tally().given_up(), 2);
-    assert_eq!(engine.tally().words(), "1 refused, 3 unreadable, 2 given up");
+    assert_eq!(
+        engine.tally().words(),
+        "1 refused, 3 unreadable, 2 given up"
+    );
 }
 
 #[test]
@@ -465,7 +503,10 @@ fn a_failed_path_leaves_its_group_which_is_kept() {
     generate(&mut engine, 2, &file, &|_| false).expect("it runs");
     let bytes = fs::read(&file).expect("the file");
     let traces: Vec<Trace> = protocol::jsonl::read(&bytes[..]).expect("traces");
-    let ends = traces.iter().flat_map(|trace| &trace.paths).map(|path| &path.end);
+    let ends = traces
+        .iter()
+        .flat_map(|trace| &trace.paths)
+        .map(|path| &path.end);
     let failed = ends.filter(|end| matches!(end, PathEnd::Failed(_))).count();
     assert_eq!((traces.len(), failed), (4, 1));
 }
@@ -500,7 +541,10 @@ fn a_request_that_is_repeated_asks_the_same_thing() {
     once.dedup();
     // Every try that failed was sent again as it was, and nothing else was sent twice.
     assert_eq!(texts.len(), once.len() + 40);
-    let seeds: Vec<u64> = bodies.iter().filter_map(|body| body["seed"].as_u64()).collect();
+    let seeds: Vec<u64> = bodies
+        .iter()
+        .filter_map(|body| body["seed"].as_u64())
+        .collect();
     assert_eq!(seeds.len(), bodies.len());
     assert!(seeds.iter().all(|seed| *seed < 1 << 31));
 }
@@ -511,7 +555,10 @@ fn a_run_that_is_stopped_drains_and_goes_on_without_asking_anything_twice() {
     let expected = undisturbed(folder.path(), 6);
     let count = |text: &[u8]| {
         let traces: Vec<Trace> = protocol::jsonl::read(text).expect("traces");
-        let spans = traces.iter().flat_map(|trace| &trace.paths).flat_map(|path| &path.spans);
+        let spans = traces
+            .iter()
+            .flat_map(|trace| &trace.paths)
+            .flat_map(|path| &path.spans);
         spans.filter(|span| span.finish.is_some()).count()
     };
     let server = Server::start(Kind::Vllm);
@@ -558,7 +605,10 @@ fn a_stop_takes_back_what_was_not_sent() {
     while let Some(completion) = engine.wait().expect("no error") {
         finishes.push(completion.finish);
     }
-    let cancelled = finishes.iter().filter(|finish| **finish == Finish::Cancelled).count();
+    let cancelled = finishes
+        .iter()
+        .filter(|finish| **finish == Finish::Cancelled)
+        .count();
     assert_eq!((finishes.len(), cancelled), (6, 5), "{finishes:?}");
     assert!(started.elapsed() < Duration::from_secs(5));
 }
@@ -584,7 +634,9 @@ fn a_closed_path_is_not_waited_for() {
 
 #[track_caller]
 fn check_refused(settings: RemoteSettings, message: &str) {
-    let error = RemoteEngine::open(settings, &ByteVocab).err().expect("a refusal");
+    let error = RemoteEngine::open(settings, &ByteVocab)
+        .err()
+        .expect("a refusal");
     let text = error.to_string();
     assert!(text.contains(message), "no `{message}` in {text}");
     assert!(!text.contains("secret"), "{text}");
@@ -595,7 +647,10 @@ fn what_cannot_work_is_refused_before_anything_is_asked() {
     let of = |url: &str| RemoteSettings::of(vec![url.to_owned()]);
     check_refused(RemoteSettings::of(Vec::new()), "no server is named");
     check_refused(of("localhost:8000"), "it begins with http://");
-    check_refused(of("http://me:secret@host"), "`host` is no address of a server: it names a user");
+    check_refused(
+        of("http://me:secret@host"),
+        "`host` is no address of a server: it names a user",
+    );
     check_refused(of("http://host?x"), "nothing more than a path");
     let twice = ["http://host/v1/", "http://host"].map(str::to_owned);
     check_refused(RemoteSettings::of(twice.to_vec()), "it is named twice");
@@ -614,10 +669,16 @@ fn what_cannot_work_is_refused_before_anything_is_asked() {
     long.positions = Some(40_000);
     check_refused(long, "holds texts of 20000 tokens, but 40000 are asked for");
     let plain = Server::start(Kind::Plain);
-    check_refused(settings(&[&plain]), "no server tells how long a text can be");
+    check_refused(
+        settings(&[&plain]),
+        "no server tells how long a text can be",
+    );
     let beside = Server::start(Kind::Vllm);
     beside.rename("another");
-    check_refused(settings(&[&server, &beside]), "it serves `another`, and the other `babbler`");
+    check_refused(
+        settings(&[&server, &beside]),
+        "it serves `another`, and the other `babbler`",
+    );
     let sglang = Server::start(Kind::Sglang);
     check_refused(settings(&[&server, &sglang]), "cannot work beside");
 }
@@ -648,7 +709,10 @@ fn settings_of_the_sampler_that_a_server_passes_over_are_refused() {
     assert!(engine.check(&sampling).is_ok());
     sampling.top_k = 40;
     let error = engine.check(&sampling).expect_err("no top_k");
-    assert_eq!(error.to_string(), "the servers do not heed `top_k`, which is 40");
+    assert_eq!(
+        error.to_string(),
+        "the servers do not heed `top_k`, which is 40"
+    );
     // Greedy sampling chooses one token whatever else is said.
     sampling.temperature = 0.0;
     assert!(engine.check(&sampling).is_ok());

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use infer::engine::Engine;
-use infer::local::LocalSettings;
-use infer::vocab::TokenizerVocab;
 use infer::generation::{AtStop, Generation, Shard};
+use infer::local::LocalSettings;
 use infer::units::Units;
+use infer::vocab::TokenizerVocab;
 use infer::waves::Ran;
 use model::device::DeviceSpec;
 use protocol::stats::Interval;

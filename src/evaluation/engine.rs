@@ -12,9 +12,7 @@ use infer::simulated::{SimulatedEngine, Simulation};
 use infer::solve::{Solved, solve};
 use infer::vocab::TokenizerVocab;
 use model::device::{Device, Dtype};
-use protocol::{
-    ByteVocab, Group, Method, Problem, PromptSet, Settings, Setup, Stream, Vocab,
-};
+use protocol::{ByteVocab, Group, Method, Problem, PromptSet, Settings, Setup, Stream, Vocab};
 
 use crate::recipe::Protocol;
 use crate::{interrupt, road};

@@ -122,7 +122,9 @@ impl Folder {
         let hash = ledger::hash_of(&self.path.join(made))
             .with_context(|| format!("step `{name}` has left no `{made}`"))?;
         let made = BTreeMap::from([(made.to_owned(), hash)]);
-        self.ledger.stages.insert(name.to_owned(), Done { key, made });
+        self.ledger
+            .stages
+            .insert(name.to_owned(), Done { key, made });
         self.ledger.write(&self.path)
     }
 

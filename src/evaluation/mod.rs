@@ -170,7 +170,9 @@ pub(crate) fn describe(
     ];
     let local = recipe.problems.file.is_some() || recipe.problems.usual_place().is_none();
     let problems = match local && recipe.problems.hub.is_none() {
-        true => questions::load(&recipe.problems, recipe.seed, output)?.map(|problems| problems.len()),
+        true => {
+            questions::load(&recipe.problems, recipe.seed, output)?.map(|problems| problems.len())
+        }
         false => recipe
             .problems
             .benchmark
@@ -242,7 +244,8 @@ impl Evaluation<'_> {
             .begin("problems", &(recipe.seed, asked), &[given], &[PROBLEMS])?;
         if let Some(step) = step {
             *worked = true;
-            let Some(problems) = questions::load(&recipe.problems, recipe.seed, self.output)? else {
+            let Some(problems) = questions::load(&recipe.problems, recipe.seed, self.output)?
+            else {
                 return Ok(Flow::Stopped);
             };
             write_records(&self.folder.path.join(PROBLEMS), &problems)?;

@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use infer::generation::{Generation, GenerationProgress, Shard};
 use infer::score;
 use infer::simulated::SimulatedEngine;
-use infer::vocab::TokenizerVocab;
-use infer::generation::{Generation, GenerationProgress, Shard};
 use infer::units::Units;
+use infer::vocab::TokenizerVocab;
 use infer::waves::Ran;
 use protocol::{Method, Origin, Problem, Settings, Stream, Trace};
 use serde_json::json;
@@ -311,7 +311,9 @@ impl Evaluation<'_> {
         }
         if let Some(RowEngine::Remote(engine)) = &place.engine {
             let sampling = &work.settings.sampling;
-            engine.check(sampling).map_err(|error| servers::advised(&error))?;
+            engine
+                .check(sampling)
+                .map_err(|error| servers::advised(&error))?;
         }
         if self.forecast_told {
             return Ok(());

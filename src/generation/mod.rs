@@ -83,7 +83,13 @@ pub(crate) fn run(
         questions::load(&recipe.problems, recipe.seed, output)?;
     }
     let device = devices::open(call.device, output)?;
-    let folder = open_folder(recipe, call.out, call.shard, &place(recipe, call), call.overwrite)?;
+    let folder = open_folder(
+        recipe,
+        call.out,
+        call.shard,
+        &place(recipe, call),
+        call.overwrite,
+    )?;
     let mut work = Work {
         recipe,
         call,
@@ -106,7 +112,8 @@ pub(crate) fn run(
         }
         Ok(None) => {
             work.folder.event("stopped", &json!({}));
-            work.output.note("stopped; everything that was said is kept");
+            work.output
+                .note("stopped; everything that was said is kept");
             work.output.hint("the same command continues it");
             Ok(ExitStatus::Interrupted)
         }
@@ -143,8 +150,8 @@ pub(crate) fn describe(
         lines.push(format!("shard {} of {}", call.shard.index, call.shard.of));
     }
     let problems = &recipe.problems;
-    let here = problems.hub.is_none()
-        && (problems.file.is_some() || problems.usual_place().is_none());
+    let here =
+        problems.hub.is_none() && (problems.file.is_some() || problems.usual_place().is_none());
     let count = match here {
         true => questions::load(problems, recipe.seed, output)?.map(|problems| problems.len()),
         false => problems.benchmark.map(|benchmark| benchmark.problems()),
@@ -257,17 +264,24 @@ impl Work<'_> {
             self.folder.end(step)?;
         }
         self.problems = read_records(&self.folder.path.join(PROBLEMS))?;
-        self.output.step("Problems", &self.problems.len().to_string());
+        self.output
+            .step("Problems", &self.problems.len().to_string());
         let teacher = self.teacher()?;
         let local = (recipe.teacher.engine == WriterEngine::Local)
             .then_some((&recipe.engine, recipe.teacher.dtype));
-        let positions = recipe.teacher.remote.as_ref().map(|served| served.positions);
+        let positions = recipe
+            .teacher
+            .remote
+            .as_ref()
+            .map(|served| served.positions);
         let settings = (
             (recipe.seed, recipe.settings(), &recipe.prompts),
             (recipe.traces.groups, local, positions),
         );
         let reads = [PROBLEMS, &teacher.model, teacher.vocab.get().hash()];
-        let step = self.folder.begin(TRACES_STEP, &settings, &reads, &[TRACES])?;
+        let step = self
+            .folder
+            .begin(TRACES_STEP, &settings, &reads, &[TRACES])?;
         if let Some(step) = step {
             worked = true;
             if self.write(&teacher, &step.key, device)? == Ran::Stopped {
@@ -280,7 +294,11 @@ impl Work<'_> {
 
     fn teacher(&self) -> Result<Teacher> {
         let writer = &self.recipe.teacher;
-        let folder = writer.folder.as_ref().map(|path| model_folder(path)).transpose()?;
+        let folder = writer
+            .folder
+            .as_ref()
+            .map(|path| model_folder(path))
+            .transpose()?;
         let vocab = match &folder {
             Some(folder) => RowVocab::Tokenizer(Box::new(TokenizerVocab::load(folder)?)),
             None => RowVocab::Bytes,
@@ -302,7 +320,12 @@ impl Work<'_> {
         let recipe = self.recipe;
         let writer = &recipe.teacher;
         let vocab = &teacher.vocab;
-        match (&writer.engine, &teacher.folder, &writer.remote, &writer.simulated) {
+        match (
+            &writer.engine,
+            &teacher.folder,
+            &writer.remote,
+            &writer.simulated,
+        ) {
             (WriterEngine::Local, Some(folder), ..) => {
                 RowEngine::local(folder, vocab, &recipe.engine, writer.dtype, device)
             }
@@ -311,7 +334,9 @@ impl Work<'_> {
                 let (asked, vocab) = (self.call.servers, vocab.get());
                 let engine = servers::open(asked, Some(name), Some(positions), vocab, self.output)?;
                 let sampling = &recipe.protocol.sampling;
-                engine.check(sampling).map_err(|error| servers::advised(&error))?;
+                engine
+                    .check(sampling)
+                    .map_err(|error| servers::advised(&error))?;
                 Ok(RowEngine::Remote(Box::new(engine)))
             }
             (WriterEngine::Simulated, _, _, Some(simulation)) => {
@@ -471,7 +496,9 @@ struct Accepted<'a> {
 
 impl<'a> Accepted<'a> {
     fn of(problems: &'a [Problem]) -> Self {
-        let by_id = problems.iter().map(|problem| (problem.id.as_str(), problem));
+        let by_id = problems
+            .iter()
+            .map(|problem| (problem.id.as_str(), problem));
         Self {
             problems: by_id.collect(),
             accepted: 0,
@@ -506,7 +533,10 @@ fn finished(folder: &Path) -> Result<ledger::Ledger> {
         )
         .into()),
         _ => Err(Fault::new(
-            format!("`{}` holds no traces of `leap data-gen traces`", folder.display()),
+            format!(
+                "`{}` holds no traces of `leap data-gen traces`",
+                folder.display()
+            ),
             "name the folders that it made",
         )
         .into()),

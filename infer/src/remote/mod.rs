@@ -26,8 +26,8 @@ use std::time::Duration;
 use protocol::{Completion, Finish, PathKey, Request, Sampling, TemplateError, Vocab};
 
 pub use self::able::{Able, Dialect, Extras, Prompts, Stops};
-pub use self::failure::{Class, Tally};
 use self::failure::Failure;
+pub use self::failure::{Class, Tally};
 use self::pool::{Job, Outcome, Pool, Start};
 use self::probe::{Kit, Known};
 pub use self::settings::{Key, RemoteSettings};
@@ -183,7 +183,9 @@ impl<'v> RemoteEngine<'v> {
             };
             if other.model != one.model {
                 let (this, that) = (&other.model, &one.model);
-                return Err(unlike(format!("it serves `{this}`, and the other `{that}`")));
+                return Err(unlike(format!(
+                    "it serves `{this}`, and the other `{that}`"
+                )));
             }
             if !other.able.is_like(&one.able) {
                 let (this, that) = (other.able.words(), one.able.words());
@@ -233,7 +235,11 @@ impl<'v> RemoteEngine<'v> {
     /// What traces say of where they were computed: the servers' kind, and whether ids or texts
     /// went to and fro.
     pub fn device(&self) -> String {
-        format!("remote {}, {}", self.able.dialect.name(), self.able.exchange())
+        format!(
+            "remote {}, {}",
+            self.able.dialect.name(),
+            self.able.exchange()
+        )
     }
 
     /// Counts of answers and failures, to be read at any time.
@@ -253,10 +259,23 @@ impl<'v> RemoteEngine<'v> {
     pub fn check(&self, sampling: &Sampling) -> Result<(), RemoteError> {
         let warm = sampling.temperature > 0.0;
         let asked = [
-            ("top_k", sampling.top_k > 0, self.able.top_k, sampling.top_k.to_string()),
-            ("min_p", sampling.min_p > 0.0, self.able.min_p, sampling.min_p.to_string()),
+            (
+                "top_k",
+                sampling.top_k > 0,
+                self.able.top_k,
+                sampling.top_k.to_string(),
+            ),
+            (
+                "min_p",
+                sampling.min_p > 0.0,
+                self.able.min_p,
+                sampling.min_p.to_string(),
+            ),
         ];
-        match asked.into_iter().find(|(_, asked, heeded, _)| warm && *asked && !heeded) {
+        match asked
+            .into_iter()
+            .find(|(_, asked, heeded, _)| warm && *asked && !heeded)
+        {
             Some((name, _, _, value)) => Err(RemoteError::Sampling { name, value }),
             None => Ok(()),
         }
@@ -265,7 +284,9 @@ impl<'v> RemoteEngine<'v> {
     /// Why this request cannot be served; `None` if it can.
     fn refusal(&self, request: &Request) -> Option<String> {
         let has = match self.paths.get(&request.key) {
-            Some(Path::Busy(_)) => return Some("a request of this path is already in flight".into()),
+            Some(Path::Busy(_)) => {
+                return Some("a request of this path is already in flight".into());
+            }
             Some(Path::Idle(ids)) => ids.len(),
             None => 0,
         };
@@ -286,7 +307,9 @@ impl<'v> RemoteEngine<'v> {
         if request.logprobs {
             return Some("log-probabilities are not asked of servers".into());
         }
-        self.check(&request.sampling).err().map(|error| error.to_string())
+        self.check(&request.sampling)
+            .err()
+            .map(|error| error.to_string())
     }
 
     fn send(&mut self, request: Request) {
@@ -301,9 +324,10 @@ impl<'v> RemoteEngine<'v> {
         ids.extend_from_slice(&append);
         let text = match self.able.prompts {
             Prompts::Ids => None,
-            Prompts::Text { adds_begin } => {
-                Some(self.vocab.text(ids.get(usize::from(adds_begin)..).unwrap_or_default()))
-            }
+            Prompts::Text { adds_begin } => Some(
+                self.vocab
+                    .text(ids.get(usize::from(adds_begin)..).unwrap_or_default()),
+            ),
         };
         // 31 bits: one server reads more, another takes all ones for "by lot".
         let seed = (request.stream.bits(ids.len() as u64) >> 33) as u32;
@@ -433,7 +457,9 @@ fn ask_all(
             .map(|base| (base, scope.spawn(|| probe::probe(base, kit, settings))))
             .collect();
         let joined = asked.into_iter().map(|(base, asked)| {
-            let found = asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let found = asked
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             (base.clone(), found)
         });
         joined.collect()

@@ -74,7 +74,10 @@ pub(super) enum Outcome {
 enum Health {
     Up,
     /// Gone; looked after again at `next`.
-    Down { next: Instant, wait: Duration },
+    Down {
+        next: Instant,
+        wait: Duration,
+    },
     /// Another model, or one that can do less than the others.
     Excluded,
 }
@@ -273,7 +276,9 @@ impl Pool {
         let mut state = self.shared.lock();
         let before = state.ready.len() + state.put_off.len();
         state.ready.retain(|job| job.key != key);
-        state.put_off.retain(|Reverse(put_off)| put_off.job.key != key);
+        state
+            .put_off
+            .retain(|Reverse(put_off)| put_off.job.key != key);
         state.ready.len() + state.put_off.len() < before
     }
 
@@ -290,7 +295,9 @@ impl Pool {
     pub(super) fn despair(&self) -> Option<RemoteError> {
         let state = self.shared.lock();
         let settings = &self.shared.settings;
-        let gone = state.alone_since.is_some_and(|since| since.elapsed() > settings.patience);
+        let gone = state
+            .alone_since
+            .is_some_and(|since| since.elapsed() > settings.patience);
         let silent = state.last_answer.elapsed() > settings.patience + settings.answer;
         (gone || silent).then(|| RemoteError::Lost {
             seconds: state
@@ -334,7 +341,12 @@ impl State {
         let servers: Vec<(usize, &Server)> = self.servers.iter().enumerate().collect();
         let open = servers.iter().filter(takes);
         let load = |(place, server): &&(usize, &Server)| {
-            (job.avoid == Some(*place), server.tokens, server.answered, *place)
+            (
+                job.avoid == Some(*place),
+                server.tokens,
+                server.answered,
+                *place,
+            )
         };
         open.min_by_key(load).map(|(place, _)| *place)
     }
@@ -410,7 +422,10 @@ impl Shared {
                 return Some((job, place, url, able));
             }
             state.idle += 1;
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
         }
     }
@@ -438,7 +453,10 @@ impl Shared {
                 next: now + FIRST_LOOK,
                 wait: FIRST_LOOK,
             };
-            let any = state.servers.iter().any(|server| server.health == Health::Up);
+            let any = state
+                .servers
+                .iter()
+                .any(|server| server.health == Health::Up);
             state.alone_since = (!any).then_some(now);
         }
         let server = &mut state.servers[place];
@@ -499,7 +517,8 @@ impl Shared {
                     self.work.notify_all();
                 }
             }
-            let due = |server: &Server| matches!(server.health, Health::Down { next, .. } if next <= now);
+            let due =
+                |server: &Server| matches!(server.health, Health::Down { next, .. } if next <= now);
             if let Some(place) = state.servers.iter().position(due) {
                 let base = state.servers[place].base.clone();
                 let able = state.servers[place].able;
@@ -510,13 +529,17 @@ impl Shared {
                 continue;
             }
             let put_off = state.put_off.peek().map(|Reverse(first)| first.due);
-            let servers = state.servers.iter().filter_map(|server| match server.health {
-                Health::Down { next, .. } => Some(next),
-                _ => server.rests_until,
-            });
+            let servers = state
+                .servers
+                .iter()
+                .filter_map(|server| match server.health {
+                    Health::Down { next, .. } => Some(next),
+                    _ => server.rests_until,
+                });
             let next = servers.chain(put_off).min();
             let wait = next.map_or(Duration::from_secs(60), |next| {
-                next.saturating_duration_since(now).max(Duration::from_millis(1))
+                next.saturating_duration_since(now)
+                    .max(Duration::from_millis(1))
             });
             state = self
                 .clock
@@ -527,12 +550,7 @@ impl Shared {
     }
 
     /// Whether a server is there; what it can do is found out when it is there for the first time.
-    fn look(
-        &self,
-        base: &str,
-        able: Option<Able>,
-        caller: &mut Caller,
-    ) -> Result<Able, Failure> {
+    fn look(&self, base: &str, able: Option<Able>, caller: &mut Caller) -> Result<Able, Failure> {
         match able {
             Some(able) if probe::is_back(base, &self.model, caller) => Ok(able),
             Some(_) => Err(Failure::new(Class::Unreachable, "it is not back")),

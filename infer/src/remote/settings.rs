@@ -79,7 +79,11 @@ impl RemoteSettings {
     /// Checks what can be checked before a server is asked.
     pub(super) fn check(&self) -> Result<Vec<String>, RemoteError> {
         let counts = [
-            ("in_flight", self.in_flight, self.in_flight <= MOST_IN_FLIGHT),
+            (
+                "in_flight",
+                self.in_flight,
+                self.in_flight <= MOST_IN_FLIGHT,
+            ),
             ("tries", self.tries as usize, true),
         ];
         for (name, value, fits) in counts {

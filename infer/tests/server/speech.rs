@@ -30,7 +30,11 @@ pub(super) struct Said {
 impl Said {
     /// Its text, with a stop string and without an end id.
     pub(super) fn text(&self) -> String {
-        let bytes: Vec<u8> = self.ids.iter().filter_map(|&id| u8::try_from(id).ok()).collect();
+        let bytes: Vec<u8> = self
+            .ids
+            .iter()
+            .filter_map(|&id| u8::try_from(id).ok())
+            .collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
@@ -48,18 +52,24 @@ pub(super) fn say(prompt: &[u32], body: &Value) -> Said {
     let greedy = number("temperature") == Some(0.0)
         || number("top_k") == Some(1.0)
         || number("min_p").is_some_and(|p| p > 0.9);
-    let seed = if greedy { 0 } else { body["seed"].as_u64().expect("a seed") };
+    let seed = if greedy {
+        0
+    } else {
+        body["seed"].as_u64().expect("a seed")
+    };
     let most = body["max_tokens"].as_u64().or(body["n_predict"].as_u64());
     let most = most.expect("a budget") as usize;
     let stops: Vec<&str> = body["stop"]
         .as_array()
         .map(|stops| stops.iter().filter_map(Value::as_str).collect())
         .unwrap_or_default();
-    let stream = prompt.iter().fold(Stream::of_run(seed), |stream, id| match id % 8 {
-        // Not every id: a hash each would take its time.
-        0 => stream.indexed(u64::from(*id)),
-        _ => stream,
-    });
+    let stream = prompt
+        .iter()
+        .fold(Stream::of_run(seed), |stream, id| match id % 8 {
+            // Not every id: a hash each would take its time.
+            0 => stream.indexed(u64::from(*id)),
+            _ => stream,
+        });
     let stream = stream.indexed(prompt.len() as u64);
     let mut text = String::new();
     let mut said = Said {

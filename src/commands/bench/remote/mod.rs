@@ -8,9 +8,7 @@ use anyhow::{Context, Result};
 use infer::engine::Engine;
 use infer::remote::{RemoteEngine, RemoteSettings};
 use model::memory;
-use protocol::{
-    Finish, PathKey, Prompt, Request, Sampling, Stop, Stream, TemplateError, Vocab,
-};
+use protocol::{Finish, PathKey, Prompt, Request, Sampling, Stop, Stream, TemplateError, Vocab};
 use serde_json::{Value, json};
 
 use self::stub::Stub;

@@ -59,7 +59,11 @@ impl Stub {
                     // A client that hangs up has its reasons.
                     let _ = serve(stream, &answers);
                 };
-                if thread::Builder::new().stack_size(STACK).spawn(serve).is_err() {
+                if thread::Builder::new()
+                    .stack_size(STACK)
+                    .spawn(serve)
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -126,7 +130,8 @@ fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>, filled: &mut usize) -> io:
 }
 
 fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
-    text.windows(needle.len()).position(|window| window == needle)
+    text.windows(needle.len())
+        .position(|window| window == needle)
 }
 
 fn number_behind(text: &[u8], name: &[u8]) -> Option<usize> {
