@@ -158,10 +158,12 @@ fn check_same_file(file: &Path, expected: &[u8]) {
     if let Some(at) = differs {
         let traces: Vec<Trace> = protocol::jsonl::read(&found[..]).expect("traces");
         let paths = traces.iter().flat_map(|trace| &trace.paths);
-        for path in paths.filter(|path| matches!(path.end, PathEnd::Failed(_))) {
-            eprintln!("{:?}", path.end);
-        }
-        panic!("{}\nis to be\n{}", shown(&found, at), shown(expected, at));
+        let failed: Vec<&PathEnd> = paths
+            .map(|path| &path.end)
+            .filter(|end| matches!(end, PathEnd::Failed(_)))
+            .collect();
+        let [found, expected] = [&found[..], expected].map(|bytes| shown(bytes, at));
+        panic!("{found}\nis to be\n{expected}\n{failed:?}");
     }
     assert_eq!(found.len(), expected.len());
 }
