@@ -2,8 +2,9 @@
 //!
 //! As soon as a group ends, the next one begins: no group waits for the slowest of a wave. What
 //! paths say is kept in a [`Journal`] as it comes; a run that was cut off, at any moment, goes on
-//! with every group where it was, and ends with the same bytes on engines whose numbers do not
-//! depend on the batch (servers aside: the CPU and the simulated reasoner).
+//! with every group where it was. It ends with the same bytes as an undisturbed one on engines whose
+//! numbers do not depend on the batch: the CPU, the simulated reasoner, and servers that heed seeds
+//! and compute each text on its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::ParseIntError;

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod generation;
 pub mod journal;
 pub mod local;
+pub mod merge;
 pub mod remote;
 pub mod report;
 pub mod score;

@@ -5,16 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use infer::journal::{MergeError, merge_files};
+use infer::generation::Shard;
+use infer::merge::{MergeError, merge_files};
 use protocol::Problem;
 
 use super::recipe::TracesRecipe;
 use super::{PROBLEMS, PROBLEMS_STEP, TRACES, TRACES_STEP, finished, open_folder};
 use crate::fault::Fault;
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::output::{Output, count};
+use crate::recipes;
 use crate::road::read_records;
-use infer::generation::Shard;
 
 /// Merges the shards in these folders into `out`.
 ///
@@ -32,11 +33,21 @@ pub(crate) fn merge(shards: &[PathBuf], out: &Path, output: &mut Output) -> Resu
     let (Some(first), Some(ledger)) = (shards.first(), ledgers.first()) else {
         anyhow::bail!("no shard is named");
     };
-    let text = read(first, "recipe.toml")?;
+    // Where files lie differs from machine to machine; what is in them is in the key.
+    let recipe_of = |folder: &Path| -> Result<(TracesRecipe, String)> {
+        let path = folder.join("recipe.toml");
+        let recipe: TracesRecipe = toml::from_str(&read(folder, "recipe.toml")?)
+            .with_context(|| format!("`{}`", path.display()))?;
+        let mut placeless = recipe.clone();
+        placeless.teacher.folder = None;
+        placeless.problems.file = None;
+        Ok((recipe, recipes::hash(&placeless)?))
+    };
+    let (recipe, hash) = recipe_of(first)?;
     let key = |ledger: &Ledger| ledger.stages.get(TRACES_STEP).map(|done| done.key.clone());
     let whole = key(ledger).with_context(|| format!("`{}` has no traces", first.display()))?;
     for (folder, other) in shards.iter().zip(&ledgers) {
-        let unlike = read(folder, "recipe.toml")? != text || key(other).as_ref() != Some(&whole);
+        let unlike = recipe_of(folder)?.1 != hash || key(other).as_ref() != Some(&whole);
         if unlike || other.device != ledger.device {
             return Err(Fault::new(
                 format!(
@@ -49,8 +60,6 @@ pub(crate) fn merge(shards: &[PathBuf], out: &Path, output: &mut Output) -> Resu
             .into());
         }
     }
-    let recipe: TracesRecipe = toml::from_str(&text)
-        .with_context(|| format!("`{}`", first.join("recipe.toml").display()))?;
     let problems: Vec<Problem> = read_records(&first.join(PROBLEMS))?;
     let groups = recipe.traces.groups;
     let units = problems
@@ -76,7 +85,7 @@ pub(crate) fn merge(shards: &[PathBuf], out: &Path, output: &mut Output) -> Resu
         )),
         error => error.into(),
     })?;
-    crate::ledger::write_whole(&out.join(PROBLEMS), read(first, PROBLEMS)?.as_bytes())?;
+    ledger::write_whole(&out.join(PROBLEMS), read(first, PROBLEMS)?.as_bytes())?;
     for (step, made) in [(PROBLEMS_STEP, PROBLEMS), (TRACES_STEP, TRACES)] {
         let key = ledger.stages.get(step).map(|done| done.key.clone());
         let key = key.with_context(|| format!("`{}` has no step `{step}`", first.display()))?;

@@ -47,11 +47,15 @@ impl Caller {
         let roots = model::hub::authorities().map_err(|error| RemoteError::Authorities {
             problem: error.to_string(),
         })?;
+        // A proxy of the network is none for this machine.
+        let here = settings.servers.iter().all(|url| is_loopback(url));
+        let proxy = (!here).then(ureq::Proxy::try_from_env).flatten();
         // No limit over all phases: it would cover the look-up of the host's name, for which a
         // thread is started at each question.
         let config = Agent::config_builder()
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .http_status_as_error(false)
+            .proxy(proxy)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("leap-t/", env!("CARGO_PKG_VERSION")))
@@ -153,6 +157,15 @@ fn seconds(text: &str) -> Option<Duration> {
     const LONGEST: f64 = 300.0;
     let seconds: f64 = text.trim().parse().ok()?;
     (seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(LONGEST)))
+}
+
+fn is_loopback(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
+    host == "localhost" || host == "[::1]" || host.starts_with("127.")
 }
 
 fn unsound(error: ureq::http::Error) -> Failure {

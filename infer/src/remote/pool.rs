@@ -4,6 +4,9 @@
 //! A request is in one place at a time: queued, put off, at a server, or answered. It leaves with one
 //! answer, whatever happened before. Nothing here knows paths or tokens' meanings.
 
+mod carry;
+mod look;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::mpsc::Sender;
@@ -14,10 +17,10 @@ use std::time::{Duration, Instant};
 use protocol::{PathKey, Stream};
 
 use super::able::Able;
-use super::failure::{Class, Failure, Tally};
+use super::failure::{Failure, Tally};
 use super::http::Caller;
-use super::probe::{self, Kit, Known};
-use super::wire::{self, Ask, Reply};
+use super::probe::{Kit, Known};
+use super::wire::{Ask, Reply};
 use super::{RemoteError, RemoteSettings};
 
 /// A thread that waits for an answer needs little, but TLS some.
@@ -130,6 +133,7 @@ struct Shared {
     settings: RemoteSettings,
     kit: Kit,
     model: String,
+    positions: usize,
     able: Able,
     tally: Arc<Tally>,
     answers: Sender<(Job, Outcome)>,
@@ -159,6 +163,8 @@ impl Ord for PutOff {
 pub(super) struct Start {
     pub(super) kit: Kit,
     pub(super) model: String,
+    /// The longest path.
+    pub(super) positions: usize,
     /// What all servers can do.
     pub(super) able: Able,
     /// Base URLs; with what is known of those that answered.
@@ -206,6 +212,7 @@ impl Pool {
             settings,
             kit: start.kit,
             model: start.model,
+            positions: start.positions,
             able: start.able,
             tally: start.tally,
             answers: start.answers,
@@ -368,228 +375,4 @@ impl Shared {
         // What a thread that panicked held is still counted rightly: it is changed in one step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// What a thread does: takes requests to servers, one after the other.
-    fn carry(&self, caller: &mut Caller) {
-        let mut body = Vec::new();
-        while let Some((job, server, url, able)) = self.take() {
-            wire::write(&mut body, &job.ask, &self.model, &able);
-            let answer = caller.post(&url, &body);
-            let reply = answer.and_then(|answer| wire::read(answer.good()?, able.dialect));
-            let weight = job.weight();
-            let mut state = self.lock();
-            let carried = &mut state.servers[server];
-            carried.requests -= 1;
-            carried.tokens -= weight;
-            match reply {
-                Ok(reply) => {
-                    carried.in_a_row = 0;
-                    carried.answered += 1;
-                    state.last_answer = Instant::now();
-                    // There may be a place for a request that found none.
-                    let more = !state.ready.is_empty() && state.idle > 0;
-                    drop(state);
-                    self.tally.note_answer();
-                    if more {
-                        self.work.notify_one();
-                    }
-                    self.answer(job, Outcome::Reply(reply, server));
-                }
-                Err(failure) => self.settle(&mut state, job, server, failure),
-            }
-        }
-    }
-
-    /// The next request and where to; none once the pool is closed.
-    fn take(&self) -> Option<(Job, usize, String, Able)> {
-        let mut state = self.lock();
-        loop {
-            if state.closing {
-                state.threads -= 1;
-                return None;
-            }
-            let now = Instant::now();
-            let most = self.settings.in_flight;
-            let first = state.ready.front();
-            if let Some(place) = first.and_then(|job| state.server_for(job, most, now))
-                && let Some(job) = state.ready.pop_front()
-            {
-                let server = &mut state.servers[place];
-                server.requests += 1;
-                server.tokens += job.weight();
-                let able = server.able.unwrap_or(self.able);
-                let url = format!("{}{}", server.base, able.dialect.path());
-                return Some((job, place, url, able));
-            }
-            state.idle += 1;
-            state = self
-                .work
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-            state.idle -= 1;
-        }
-    }
-
-    fn answer(&self, job: Job, outcome: Outcome) {
-        // Nobody listens once the engine is gone.
-        let _ = self.answers.send((job, outcome));
-    }
-
-    /// Decides what becomes of a request that failed at a server, and of the server.
-    fn settle(&self, state: &mut State, mut job: Job, place: usize, failure: Failure) {
-        self.tally.note(failure.class);
-        let now = Instant::now();
-        let server = &mut state.servers[place];
-        server.in_a_row += 1;
-        let gone = match failure.class {
-            Class::Unreachable => true,
-            Class::BrokenOff | Class::TimedOut | Class::ServerError | Class::Unreadable => {
-                server.in_a_row >= IN_A_ROW
-            }
-            _ => false,
-        };
-        if gone && server.health == Health::Up {
-            server.health = Health::Down {
-                next: now + FIRST_LOOK,
-                wait: FIRST_LOOK,
-            };
-            let any = state
-                .servers
-                .iter()
-                .any(|server| server.health == Health::Up);
-            state.alone_since = (!any).then_some(now);
-        }
-        let server = &mut state.servers[place];
-        let (class, asked) = (failure.class, failure.retry_after);
-        if class == Class::Busy {
-            let rest = asked.unwrap_or_else(|| self.wait(&job, server.in_a_row));
-            server.rests_until = Some(now + rest);
-        }
-        server.last_failure = Some(failure.clone());
-        job.avoid = Some(place);
-        if !class.is_the_servers_state() {
-            job.failed += 1;
-        }
-        if class == Class::Refused || job.failed >= self.settings.tries {
-            self.tally.note_given_up();
-            self.answer(job, Outcome::GivenUp(failure));
-        } else if class.is_the_servers_state() {
-            // It is the server that waits; the request goes to another one if it can.
-            state.ready.push_back(job);
-            self.work.notify_one();
-        } else {
-            let due = now + asked.unwrap_or_else(|| self.wait(&job, job.failed));
-            state.put_off.push(Reverse(PutOff { due, job }));
-        }
-        self.clock.notify_one();
-    }
-
-    /// The wait before the next try, by lot between a half and the whole of what has doubled with
-    /// each failure.
-    fn wait(&self, job: &Job, failures: u32) -> Duration {
-        let doubled = 1_u32 << failures.saturating_sub(1).min(20);
-        let whole = self.settings.first_wait.saturating_mul(doubled);
-        let whole = whole.min(self.settings.longest_wait);
-        whole.mul_f64(0.5 + 0.5 * job.lots.uniform(failures.into()))
-    }
-
-    /// What the thread that looks at the time does: hands out what was put off, and looks after
-    /// servers that are gone.
-    fn look_after(&self) {
-        let Ok(mut caller) = Caller::with_time(&self.settings, Duration::from_secs(5)) else {
-            return;
-        };
-        let mut state = self.lock();
-        while !state.closing {
-            let now = Instant::now();
-            while let Some(Reverse(first)) = state.put_off.peek() {
-                if first.due > now {
-                    break;
-                }
-                if let Some(Reverse(PutOff { job, .. })) = state.put_off.pop() {
-                    state.ready.push_back(job);
-                    self.work.notify_one();
-                }
-            }
-            for server in &mut state.servers {
-                if server.rests_until.is_some_and(|until| until <= now) {
-                    server.rests_until = None;
-                    self.work.notify_all();
-                }
-            }
-            let due =
-                |server: &Server| matches!(server.health, Health::Down { next, .. } if next <= now);
-            if let Some(place) = state.servers.iter().position(due) {
-                let base = state.servers[place].base.clone();
-                let able = state.servers[place].able;
-                drop(state);
-                let found = self.look(&base, able, &mut caller);
-                state = self.lock();
-                self.note(&mut state, place, found);
-                continue;
-            }
-            let put_off = state.put_off.peek().map(|Reverse(first)| first.due);
-            let servers = state
-                .servers
-                .iter()
-                .filter_map(|server| match server.health {
-                    Health::Down { next, .. } => Some(next),
-                    _ => server.rests_until,
-                });
-            let next = servers.chain(put_off).min();
-            let wait = next.map_or(Duration::from_secs(60), |next| {
-                next.saturating_duration_since(now)
-                    .max(Duration::from_millis(1))
-            });
-            state = self
-                .clock
-                .wait_timeout(state, wait)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-    }
-
-    /// Whether a server is there; what it can do is found out when it is there for the first time.
-    fn look(&self, base: &str, able: Option<Able>, caller: &mut Caller) -> Result<Able, Failure> {
-        match able {
-            Some(able) if probe::is_back(base, &self.model, caller) => Ok(able),
-            Some(_) => Err(Failure::new(Class::Unreachable, "it is not back")),
-            None => Ok(probe::probe(base, &self.kit, &self.settings)?.able),
-        }
-    }
-
-    fn note(&self, state: &mut State, place: usize, found: Result<Able, Failure>) {
-        let now = Instant::now();
-        let server = &mut state.servers[place];
-        match found {
-            Ok(able) if able.is_like(&self.able) => {
-                server.health = Health::Up;
-                server.able = Some(able);
-                server.in_a_row = 0;
-                state.alone_since = None;
-                self.work.notify_all();
-            }
-            Ok(able) => {
-                server.health = Health::Excluded;
-                let text = format!(
-                    "it can do other things than the rest ({}; they: {})",
-                    able.words(),
-                    self.able.words()
-                );
-                server.last_failure = Some(Failure::new(Class::Refused, text));
-            }
-            Err(failure) => {
-                if let Health::Down { wait, .. } = server.health {
-                    let wait = (wait * 2).min(LONGEST_LOOK);
-                    let next = now + wait;
-                    server.health = Health::Down { next, wait };
-                }
-                // Why it went says more than that it is not back.
-                server.last_failure.get_or_insert(failure);
-            }
-        }
-    }
 }
-
-/// A server that fails so often without an answer between is taken for gone.
-const IN_A_ROW: u32 = 3;
