@@ -461,6 +461,53 @@ fn servers_that_stay_away_are_an_error_that_names_them() {
 }
 
 #[test]
+fn a_server_that_is_always_busy_is_not_asked_for_ever() {
+    let server = Server::start(Kind::Vllm);
+    let mut settings = settings(&[&server]);
+    settings.patience = Duration::from_millis(100);
+    settings.answer = Duration::from_millis(100);
+    let mut engine = RemoteEngine::open(settings, &ByteVocab).expect("a server");
+    server.acts([Act::Busy("0.01"); 10_000]);
+    engine.submit(request(0, "hello", &[]));
+    let error = engine.wait().expect_err("it is always busy").to_string();
+    assert!(error.contains("busy: status 429"), "{error}");
+}
+
+#[test]
+fn a_server_that_comes_late_is_asked_what_it_can_do_and_used() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let expected = undisturbed(folder.path(), 6);
+    let [one, late] = [Kind::Vllm; 2].map(Server::start);
+    late.die();
+    let mut settings = settings(&[&one, &late]);
+    settings.in_flight = 2;
+    let mut engine = RemoteEngine::open(settings, &ByteVocab).expect("a server");
+    let there: Vec<bool> = engine.servers().iter().map(|(_, up, _)| *up).collect();
+    assert_eq!(there, [true, false]);
+    late.rise();
+    one.delay(Duration::from_millis(20));
+    let file = folder.path().join("file.jsonl");
+    generate(&mut engine, 6, &file, &|_| false).expect("it runs");
+    check_same_file(&file, &expected);
+    assert!(
+        engine
+            .servers()
+            .iter()
+            .all(|(_, up, answered)| *up && *answered > 0)
+    );
+    // One that comes with another model is left alone.
+    let other = Server::start(Kind::Vllm);
+    other.die();
+    let mut engine = open(&[&one, &other]);
+    other.rename("another");
+    other.rise();
+    let file = folder.path().join("other.jsonl");
+    generate(&mut engine, 6, &file, &|_| false).expect("it runs");
+    check_same_file(&file, &expected);
+    assert_eq!(engine.servers()[1].2, 0);
+}
+
+#[test]
 fn a_request_that_always_fails_is_given_up_and_its_path_says_why() {
     let server = Server::start(Kind::Vllm);
     let mut settings = settings(&[&server]);

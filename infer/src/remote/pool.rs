@@ -24,7 +24,7 @@ use super::wire::{Ask, Reply};
 use super::{RemoteError, RemoteSettings};
 
 /// A thread that waits for an answer needs little, but TLS some.
-const STACK: usize = 256 << 10;
+const STACK: usize = 512 << 10;
 /// How often servers that are gone are looked after, at first.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 const LONGEST_LOOK: Duration = Duration::from_secs(15);
@@ -130,6 +130,8 @@ struct Shared {
     work: Condvar,
     /// Wakes the thread that looks at the time.
     clock: Condvar,
+    /// Wakes the thread that looks after servers that are gone.
+    gone: Condvar,
     settings: RemoteSettings,
     kit: Kit,
     model: String,
@@ -209,6 +211,7 @@ impl Pool {
             state: Mutex::new(state),
             work: Condvar::new(),
             clock: Condvar::new(),
+            gone: Condvar::new(),
             settings,
             kit: start.kit,
             model: start.model,
@@ -217,12 +220,19 @@ impl Pool {
             tally: start.tally,
             answers: start.answers,
         });
-        let watched = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("servers".into())
-            .stack_size(STACK)
-            .spawn(move || watched.look_after())
-            .map_err(RemoteError::Thread)?;
+        type Work = fn(&Shared);
+        let works: [(&str, Work); 2] = [
+            ("clock", Shared::keep_time),
+            ("servers", Shared::look_after),
+        ];
+        for (name, work) in works {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new()
+                .name(name.into())
+                .stack_size(STACK)
+                .spawn(move || work(&shared))
+                .map_err(RemoteError::Thread)?;
+        }
         Ok(Self { shared })
     }
 
@@ -332,6 +342,7 @@ impl Drop for Pool {
         self.shared.lock().closing = true;
         self.shared.work.notify_all();
         self.shared.clock.notify_all();
+        self.shared.gone.notify_all();
     }
 }
 

@@ -104,6 +104,7 @@ impl Shared {
                 .iter()
                 .any(|server| server.health == Health::Up);
             state.alone_since = (!any).then_some(now);
+            self.gone.notify_one();
         }
         let server = &mut state.servers[place];
         let (class, asked) = (failure.class, failure.retry_after);

@@ -1,8 +1,8 @@
-//! What the thread does that looks at the time: hands out what was put off, and looks after servers
-//! that are gone.
+//! What two threads do beside those that carry requests: one looks at the time and hands out what was
+//! put off, the other looks after servers that are gone, and may have to wait for them.
 
 use std::cmp::Reverse;
-use std::sync::PoisonError;
+use std::sync::{Condvar, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Health, LONGEST_LOOK, PutOff, Server, Shared, State};
@@ -11,13 +11,12 @@ use crate::remote::failure::{Class, Failure};
 use crate::remote::http::Caller;
 use crate::remote::probe;
 
+/// How long a server that is gone may take to say that it is back.
+const LONGEST_ANSWER: Duration = Duration::from_secs(5);
+
 impl Shared {
-    /// What the thread that looks at the time does: hands out what was put off, and looks after
-    /// servers that are gone.
-    pub(super) fn look_after(&self) {
-        let Ok(mut caller) = Caller::with_time(&self.settings, Duration::from_secs(5)) else {
-            return;
-        };
+    /// Hands out what was put off, and wakes who waits for a server that rests.
+    pub(super) fn keep_time(&self) {
         let mut state = self.lock();
         while !state.closing {
             let now = Instant::now();
@@ -36,9 +35,27 @@ impl Shared {
                     self.work.notify_all();
                 }
             }
-            let due =
-                |server: &Server| matches!(server.health, Health::Down { next, .. } if next <= now);
-            if let Some(place) = state.servers.iter().position(due) {
+            let put_off = state.put_off.peek().map(|Reverse(first)| first.due);
+            let rests = state.servers.iter().filter_map(|server| server.rests_until);
+            let next = rests.chain(put_off).min();
+            state = wait_until(&self.clock, state, next);
+        }
+    }
+
+    /// Looks after servers that are gone, until each is there again.
+    pub(super) fn look_after(&self) {
+        let Ok(mut caller) = Caller::with_time(&self.settings, LONGEST_ANSWER) else {
+            return;
+        };
+        let mut state = self.lock();
+        while !state.closing {
+            let now = Instant::now();
+            let due = |server: &Server| match server.health {
+                Health::Down { next, .. } => Some(next),
+                _ => None,
+            };
+            let is_due = |server: &Server| due(server).is_some_and(|next| next <= now);
+            if let Some(place) = state.servers.iter().position(is_due) {
                 let base = state.servers[place].base.clone();
                 let able = state.servers[place].able;
                 drop(state);
@@ -47,24 +64,8 @@ impl Shared {
                 self.note(&mut state, place, found);
                 continue;
             }
-            let put_off = state.put_off.peek().map(|Reverse(first)| first.due);
-            let servers = state
-                .servers
-                .iter()
-                .filter_map(|server| match server.health {
-                    Health::Down { next, .. } => Some(next),
-                    _ => server.rests_until,
-                });
-            let next = servers.chain(put_off).min();
-            let wait = next.map_or(Duration::from_secs(60), |next| {
-                next.saturating_duration_since(now)
-                    .max(Duration::from_millis(1))
-            });
-            state = self
-                .clock
-                .wait_timeout(state, wait)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            let next = state.servers.iter().filter_map(due).min();
+            state = wait_until(&self.gone, state, next);
         }
     }
 
@@ -118,8 +119,24 @@ impl Shared {
                     server.health = Health::Down { next, wait };
                 }
                 // Why it went says more than that it is not back.
-                server.last_failure.get_or_insert(failure);
+                if server.able.is_none() || server.last_failure.is_none() {
+                    server.last_failure = Some(failure);
+                }
             }
         }
     }
+}
+
+/// Waits for a call, at most until `next`.
+fn wait_until<'a>(
+    called: &Condvar,
+    state: MutexGuard<'a, State>,
+    next: Option<Instant>,
+) -> MutexGuard<'a, State> {
+    let wait = next.map_or(Duration::from_secs(60), |next| {
+        next.saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1))
+    });
+    let waited = called.wait_timeout(state, wait);
+    waited.unwrap_or_else(PoisonError::into_inner).0
 }
