@@ -273,6 +273,62 @@ fn a_path_is_rolled_back_and_goes_on() {
     assert!(matches!(failed.finish, Finish::Failed(reason) if reason.contains("cannot be kept")));
 }
 
+/// What a server of this kind is sent beside the prompt.
+#[track_caller]
+fn check_body(kind: Kind, expected: serde_json::Value) {
+    let server = Server::start(kind);
+    server.keep_bodies();
+    let mut settings = settings(&[&server]);
+    settings.positions = Some(20_000);
+    let mut engine = RemoteEngine::open(settings, &ByteVocab).expect("a server");
+    let mut asked = request(0, "hello", &["</think>"]);
+    asked.sampling.min_p = if kind == Kind::Plain { 0.0 } else { 0.05 };
+    engine.submit(asked);
+    engine.wait().expect("no error").expect("a completion");
+    let mut body = server.bodies().pop().expect("a body");
+    let fields = body.as_object_mut().expect("an object");
+    fields.remove("prompt");
+    fields.remove("seed");
+    // Settings of the sampler are f32.
+    for name in ["temperature", "top_p", "min_p"] {
+        if let Some(value) = fields.get(name).and_then(serde_json::Value::as_f64) {
+            fields.insert(name.to_owned(), ((value * 1e3).round() / 1e3).into());
+        }
+    }
+    assert_eq!(body, expected, "{kind:?}");
+}
+
+#[test]
+fn each_kind_of_server_is_sent_all_that_decides_and_nothing_it_would_fill_in_itself() {
+    let open_ai = serde_json::json!({
+        "model": "babbler", "max_tokens": 300, "temperature": 0.8, "top_p": 0.95, "top_k": -1,
+        "min_p": 0.05, "stop": ["</think>"], "stop_token_ids": [256], "return_token_ids": true,
+        "include_stop_str_in_output": true, "no_stop_trim": true, "skip_special_tokens": false,
+        "spaces_between_special_tokens": false, "add_special_tokens": false,
+        "repetition_penalty": 1.0,
+    });
+    check_body(Kind::Vllm, open_ai.clone());
+    check_body(Kind::Sglang, open_ai);
+    check_body(
+        Kind::LlamaCpp,
+        serde_json::json!({
+            "n_predict": 300, "temperature": 0.8, "top_p": 0.95, "top_k": -1, "min_p": 0.05,
+            "stop": ["</think>"], "samplers": ["temperature", "min_p", "top_k", "top_p"],
+            "cache_prompt": true, "return_tokens": true,
+            "response_fields": [
+                "content", "tokens", "stop_type", "stopping_word", "tokens_evaluated",
+            ],
+        }),
+    );
+    // It could not be told which stop string was met.
+    check_body(
+        Kind::Plain,
+        serde_json::json!({
+            "model": "babbler", "max_tokens": 300, "temperature": 0.8, "top_p": 0.95,
+        }),
+    );
+}
+
 /// Servers that do this are asked again until the groups are there, and the file is the same.
 #[track_caller]
 fn check_misbehaviour(act: Act, class: Class) {
