@@ -223,8 +223,12 @@ impl Work<'_> {
             if !failures.is_empty() {
                 more += &format!(", {failures}");
             }
+            let stopping = interrupt::asked();
+            if stopping {
+                more += ", stopping: waits for what is under way";
+            }
             progress.show(now.groups as u64, now.of as u64, "groups", &more);
-            match interrupt::asked() {
+            match stopping {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
