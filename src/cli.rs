@@ -3,6 +3,7 @@
 mod bench;
 mod data_gen;
 mod eval;
+mod servers;
 
 use std::path::PathBuf;
 
@@ -12,12 +13,14 @@ use model::device::Dtype;
 
 pub(crate) use self::bench::{
     BenchCommand, BenchDataGen, BenchDecode, BenchGpu, BenchLeap, BenchModel, BenchPrefill,
-    BenchRecompute, BenchRoute, BenchTrain, GpuRow,
+    BenchRecompute, BenchRemote, BenchRoute, BenchTrain, GpuRow,
 };
 pub(crate) use self::data_gen::{
-    DataGenCommand, ExportArgs, ExportForm, InspectArgs, Kind, Loss, ProblemsArgs, SamplesArgs,
+    DataGenCommand, ExportArgs, ExportForm, InspectArgs, Kind, Loss, MergeArgs, ProblemsArgs,
+    SamplesArgs, TracesArgs,
 };
 pub(crate) use self::eval::{EvalArgs, GradeArgs, ReportArgs, ReportFormat, ScoreArgs};
+pub(crate) use self::servers::ServerArgs;
 
 /// Generate LeaP traces, fine-tune LeaP-T models on them, evaluate the checkpoints.
 ///
@@ -41,7 +44,7 @@ const VERSION: &str = env!("LEAP_VERSION");
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(RunArgs),
-    /// Make data: problems, and samples of recorded groups; look at them, hand them on.
+    /// Make data: problems, traces of a teacher, and samples of them; look at them, hand them on.
     #[command(subcommand)]
     DataGen(DataGenCommand),
     Train(TrainArgs),
@@ -158,10 +161,12 @@ pub(crate) struct TrainArgs {
 #[command(
     after_help = "Examples:\n  leap infer DIR \"How many positive divisors does 360 have?\" \
                         --paths 4\n  echo \"What is 17 * 23?\" | leap infer DIR - --method cot\n  \
-                        leap infer DIR \"...\" --method moa --paths 3 moa.layers=2"
+                        leap infer DIR \"...\" --method moa --paths 3 moa.layers=2\n  \
+                        leap infer DIR \"...\" --server http://localhost:8000"
 )]
 pub(crate) struct InferArgs {
-    /// Folder with config.json, tokenizer.json and safetensors.
+    /// Folder with config.json, tokenizer.json and safetensors; with --server, the tokenizer is
+    /// enough.
     #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) checkpoint: PathBuf,
     /// The problem; `-` reads it from stdin.
@@ -206,6 +211,11 @@ pub(crate) struct InferArgs {
     /// Print the whole trace as JSON instead of the answer.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Name of the model at the servers [default: the only one they list].
+    #[arg(long, value_name = "NAME", requires = "servers")]
+    pub(crate) served_model: Option<String>,
+    #[command(flatten)]
+    pub(crate) servers: ServerArgs,
 }
 
 /// Fetch a model or a data set from the hub.

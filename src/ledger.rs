@@ -139,17 +139,6 @@ fn temporary(name: &str) -> String {
     format!(".{name}.tmp")
 }
 
-/// Whether a folder holds nothing, or no more than the first ledger of a process that was killed
-/// while it wrote it.
-pub(crate) fn is_empty(folder: &Path) -> io::Result<bool> {
-    for entry in fs::read_dir(folder)? {
-        if entry?.file_name() != *temporary(FILE) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 /// Writes a file under a temporary name, syncs it and renames it.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {

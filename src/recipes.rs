@@ -57,6 +57,14 @@ pub(crate) const BUILT_IN: &[(&str, &str)] = &[
         "leap-t-samples-strict",
         include_str!("../recipes/leap-t-samples-strict.toml"),
     ),
+    (
+        "teacher-simulated",
+        include_str!("../recipes/teacher-simulated.toml"),
+    ),
+    (
+        "leap-t-teacher-32b",
+        include_str!("../recipes/leap-t-teacher-32b.toml"),
+    ),
     ("sft-tiny", include_str!("../recipes/sft-tiny.toml")),
     ("sft-smollm2", include_str!("../recipes/sft-smollm2.toml")),
 ];
@@ -209,6 +217,7 @@ fn example(table: &Table) -> &'static str {
         Some("eval") => "search",
         Some("study") => "table2-mini",
         Some("data-gen samples") => "leap-t-samples",
+        Some("data-gen traces") => "teacher-simulated",
         _ => "tiny",
     }
 }

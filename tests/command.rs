@@ -12,6 +12,7 @@ fn help_walks_through_the_road_in_order() {
         help.find(word)
             .unwrap_or_else(|| panic!("no {word} in {help}"))
     };
+    assert!(at("  run") < at("  data-gen") && at("  data-gen") < at("  train"));
     assert!(at("  run") < at("  infer") && at("  infer") < at("  recipe"));
     let version = bench.leap(&["--version"]).succeeds().stdout;
     assert!(
@@ -322,6 +323,39 @@ fn a_bench_prints_one_object() {
         &["bench", "route", "--repeat", "0"],
         "nothing to measure",
         "at least once",
+    );
+}
+
+#[test]
+fn a_bench_of_servers_prints_one_object() {
+    let bench = Bench::new();
+    let args = [
+        "bench",
+        "remote",
+        "--paths",
+        "8",
+        "--prompt",
+        "40",
+        "--new",
+        "5",
+        "--servers",
+        "2",
+        "--seconds",
+        "0.2",
+        "--repeat",
+        "1",
+    ];
+    let found = bench.leap(&args).succeeds().stdout;
+    let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
+    assert!(
+        found["requests_per_second"]["median"].as_f64() > Some(0.0),
+        "{found}"
+    );
+    assert_eq!(found["failures"], "");
+    check_error(
+        &["bench", "remote", "--paths", "0"],
+        "nothing to measure",
+        "above 0",
     );
 }
 

@@ -31,6 +31,10 @@ impl Engine for Listening<'_> {
         });
     }
 
+    fn adopt(&mut self, key: PathKey, prompt: usize, ids: Vec<u32>) {
+        self.engine.adopt(key, prompt, ids);
+    }
+
     fn close(&mut self, key: PathKey) {
         self.engine.close(key);
     }

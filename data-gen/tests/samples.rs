@@ -9,7 +9,7 @@ use data_gen::samples::{Accounting, Selection};
 use data_gen::synthetic::{SearchFamily, SumFamily, narrowed};
 use infer::simulated::search::Search;
 use infer::simulated::{SimulatedEngine, Simulation};
-use infer::waves::{CutOff, Ran, Waves};
+use infer::waves::{Ran, Waves};
 use protocol::preset::Preset;
 use protocol::{
     ByteVocab, Method, Origin, PathEnd, Problem, PromptSet, Router, Sampling, Settings, Similarity,
@@ -82,7 +82,6 @@ fn traces(problems: &[Problem], method: Method, slip: f64) -> Vec<Trace> {
         problems: &problems,
         groups: 2,
         wave: 5,
-        cut_off: CutOff::Repeat,
         prompts: &prompts(),
         settings: &|_| settings.clone(),
         beginnings: &|_| Vec::new(),

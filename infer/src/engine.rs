@@ -30,6 +30,9 @@ pub enum EngineError {
     /// The tokenizer or the chat template could not be used.
     #[error(transparent)]
     Vocab(#[from] crate::vocab::VocabError),
+    /// The servers cannot be used, or were lost for too long.
+    #[error(transparent)]
+    Remote(#[from] crate::remote::RemoteError),
     /// The engine has nothing in flight, but groups wait for it: a bug of the engine.
     #[error("the engine has nothing in flight, but {open} groups are not finished")]
     Stalled {
@@ -45,6 +48,10 @@ pub enum EngineError {
 pub trait Engine {
     /// Takes a request; its completion comes from a later [`Engine::wait`].
     fn submit(&mut self, request: Request);
+
+    /// Takes over a path that an earlier process had begun: the engine holds `ids` for it from now
+    /// on, as if it had been asked for them. The first `prompt` of them are what the path began with.
+    fn adopt(&mut self, key: PathKey, prompt: usize, ids: Vec<u32>);
 
     /// Frees what is held for a path.
     ///

@@ -42,6 +42,10 @@ impl Engine for PlantedEngine<'_> {
         self.of(key).close(key);
     }
 
+    fn adopt(&mut self, key: PathKey, prompt: usize, ids: Vec<u32>) {
+        self.of(key).adopt(key, prompt, ids);
+    }
+
     fn wait(&mut self) -> Result<Option<Completion>, EngineError> {
         match self.planter.wait()? {
             Some(completion) => Ok(Some(completion)),

@@ -123,6 +123,10 @@ impl Engine for ScriptedEngine<'_> {
         self.queue.push_back(request);
     }
 
+    fn adopt(&mut self, key: PathKey, _: usize, ids: Vec<u32>) {
+        self.paths.insert(key, ids);
+    }
+
     fn close(&mut self, key: PathKey) {
         self.closed.push(key);
         self.paths.remove(&key);

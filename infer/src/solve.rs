@@ -69,19 +69,6 @@ pub fn solve_one(
     Ok(solved == Solved::Done)
 }
 
-/// As [`solve`], and shows `watch` the groups after every completion.
-///
-/// # Errors
-/// As [`solve`].
-pub fn solve_watched(
-    groups: &mut [Group],
-    engine: &mut dyn Engine,
-    vocab: &dyn Vocab,
-    watch: &mut dyn FnMut(&[Group], Progress) -> ControlFlow<()>,
-) -> Result<Solved, EngineError> {
-    drive(groups, engine, vocab, watch)
-}
-
 fn drive(
     groups: &mut [Group],
     engine: &mut dyn Engine,

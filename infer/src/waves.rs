@@ -2,33 +2,21 @@
 //!
 //! A wave is a fixed number of groups that are solved together; which groups it holds is a
 //! function of the settings alone. Finished waves are appended to a part file; a run that was cut
-//! off goes on behind the last whole wave. Of the wave that was cut off, the groups that had ended
-//! are kept or repeated: see [`CutOff`].
+//! off goes on behind the last whole wave, and runs the groups of the wave that was cut off again with
+//! the others of their wave: the final file has the same bytes as that of an undisturbed run, also
+//! where the numbers of an engine depend on what else is in its batch. Where they do not,
+//! [`crate::generation`] loses less.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use protocol::{
-    Group, Origin, Problem, PromptSet, Settings, Setup, SetupError, Stream, Trace, Vocab, jsonl,
-};
+use protocol::{Origin, Problem, PromptSet, Settings, Stream, Trace, Vocab, jsonl};
 
 use crate::engine::{Engine, EngineError};
-use crate::solve::{Progress, Solved, solve_watched};
-
-/// What becomes of the ended groups of a wave that was cut off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CutOff {
-    /// They are run again with the others of their wave: the final file has the same bytes as that
-    /// of an undisturbed run, also where the numbers of an engine depend on what else is in its
-    /// batch.
-    Repeat,
-    /// They are kept, and written to disk the moment they end. On engines whose numbers do not
-    /// depend on the batch (the CPU, the simulated reasoner) the bytes are the same, too.
-    Keep,
-}
+use crate::solve::{Solved, solve};
+use crate::units::{UnitError, Units};
 
 /// Which groups to run, and where they come from.
 pub struct Waves<'a> {
@@ -38,15 +26,13 @@ pub struct Waves<'a> {
     pub groups: u32,
     /// Groups solved together.
     pub wave: usize,
-    /// What becomes of a wave that is cut off.
-    pub cut_off: CutOff,
     /// The sentences of the protocol.
     pub prompts: &'a PromptSet,
     /// Settings of the group with this number (over all problems).
     pub settings: &'a dyn Fn(usize) -> Settings,
     /// What the paths of the group with this number are made to begin with; mostly nothing.
     pub beginnings: &'a dyn Fn(usize) -> Vec<Vec<u32>>,
-    /// The first so many paths of each group are planted: see [`Setup::planted`].
+    /// The first so many paths of each group are planted: see [`protocol::Setup::planted`].
     pub planted: u32,
     /// Random stream of the stage; each problem and group derives its own by name.
     pub stream: Stream,
@@ -91,26 +77,11 @@ pub enum WaveError {
         source: io::Error,
     },
     /// A group cannot be made on a problem.
-    #[error("no group can be made on problem `{problem}`")]
-    Setup {
-        /// Id of the problem.
-        problem: String,
-        /// Why.
-        #[source]
-        source: SetupError,
-    },
+    #[error(transparent)]
+    Unit(#[from] UnitError),
     /// The engine is unusable.
     #[error(transparent)]
     Engine(#[from] EngineError),
-}
-
-/// One wave while it is run.
-struct Wave {
-    units: Range<usize>,
-    /// Groups that have ended, by unit.
-    ended: BTreeMap<usize, Trace>,
-    /// Where they are kept; none if a cut-off repeats the wave.
-    file: Option<File>,
 }
 
 impl Waves<'_> {
@@ -127,17 +98,21 @@ impl Waves<'_> {
         vocab: &dyn Vocab,
         watch: &mut dyn FnMut(WaveProgress) -> ControlFlow<()>,
     ) -> Result<Ran, WaveError> {
-        let of = self.problems.len() * self.groups as usize;
-        let (mut part, mut done) = self.open_part()?;
+        let units = self.units();
+        let of = units.count();
+        let (mut part, mut done) = self.open_part(of)?;
         let mut sampled = 0;
         while done < of {
-            let units = done..of.min(done + self.wave);
-            let mut wave = self.wave(units.clone())?;
+            let wave = done..of.min(done + self.wave);
+            let mut groups = Vec::with_capacity(wave.len());
+            for (index, unit) in wave.clone().enumerate() {
+                groups.push(units.group(unit, index as u32, engine.positions(), vocab)?);
+            }
             let before = sampled;
-            let solved = self.solve(&mut wave, engine, vocab, &mut |groups, new| {
-                sampled = before + new;
+            let solved = solve(&mut groups, engine, vocab, &mut |progress| {
+                sampled = before + progress.sampled;
                 watch(WaveProgress {
-                    groups: done + groups,
+                    groups: done + progress.groups,
                     of,
                     sampled,
                 })
@@ -146,14 +121,14 @@ impl Waves<'_> {
                 return Ok(Ran::Stopped);
             }
             let mut lines = BufWriter::new(&mut part);
-            for trace in wave.ended.values() {
-                jsonl::write(&mut lines, trace).map_err(|source| self.io(source))?;
+            for (unit, group) in wave.clone().zip(groups) {
+                let trace = units.trace(unit, group);
+                jsonl::write(&mut lines, &trace).map_err(|source| self.io(source))?;
             }
             lines.flush().map_err(|source| self.io(source))?;
             drop(lines);
             part.sync_data().map_err(|source| self.io(source))?;
-            self.forget_wave()?;
-            done = units.end;
+            done = wave.end;
             if watch(WaveProgress {
                 groups: done,
                 of,
@@ -169,155 +144,23 @@ impl Waves<'_> {
         Ok(Ran::Done)
     }
 
-    /// The wave of these units, with what an earlier process has ended of it.
-    fn wave(&self, units: Range<usize>) -> Result<Wave, WaveError> {
-        let mut wave = Wave {
-            units: units.clone(),
-            ended: BTreeMap::new(),
-            file: None,
-        };
-        if self.cut_off == CutOff::Repeat {
-            return Ok(wave);
-        }
-        let path = self.wave_path();
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path)
-            .map_err(|source| self.io(source))?;
-        let mut lines = BufReader::new(&file);
-        let (mut line, mut whole) = (Vec::new(), 0);
-        loop {
-            line.clear();
-            let bytes = lines.read_until(b'\n', &mut line);
-            let bytes = bytes.map_err(|source| self.io(source))? as u64;
-            // A line that was torn ends what can be trusted.
-            let trace = line.ends_with(b"\n").then(|| serde_json::from_slice(&line));
-            let Some(Ok(trace)) = trace else { break };
-            whole += bytes;
-            let trace: Trace = trace;
-            let of_trace = |unit: &usize| {
-                let (problem, number) = self.unit(*unit);
-                problem.id == trace.problem && number == trace.group
-            };
-            if let Some(unit) = units.clone().find(of_trace) {
-                wave.ended.insert(unit, trace);
-            }
-        }
-        file.set_len(whole).map_err(|source| self.io(source))?;
-        wave.file = Some(file);
-        Ok(wave)
-    }
-
-    /// Solves what is not ended of a wave; `watch` hears of ended groups and sampled tokens.
-    fn solve(
-        &self,
-        wave: &mut Wave,
-        engine: &mut dyn Engine,
-        vocab: &dyn Vocab,
-        watch: &mut dyn FnMut(usize, u64) -> ControlFlow<()>,
-    ) -> Result<Solved, WaveError> {
-        let open = wave
-            .units
-            .clone()
-            .filter(|unit| !wave.ended.contains_key(unit));
-        let open: Vec<usize> = open.collect();
-        let before = wave.ended.len();
-        let mut groups = Vec::with_capacity(open.len());
-        for (index, unit) in open.iter().enumerate() {
-            groups.push(self.group(index, *unit, engine.positions(), vocab)?);
-        }
-        let mut failed = None;
-        let mut seen = 0;
-        let note = |groups: &[Group], wave: &mut Wave| -> io::Result<()> {
-            for (group, unit) in groups
-                .iter()
-                .zip(&open)
-                .filter(|(group, _)| group.is_done())
-            {
-                if wave.ended.contains_key(unit) {
-                    continue;
-                }
-                let (problem, number) = self.unit(*unit);
-                let id = problem.id.clone();
-                let trace = group.clone().into_trace(id, number, self.origin.clone());
-                if let Some(file) = &mut wave.file {
-                    let mut line = Vec::new();
-                    jsonl::write(&mut line, &trace)?;
-                    file.write_all(&line)?;
-                    file.sync_data()?;
-                }
-                wave.ended.insert(*unit, trace);
-            }
-            Ok(())
-        };
-        let mut watched = |groups: &[Group], progress: Progress| {
-            if progress.groups > seen {
-                seen = progress.groups;
-                failed = note(groups, wave).err();
-            }
-            match failed {
-                Some(_) => ControlFlow::Break(()),
-                None => watch(before + progress.groups, progress.sampled),
-            }
-        };
-        let solved = solve_watched(&mut groups, engine, vocab, &mut watched)?;
-        // Groups that end at their start are never shown.
-        let failed = match failed {
-            None => note(&groups, wave).err(),
-            failed => failed,
-        };
-        match failed {
-            Some(source) => Err(self.io(source)),
-            None => Ok(solved),
-        }
-    }
-
-    fn forget_wave(&self) -> Result<(), WaveError> {
-        match fs::remove_file(self.wave_path()) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(self.io(source)),
-            _ => Ok(()),
-        }
-    }
-
-    fn unit(&self, unit: usize) -> (&Problem, u32) {
-        let groups = self.groups as usize;
-        (self.problems[unit / groups], (unit % groups) as u32)
-    }
-
-    fn group(
-        &self,
-        index: usize,
-        unit: usize,
-        positions: usize,
-        vocab: &dyn Vocab,
-    ) -> Result<Group, WaveError> {
-        let (problem, number) = self.unit(unit);
-        let setup = Setup {
-            question: problem.question.clone(),
-            settings: (self.settings)(unit),
-            prompts: self.prompts.clone(),
-            stream: self.stream.named(&problem.id).indexed(number.into()),
-            positions,
-            beginnings: (self.beginnings)(unit),
+    fn units(&self) -> Units<'_> {
+        Units {
+            problems: self.problems,
+            groups: self.groups,
+            prompts: self.prompts,
+            settings: self.settings,
+            beginnings: self.beginnings,
             planted: self.planted,
-        };
-        Group::new(index as u32, setup, vocab).map_err(|source| WaveError::Setup {
-            problem: problem.id.clone(),
-            source,
-        })
+            stream: self.stream.clone(),
+            origin: self.origin.clone(),
+        }
     }
 
     fn part_path(&self) -> PathBuf {
         let name = self.file.file_name().unwrap_or_default().to_string_lossy();
         let key = self.key.get(..12).unwrap_or(self.key);
         self.file.with_file_name(format!(".{name}.{key}.part"))
-    }
-
-    /// Holds the ended groups of the wave that is under way.
-    fn wave_path(&self) -> PathBuf {
-        self.part_path().with_extension("wave")
     }
 
     fn io(&self, source: io::Error) -> WaveError {
@@ -328,7 +171,7 @@ impl Waves<'_> {
     }
 
     /// The part file, cut behind its last whole wave, and the number of groups it holds.
-    fn open_part(&self) -> Result<(File, usize), WaveError> {
+    fn open_part(&self, of: usize) -> Result<(File, usize), WaveError> {
         let path = self.part_path();
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(|source| self.io(source))?;
@@ -340,7 +183,6 @@ impl Waves<'_> {
             .truncate(false)
             .open(&path)
             .map_err(|source| self.io(source))?;
-        let of = self.problems.len() * self.groups as usize;
         let (groups, bytes) = self
             .whole_waves(&file, of)
             .map_err(|source| self.io(source))?;

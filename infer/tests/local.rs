@@ -427,6 +427,11 @@ impl Engine for Witness<'_> {
         self.engine.submit(request);
     }
 
+    fn adopt(&mut self, key: PathKey, prompt: usize, ids: Vec<u32>) {
+        self.open.insert(key, ids.clone());
+        self.engine.adopt(key, prompt, ids);
+    }
+
     fn close(&mut self, key: PathKey) {
         self.closed
             .insert(key, self.open.remove(&key).unwrap_or_default());

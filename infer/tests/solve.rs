@@ -204,6 +204,8 @@ struct Deaf;
 impl Engine for Deaf {
     fn submit(&mut self, _: Request) {}
 
+    fn adopt(&mut self, _: PathKey, _: usize, _: Vec<u32>) {}
+
     fn close(&mut self, _: PathKey) {}
 
     fn wait(&mut self) -> Result<Option<Completion>, EngineError> {

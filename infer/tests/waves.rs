@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use infer::simulated::{SimulatedEngine, Simulation};
-use infer::waves::{CutOff, Ran, WaveProgress, Waves};
+use infer::waves::{Ran, WaveProgress, Waves};
 use protocol::grade::AnswerKind;
 use protocol::preset::Preset;
 use protocol::{
@@ -31,10 +31,6 @@ fn problems() -> Vec<Problem> {
 type Watch<'a> = &'a mut dyn FnMut(WaveProgress) -> ControlFlow<()>;
 
 fn run(file: &Path, key: &str, watch: Watch<'_>) -> Ran {
-    run_in(3, CutOff::Repeat, file, key, watch)
-}
-
-fn run_in(wave: usize, cut_off: CutOff, file: &Path, key: &str, watch: Watch<'_>) -> Ran {
     let problems = problems();
     let problems: Vec<&Problem> = problems.iter().collect();
     let settings = Settings {
@@ -58,8 +54,7 @@ fn run_in(wave: usize, cut_off: CutOff, file: &Path, key: &str, watch: Watch<'_>
     let waves = Waves {
         problems: &problems,
         groups: 2,
-        wave,
-        cut_off,
+        wave: 3,
         prompts: &PromptSet::clean(),
         settings: &|_| settings.clone(),
         beginnings: &|_| Vec::new(),
@@ -148,57 +143,4 @@ fn a_part_file_of_other_settings_is_not_continued() {
     fs::write(folder.path().join(".out.jsonl.other.part"), "rubbish\n").expect("a part");
     assert_eq!(run(&file, "key", &mut go_on), Ran::Done);
     assert!(fs::read_to_string(&file).expect("the file").lines().count() == 14);
-}
-
-#[test]
-fn ended_groups_of_a_wave_that_was_cut_off_are_kept() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let whole = folder.path().join("whole.jsonl");
-    assert_eq!(run(&whole, "key", &mut go_on), Ran::Done);
-    let expected = fs::read(&whole).expect("the file");
-    // All groups in one wave: without keeping, every stop would begin anew.
-    let file = folder.path().join("kept.jsonl");
-    let (mut starts, mut last) = (Vec::new(), 0);
-    for _ in 0..100 {
-        let mut first = None;
-        let mut calls = 0;
-        let ran = run_in(14, CutOff::Keep, &file, "key", &mut |now| {
-            first.get_or_insert(now.groups);
-            last = now.groups;
-            calls += 1;
-            match calls > 40 {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        });
-        starts.extend(first);
-        if ran == Ran::Done {
-            break;
-        }
-    }
-    assert_eq!(last, 14);
-    assert!(starts.len() > 1, "it was never stopped: {starts:?}");
-    assert!(starts.is_sorted() && starts.last() > Some(&0), "{starts:?}");
-    assert!(fs::read(&file).expect("the file") == expected);
-    let left = fs::read_dir(folder.path()).expect("the folder").count();
-    assert_eq!(left, 2, "only finished files are left");
-}
-
-#[test]
-fn a_torn_line_of_a_kept_group_is_run_again() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let whole = folder.path().join("whole.jsonl");
-    assert_eq!(run(&whole, "key", &mut go_on), Ran::Done);
-    let expected = fs::read(&whole).expect("the file");
-    for kept in [1, 700, expected.len() / 2, expected.len()] {
-        let file = folder.path().join("torn.jsonl");
-        let wave = folder.path().join(".torn.jsonl.key.wave");
-        fs::write(wave, &expected[..kept]).expect("a wave");
-        let ran = run_in(14, CutOff::Keep, &file, "key", &mut go_on);
-        assert_eq!(ran, Ran::Done);
-        assert!(
-            fs::read(&file).expect("the file") == expected,
-            "torn at {kept}"
-        );
-    }
 }

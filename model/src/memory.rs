@@ -25,10 +25,17 @@ pub fn threads() -> usize {
 
 /// Most bytes the process has held at a time; None where the system does not tell.
 pub fn peak_bytes() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// Bytes of memory that this process holds now; None where the system does not tell.
+pub fn resident_bytes() -> Option<u64> {
+    status("VmRSS:")
+}
+
+fn status(key: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

@@ -13,6 +13,7 @@ pub(crate) enum BenchCommand {
     Train(BenchTrain),
     Route(BenchRoute),
     DataGen(BenchDataGen),
+    Remote(BenchRemote),
     Gpu(BenchGpu),
 }
 
@@ -146,6 +147,31 @@ pub(crate) struct BenchDataGen {
     /// Threads [default: as many as there are cores].
     #[arg(long)]
     pub(crate) threads: Option<usize>,
+}
+
+/// Requests per second that the remote engine carries to servers that answer at once, and its memory.
+///
+/// The servers are threads of this process, so both sides share its cores.
+#[derive(Debug, Args)]
+pub(crate) struct BenchRemote {
+    /// Paths, each with one request in flight.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) paths: usize,
+    /// Ids of each prompt.
+    #[arg(long, default_value_t = 2048)]
+    pub(crate) prompt: usize,
+    /// Ids of each answer.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) new: usize,
+    /// Servers.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) servers: usize,
+    /// Seconds that are measured, in each of `--repeat` parts.
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) seconds: f64,
+    /// Parts.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) repeat: usize,
 }
 
 /// Whether a device is right, and how fast it is: the whole check of a card, row by row.

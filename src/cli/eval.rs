@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
+use super::ServerArgs;
+
 /// Evaluate a model: any method, on any problems, with error bars.
 ///
 /// Everything that changes a number is in the recipe: `key=value` arguments edit it. Every finished
@@ -13,7 +15,9 @@ use clap::{Args, ValueEnum, ValueHint};
 #[command(
     after_help = "Examples:\n  leap eval search\n  leap eval aime24 model.checkpoint=DIR \
                         --out runs/aime24\n  leap eval table1 model.checkpoint=DIR \
-                        problems.file=aime24.jsonl --require \"dispersed-4:pass@1>=0.3\""
+                        problems.file=aime24.jsonl --require \"dispersed-4:pass@1>=0.3\"\n  \
+                        leap eval aime24 model.checkpoint=DIR model.engine=remote \
+                        model.remote.model=NAME model.remote.positions=32768 --server URL"
 )]
 pub(crate) struct EvalArgs {
     /// Name of a built-in recipe, or a TOML file.
@@ -37,6 +41,8 @@ pub(crate) struct EvalArgs {
     /// no-answer.
     #[arg(long, value_name = "CONDITION")]
     pub(crate) require: Vec<String>,
+    #[command(flatten)]
+    pub(crate) servers: ServerArgs,
 }
 
 /// Grade stored groups again, without a model.

@@ -31,6 +31,7 @@ pub(super) fn run(args: EvalArgs, output: &mut Output) -> Result<ExitStatus> {
         device: &device,
         overwrite: args.overwrite,
         requirements: &requirements,
+        servers: &args.servers,
     };
     for line in evaluation::describe(&recipe, &call, output)? {
         output.note(&line);

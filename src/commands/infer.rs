@@ -1,6 +1,7 @@
 //! `leap infer`: one problem, one group, the exchange as it happens.
 
 use std::io::Read;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use infer::engine::Engine;
@@ -18,7 +19,7 @@ use super::ExitStatus;
 use crate::cli::InferArgs;
 use crate::fault::Fault;
 use crate::output::Output;
-use crate::{devices, interrupt, ledger, presets, recipes, road};
+use crate::{devices, interrupt, ledger, presets, recipes, road, servers};
 
 pub(super) fn run(args: InferArgs, output: &mut Output) -> Result<ExitStatus> {
     let (settings, prompts) = settings(&args)?;
@@ -28,12 +29,8 @@ pub(super) fn run(args: InferArgs, output: &mut Output) -> Result<ExitStatus> {
         choices: Vec::new(),
     };
     let folder = road::model_folder(&args.checkpoint)?;
-    let spec: DeviceSpec = args.device.parse()?;
-    let device = devices::open(&spec, output)?;
-    let dtype = devices::dtype(args.dtype.map(Into::into), &device);
     let vocab = TokenizerVocab::load(&folder)?;
-    let local = LocalSettings::for_one_group(settings.all_paths());
-    let (mut engine, _) = road::open_local(&folder, &vocab, &local, dtype, &device)?;
+    let (mut engine, model, device) = engine(&args, &settings, &folder, &vocab, output)?;
     interrupt::listen()?;
 
     let setup = Setup {
@@ -81,12 +78,38 @@ pub(super) fn run(args: InferArgs, output: &mut Output) -> Result<ExitStatus> {
     let origin = Origin {
         seed: args.seed,
         recipe: String::new(),
-        model: ledger::hash_of(&folder.join("config.json")).unwrap_or_default(),
+        model,
         tokenizer: vocab.hash().to_string(),
-        device: format!("{spec} {dtype}"),
+        device,
     };
     let trace = group.into_trace("question".into(), 0, origin);
     conclude(&trace, args.json, output)
+}
+
+/// Who answers, with what traces call the model and the device.
+fn engine<'v>(
+    args: &InferArgs,
+    settings: &Settings,
+    folder: &Path,
+    vocab: &'v TokenizerVocab,
+    output: &mut Output,
+) -> Result<(Box<dyn Engine + 'v>, String, String)> {
+    if !args.servers.servers.is_empty() {
+        let model = args.served_model.as_deref();
+        let engine = servers::open(&args.servers, model, None, vocab, output)?;
+        engine
+            .check(&settings.sampling)
+            .map_err(|error| servers::advised(&error))?;
+        let (model, device) = (engine.model().to_owned(), engine.device());
+        return Ok((Box::new(engine), model, device));
+    }
+    let spec: DeviceSpec = args.device.parse()?;
+    let device = devices::open(&spec, output)?;
+    let dtype = devices::dtype(args.dtype.map(Into::into), &device);
+    let local = LocalSettings::for_one_group(settings.all_paths());
+    let (engine, _) = road::open_local(folder, vocab, &local, dtype, &device)?;
+    let model = ledger::hash_of(&folder.join("config.json")).unwrap_or_default();
+    Ok((Box::new(engine), model, format!("{spec} {dtype}")))
 }
 
 /// The settings of the group: small ones that answer in seconds on a CPU, or those of a preset.

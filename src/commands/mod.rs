@@ -55,7 +55,7 @@ impl From<ExitStatus> for ExitCode {
 pub(crate) fn run(command: Command, output: &mut Output) -> Result<ExitStatus> {
     match command {
         Command::Run(args) => run::run(args, output),
-        Command::DataGen(command) => data_gen::run(&command, output),
+        Command::DataGen(command) => data_gen::run(command, output),
         Command::Eval(args) => eval::run(args, output),
         Command::Report(args) => report::run(&args, output),
         Command::Score(args) => score::run(&args, output),

@@ -10,6 +10,7 @@ use super::ExitStatus;
 use crate::cli::RecipeCommand;
 use crate::evaluation::recipe::EvalRecipe;
 use crate::fault::Fault;
+use crate::generation::recipe::TracesRecipe;
 use crate::output::Output;
 use crate::presets;
 use crate::recipe::RunRecipe;
@@ -98,6 +99,7 @@ fn check_one(source: &Source, overrides: &[String]) -> Result<()> {
     match source.job().as_deref() {
         Some("eval") => source.resolve::<EvalRecipe>(overrides)?.check(),
         Some("data-gen samples") => source.resolve::<SampleRecipe>(overrides)?.check(),
+        Some("data-gen traces") => source.resolve::<TracesRecipe>(overrides)?.check(),
         Some("train") => source.resolve::<TrainRecipe>(overrides)?.check(),
         Some("study") => source.resolve::<StudyRecipe>(overrides)?.whole()?.check(),
         _ => source.resolve::<RunRecipe>(overrides)?.check(),

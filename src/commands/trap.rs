@@ -6,9 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use infer::engine::Engine;
+use infer::generation::{AtStop, Generation, Shard};
 use infer::local::LocalSettings;
+use infer::units::Units;
 use infer::vocab::TokenizerVocab;
-use infer::waves::{CutOff, Ran, WaveProgress, Waves};
+use infer::waves::Ran;
 use model::device::DeviceSpec;
 use protocol::stats::Interval;
 use protocol::trap::{Beginning, Beginnings, Outcome, Trap, outcome};
@@ -219,29 +221,32 @@ impl Row<'_> {
             method: self.method,
             ..plan.settings.clone()
         };
-        let waves = Waves {
-            problems: &problems,
-            groups: 1,
-            wave: plan.beginnings.len(),
-            cut_off: CutOff::Keep,
-            prompts: &plan.prompts,
-            settings: &|_| settings.clone(),
-            beginnings: &|index| vec![plan.beginnings[index].ids.clone()],
-            planted: 0,
-            stream: stream.named("paths"),
-            origin: Origin {
-                seed: plan.seed,
-                recipe: key.clone(),
-                model: plan.model.clone(),
-                tokenizer: plan.tokenizer.clone(),
-                device: plan.device.clone(),
+        let generation = Generation {
+            units: Units {
+                problems: &problems,
+                groups: 1,
+                prompts: &plan.prompts,
+                settings: &|_| settings.clone(),
+                beginnings: &|index| vec![plan.beginnings[index].ids.clone()],
+                planted: 0,
+                stream: stream.named("paths"),
+                origin: Origin {
+                    seed: plan.seed,
+                    recipe: key.clone(),
+                    model: plan.model.clone(),
+                    tokenizer: plan.tokenizer.clone(),
+                    device: plan.device.clone(),
+                },
             },
+            shard: Shard::WHOLE,
+            open: plan.beginnings.len(),
+            at_stop: AtStop::Cancel,
             file: self.file,
             key: &key,
         };
         let mut progress = output.progress("Running", self.name);
         let mut sampled = 0;
-        let ran = waves.run(engine, vocab, &mut |now: WaveProgress| {
+        let ran = generation.run(engine, vocab, &mut |now, _| {
             sampled = now.sampled;
             progress.show(now.groups as u64, now.of as u64, "groups", "");
             match interrupt::asked() {

@@ -5,14 +5,17 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use infer::engine::Engine;
-use infer::local::LocalEngine;
+use infer::generation::AtStop;
+use infer::local::{LocalEngine, LocalSettings};
+use infer::remote::RemoteEngine;
 use infer::simulated::{SimulatedEngine, Simulation};
 use infer::solve::{Solved, solve};
 use infer::vocab::TokenizerVocab;
-use model::device::Device;
-use protocol::{ByteVocab, Group, Method, Problem, Settings, Setup, Stream, Vocab};
+use model::device::{Device, Dtype};
+use protocol::{ByteVocab, Group, Method, Problem, PromptSet, Settings, Setup, Stream, Vocab};
 
 use super::recipe::EvalRecipe;
+use crate::recipe::Protocol;
 use crate::{interrupt, road};
 
 /// The vocabulary of a row: a checkpoint's tokenizer, or bytes for the simulated reasoner.
@@ -34,20 +37,21 @@ impl RowVocab {
 pub(crate) enum RowEngine<'v> {
     Local(Box<LocalEngine<'v>>),
     Simulated(SimulatedEngine<'v>),
+    Remote(Box<RemoteEngine<'v>>),
 }
 
 impl<'v> RowEngine<'v> {
     pub(crate) fn local(
         folder: &Path,
         vocab: &'v RowVocab,
-        recipe: &EvalRecipe,
+        settings: &LocalSettings,
+        dtype: Dtype,
         device: &Device,
     ) -> Result<Self> {
         let RowVocab::Tokenizer(vocab) = vocab else {
             anyhow::bail!("a checkpoint needs its tokenizer");
         };
-        let dtype = recipe.model.dtype;
-        let (engine, _) = road::open_local(folder, vocab, &recipe.engine, dtype, device)?;
+        let (engine, _) = road::open_local(folder, vocab, settings, dtype, device)?;
         Ok(Self::Local(Box::new(engine)))
     }
 
@@ -59,6 +63,7 @@ impl<'v> RowEngine<'v> {
         match self {
             Self::Local(engine) => engine.as_mut(),
             Self::Simulated(engine) => engine,
+            Self::Remote(engine) => engine.as_mut(),
         }
     }
 }
@@ -84,48 +89,64 @@ pub(crate) fn liar<'v>(
     Ok(Some(SimulatedEngine::new(lying, vocab.get())))
 }
 
-/// Tokens a second of this engine, over a few paths on one problem that are thrown away.
-///
-/// # Errors
-/// If the engine fails.
-pub(crate) fn rate(
-    engine: &mut dyn Engine,
-    vocab: &dyn Vocab,
-    recipe: &EvalRecipe,
-    problem: &Problem,
-) -> Result<f64> {
-    const TOKENS: usize = 24;
-    let paths = recipe
-        .engine
-        .max_rows
-        .min(recipe.protocol.paths.max(1) * recipe.engine.wave);
-    let settings = Settings {
-        paths,
-        max_tokens: TOKENS,
-        answer_tokens: 1,
-        ..recipe.protocol.settings(Method::Cot)
-    };
-    let setup = Setup {
-        question: problem.question.clone(),
-        settings,
-        prompts: recipe.prompts.clone(),
-        stream: Stream::of_run(recipe.seed).named("forecast"),
-        positions: engine.positions(),
-        beginnings: Vec::new(),
-        planted: 0,
-    };
-    let mut groups = [Group::new(0, setup, vocab).context("the forecast")?];
-    let started = Instant::now();
-    let mut sampled = 0;
-    let solved = solve(&mut groups, engine, vocab, &mut |progress| {
-        sampled = progress.sampled;
-        match interrupt::asked() {
-            true => std::ops::ControlFlow::Break(()),
-            false => std::ops::ControlFlow::Continue(()),
-        }
-    })?;
-    let seconds = started.elapsed().as_secs_f64().max(1e-9);
-    Ok(match solved {
-        Solved::Done | Solved::Stopped => sampled as f64 / seconds,
-    })
+/// What becomes of requests under way when a run is stopped.
+pub(crate) fn at_stop(engine: &RowEngine<'_>) -> AtStop {
+    match engine {
+        // A server samples on whether or not anybody waits for it.
+        RowEngine::Remote(_) => AtStop::Drain,
+        RowEngine::Local(_) | RowEngine::Simulated(_) => AtStop::Cancel,
+    }
+}
+
+/// What an engine is tried with, to know how fast it is.
+pub(crate) struct Trial<'a> {
+    pub(crate) protocol: &'a Protocol,
+    pub(crate) prompts: &'a PromptSet,
+    pub(crate) seed: u64,
+    /// Paths at a time.
+    pub(crate) paths: usize,
+}
+
+impl Trial<'_> {
+    /// Tokens a second of this engine, over a few paths on one problem that are thrown away.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub(crate) fn rate(
+        &self,
+        engine: &mut dyn Engine,
+        vocab: &dyn Vocab,
+        problem: &Problem,
+    ) -> Result<f64> {
+        const TOKENS: usize = 24;
+        let settings = Settings {
+            paths: self.paths.max(1),
+            max_tokens: TOKENS,
+            answer_tokens: 1,
+            ..self.protocol.settings(Method::Cot)
+        };
+        let setup = Setup {
+            question: problem.question.clone(),
+            settings,
+            prompts: self.prompts.clone(),
+            stream: Stream::of_run(self.seed).named("forecast"),
+            positions: engine.positions(),
+            beginnings: Vec::new(),
+            planted: 0,
+        };
+        let mut groups = [Group::new(0, setup, vocab).context("the forecast")?];
+        let started = Instant::now();
+        let mut sampled = 0;
+        let solved = solve(&mut groups, engine, vocab, &mut |progress| {
+            sampled = progress.sampled;
+            match interrupt::asked() {
+                true => std::ops::ControlFlow::Break(()),
+                false => std::ops::ControlFlow::Continue(()),
+            }
+        })?;
+        let seconds = started.elapsed().as_secs_f64().max(1e-9);
+        Ok(match solved {
+            Solved::Done | Solved::Stopped => sampled as f64 / seconds,
+        })
+    }
 }

@@ -117,6 +117,17 @@ impl Folder {
         Ok(())
     }
 
+    /// Notes a step that was done elsewhere under this key, and what lies here of it.
+    pub(crate) fn take(&mut self, name: &str, key: String, made: &str) -> Result<()> {
+        let hash = ledger::hash_of(&self.path.join(made))
+            .with_context(|| format!("step `{name}` has left no `{made}`"))?;
+        let made = BTreeMap::from([(made.to_owned(), hash)]);
+        self.ledger
+            .stages
+            .insert(name.to_owned(), Done { key, made });
+        self.ledger.write(&self.path)
+    }
+
     /// Whether everything was done before this process came.
     pub(crate) fn is_finished(&self) -> bool {
         self.ledger.finished

@@ -72,7 +72,8 @@ impl Forecast {
     }
 }
 
-fn thousands(tokens: u64) -> String {
+/// A number of tokens as people say it.
+pub(crate) fn thousands(tokens: u64) -> String {
     match tokens {
         _ if tokens < 10_000 => tokens.to_string(),
         _ if tokens < 10_000_000 => format!("{:.0} thousand", tokens as f64 / 1e3),
@@ -80,7 +81,8 @@ fn thousands(tokens: u64) -> String {
     }
 }
 
-fn hours(seconds: f64) -> String {
+/// A time as people say it.
+pub(crate) fn hours(seconds: f64) -> String {
     match seconds {
         _ if seconds < 1.5 => "a second".to_owned(),
         _ if seconds < 90.0 => format!("{seconds:.0} seconds"),

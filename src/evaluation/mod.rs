@@ -1,10 +1,10 @@
 //! `leap eval`: rows of groups on problems, continued where they were cut off, scored, reported.
 
-mod engine;
-mod folder;
-mod forecast;
+pub(crate) mod engine;
+pub(crate) mod folder;
+pub(crate) mod forecast;
 mod matched;
-mod questions;
+pub(crate) mod questions;
 pub(crate) mod recipe;
 pub(crate) mod require;
 mod rows;
@@ -23,12 +23,13 @@ use self::folder::Folder;
 use self::forecast::Forecast;
 use self::recipe::{EvalEngine, EvalRecipe};
 use self::require::Requirement;
+use crate::cli::ServerArgs;
 use crate::commands::ExitStatus;
 use crate::fault::Fault;
 use crate::output::Output;
 use crate::results::Results;
 use crate::road::{Flow, read_records, write_records};
-use crate::{devices, ledger, recipes, results, road};
+use crate::{devices, ledger, recipes, results, road, servers};
 
 /// The problems, as they were asked.
 const PROBLEMS: &str = "problems.jsonl";
@@ -44,6 +45,7 @@ struct Evaluation<'a> {
     /// Rows that were run, in the order of the table, baselines behind their rows.
     done: Vec<String>,
     forecast_told: bool,
+    servers: &'a ServerArgs,
 }
 
 /// What is asked of an evaluation besides its recipe.
@@ -52,13 +54,18 @@ pub(crate) struct Call<'a> {
     pub(crate) device: &'a DeviceSpec,
     pub(crate) overwrite: bool,
     pub(crate) requirements: &'a [Requirement],
+    pub(crate) servers: &'a ServerArgs,
 }
 
 /// Runs a recipe, or what is left of it, and shows what it came to.
 ///
 /// # Errors
 /// If the folder belongs to another recipe or another process, or a step fails.
-pub(crate) fn run(recipe: &EvalRecipe, call: &Call<'_>, output: &mut Output) -> Result<ExitStatus> {
+pub(crate) fn run<'a>(
+    recipe: &'a EvalRecipe,
+    call: &Call<'a>,
+    output: &'a mut Output,
+) -> Result<ExitStatus> {
     match work(recipe, call, output)? {
         Some(mut evaluation) => evaluation.conclude(call.requirements),
         None => Ok(ExitStatus::Interrupted),
@@ -69,10 +76,10 @@ pub(crate) fn run(recipe: &EvalRecipe, call: &Call<'_>, output: &mut Output) -> 
 ///
 /// # Errors
 /// Those of [`run`].
-pub(crate) fn rows(
-    recipe: &EvalRecipe,
-    call: &Call<'_>,
-    output: &mut Output,
+pub(crate) fn rows<'a>(
+    recipe: &'a EvalRecipe,
+    call: &Call<'a>,
+    output: &'a mut Output,
 ) -> Result<Option<Vec<(String, Summary)>>> {
     match work(recipe, call, output)? {
         Some(evaluation) => evaluation.summaries().map(Some),
@@ -82,20 +89,23 @@ pub(crate) fn rows(
 
 fn work<'a>(
     recipe: &'a EvalRecipe,
-    call: &Call<'_>,
+    call: &Call<'a>,
     output: &'a mut Output,
 ) -> Result<Option<Evaluation<'a>>> {
     recipe.check()?;
     check_requirements(recipe, call.requirements)?;
-    if recipe.model.engine == EvalEngine::Local {
+    if recipe.model.engine == EvalEngine::Remote {
+        servers::are_named(call.servers)?;
+    }
+    if recipe.model.engine != EvalEngine::Simulated {
         for row in &recipe.eval.rows {
             road::model_folder(recipe.checkpoint(row).context("a row names no model")?)?;
         }
     }
-    let given = questions::file_hash(recipe)?;
+    let given = questions::file_hash(&recipe.problems)?;
     if recipe.problems.file.is_some() {
         // A mistake in the file leaves nothing behind.
-        questions::load(recipe, output)?;
+        questions::load(&recipe.problems, recipe.seed, output)?;
     }
     let hash = recipes::hash(recipe)?;
     let device = devices::open(call.device, output)?;
@@ -123,6 +133,7 @@ fn work<'a>(
         problems: Vec::new(),
         done: Vec::new(),
         forecast_told: false,
+        servers: call.servers,
     };
     let worked = match evaluation.walk(&given) {
         Ok(Some(worked)) => worked,
@@ -183,9 +194,11 @@ pub(crate) fn describe(
             recipe.eval.groups
         ),
     ];
-    let local = recipe.problems.file.is_some() || recipe.usual_place().is_none();
+    let local = recipe.problems.file.is_some() || recipe.problems.usual_place().is_none();
     let problems = match local && recipe.problems.hub.is_none() {
-        true => questions::load(recipe, output)?.map(|problems| problems.len()),
+        true => {
+            questions::load(&recipe.problems, recipe.seed, output)?.map(|problems| problems.len())
+        }
         false => recipe
             .problems
             .benchmark
@@ -248,7 +261,8 @@ impl Evaluation<'_> {
             .begin("problems", &(recipe.seed, asked), &[given], &[PROBLEMS])?;
         if let Some(step) = step {
             *worked = true;
-            let Some(problems) = questions::load(recipe, self.output)? else {
+            let Some(problems) = questions::load(&recipe.problems, recipe.seed, self.output)?
+            else {
                 return Ok(Flow::Stopped);
             };
             write_records(&self.folder.path.join(PROBLEMS), &problems)?;

@@ -7,7 +7,7 @@ use data_gen::choices::{check_spread, shuffle};
 use data_gen::import;
 use protocol::{Problem, Stream};
 
-use super::recipe::EvalRecipe;
+use super::recipe::EvalProblems;
 use crate::commands::hub::tables;
 use crate::fault::Fault;
 use crate::output::Output;
@@ -16,15 +16,18 @@ use crate::output::Output;
 ///
 /// # Errors
 /// If they cannot be had, or are not what the recipe says they are.
-pub(crate) fn load(recipe: &EvalRecipe, output: &mut Output) -> Result<Option<Vec<Problem>>> {
-    let asked = &recipe.problems;
-    let stream = Stream::of_run(recipe.seed).named("problems");
+pub(crate) fn load(
+    asked: &EvalProblems,
+    seed: u64,
+    output: &mut Output,
+) -> Result<Option<Vec<Problem>>> {
+    let stream = Stream::of_run(seed).named("problems");
     let counts = [("test", asked.count)];
     let mut problems = match (&asked.file, &asked.search, &asked.sum) {
         (Some(file), ..) => import::read(std::slice::from_ref(file), &asked.columns)?,
         (_, Some(family), _) => family.splits(&counts, &stream)?.remove(0),
         (_, _, Some(family)) => family.splits(&counts, &stream)?.remove(0),
-        (None, None, None) => match fetch(recipe, output)? {
+        (None, None, None) => match fetch(asked, output)? {
             Some(files) => import::read(&files, &asked.columns)?,
             None => return Ok(None),
         },
@@ -67,9 +70,8 @@ pub(crate) fn load(recipe: &EvalRecipe, output: &mut Output) -> Result<Option<Ve
 }
 
 /// The files of a data set, fetched where they are not there yet.
-fn fetch(recipe: &EvalRecipe, output: &mut Output) -> Result<Option<Vec<PathBuf>>> {
-    let asked = &recipe.problems;
-    let place = recipe.usual_place();
+fn fetch(asked: &EvalProblems, output: &mut Output) -> Result<Option<Vec<PathBuf>>> {
+    let place = asked.usual_place();
     let name = match (&asked.hub, &place) {
         (Some(name), _) => name.clone(),
         (None, Some(place)) => place.repo.to_owned(),
@@ -88,8 +90,8 @@ fn fetch(recipe: &EvalRecipe, output: &mut Output) -> Result<Option<Vec<PathBuf>
 ///
 /// # Errors
 /// If the file cannot be read.
-pub(crate) fn file_hash(recipe: &EvalRecipe) -> Result<String> {
-    match &recipe.problems.file {
+pub(crate) fn file_hash(asked: &EvalProblems) -> Result<String> {
+    match &asked.file {
         None => Ok(String::new()),
         Some(file) => crate::ledger::hash_of(file)
             .with_context(|| format!("cannot read the problems file `{}`", file.display())),

@@ -17,6 +17,7 @@ use toml::Table;
 use super::{matched, trap};
 use crate::fault::Fault;
 use crate::recipe::Protocol;
+use crate::servers::Served;
 use crate::{presets, recipes};
 
 /// A recipe for `leap eval`.
@@ -64,6 +65,9 @@ pub(crate) struct EvalModel {
     /// Settings of the simulated reasoner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) simulated: Option<Simulation>,
+    /// What servers serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) remote: Option<Served>,
 }
 
 /// An engine that can be evaluated.
@@ -74,6 +78,8 @@ pub(crate) enum EvalEngine {
     Local,
     /// The simulated reasoner, on synthetic problems.
     Simulated,
+    /// Servers; the checkpoint folder is where the tokenizer lies.
+    Remote,
 }
 
 /// What is asked: a file, a data set of the hub, or a synthetic family.
@@ -206,6 +212,44 @@ impl RowMethod {
     }
 }
 
+impl EvalProblems {
+    /// Checks that problems are named, and in one way.
+    ///
+    /// # Errors
+    /// What is wrong, with what to do.
+    pub(crate) fn check(&self) -> Result<()> {
+        let hub = self.hub.is_some() || self.usual_place().is_some();
+        let given = [
+            self.file.is_some(),
+            self.hub.is_some(),
+            self.search.is_some(),
+            self.sum.is_some(),
+        ];
+        match given.iter().filter(|given| **given).count() {
+            0 if hub => Ok(()),
+            0 => fault(
+                "the recipe names no problems",
+                "give a file: problems.file=FILE; or a data set: problems.hub=OWNER/NAME",
+            ),
+            1 if (given[2] || given[3]) && self.count == 0 => fault(
+                "`problems.count` is 0",
+                "say how many problems of the family are asked",
+            ),
+            1 => Ok(()),
+            _ => fault(
+                "the recipe names problems in two ways",
+                "keep one of `problems.file`, `problems.hub`, `problems.search`, `problems.sum`",
+            ),
+        }
+    }
+
+    /// Where the benchmark usually lies, if nothing else is named.
+    pub(crate) fn usual_place(&self) -> Option<data_gen::benchmark::Place> {
+        let other = self.file.is_some() || self.search.is_some() || self.sum.is_some();
+        self.benchmark.filter(|_| !other)?.place()
+    }
+}
+
 impl EvalRecipe {
     /// The settings of a row's groups when they work by `method`.
     ///
@@ -264,7 +308,7 @@ impl EvalRecipe {
     pub(crate) fn check(&self) -> Result<()> {
         self.prompts.check()?;
         self.engine.check()?;
-        self.check_problems()?;
+        self.problems.check()?;
         self.check_model()?;
         if self.eval.rows.is_empty() || self.eval.groups == 0 {
             return fault(
@@ -285,49 +329,26 @@ impl EvalRecipe {
                 "the recipe has no table [model.simulated]",
                 "copy the table from `leap recipe cat search`",
             ),
-            EvalEngine::Local => match rows.iter().find(|row| self.checkpoint(row).is_none()) {
-                Some(row) => fault(
-                    &format!("row `{}` names no model", row.name),
-                    "give a Hugging Face folder: model.checkpoint=DIR",
-                ),
-                None => Ok(()),
-            },
+            EvalEngine::Remote if self.model.remote.is_none() => fault(
+                "the recipe does not say what servers serve",
+                "name it as they list it: model.remote.model=NAME, with the longest path in tokens: \
+                 model.remote.positions=N",
+            ),
+            EvalEngine::Remote if rows.iter().any(|row| row.checkpoint.is_some()) => fault(
+                "a row has a checkpoint of its own, but servers serve one model",
+                "evaluate each model in a recipe of its own",
+            ),
+            EvalEngine::Local | EvalEngine::Remote => {
+                match rows.iter().find(|row| self.checkpoint(row).is_none()) {
+                    Some(row) => fault(
+                        &format!("row `{}` names no model", row.name),
+                        "give a Hugging Face folder: model.checkpoint=DIR",
+                    ),
+                    None => Ok(()),
+                }
+            }
             EvalEngine::Simulated => Ok(()),
         }
-    }
-
-    fn check_problems(&self) -> Result<()> {
-        let problems = &self.problems;
-        let hub = problems.hub.is_some() || self.usual_place().is_some();
-        let given = [
-            problems.file.is_some(),
-            problems.hub.is_some(),
-            problems.search.is_some(),
-            problems.sum.is_some(),
-        ];
-        match given.iter().filter(|given| **given).count() {
-            0 if hub => Ok(()),
-            0 => fault(
-                "the recipe names no problems",
-                "give a file: problems.file=FILE; or a data set: problems.hub=OWNER/NAME",
-            ),
-            1 if (given[2] || given[3]) && problems.count == 0 => fault(
-                "`problems.count` is 0",
-                "say how many problems of the family are asked",
-            ),
-            1 => Ok(()),
-            _ => fault(
-                "the recipe names problems in two ways",
-                "keep one of `problems.file`, `problems.hub`, `problems.search`, `problems.sum`",
-            ),
-        }
-    }
-
-    /// Where the benchmark usually lies, if nothing else is named.
-    pub(crate) fn usual_place(&self) -> Option<data_gen::benchmark::Place> {
-        let problems = &self.problems;
-        let other = problems.file.is_some() || problems.search.is_some() || problems.sum.is_some();
-        problems.benchmark.filter(|_| !other)?.place()
     }
 
     fn check_row(&self, index: usize, row: &EvalRow) -> Result<()> {

@@ -6,20 +6,22 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use infer::engine::Engine;
+use infer::generation::{Generation, GenerationProgress, Shard};
 use infer::planted::PlantedEngine;
 use infer::score;
 use infer::simulated::SimulatedEngine;
+use infer::units::Units;
 use infer::vocab::TokenizerVocab;
-use infer::waves::{CutOff, Ran, WaveProgress, Waves};
+use infer::waves::Ran;
 use protocol::{Method, Origin, Problem, Settings, Stream, Trace};
 use serde_json::json;
 
-use super::engine::{RowEngine, RowVocab, liar, rate};
+use super::engine::{RowEngine, RowVocab, Trial, at_stop, liar};
 use super::forecast::Forecast;
 use super::recipe::{EvalEngine, EvalRow};
 use super::{Evaluation, PROBLEMS, groups_file, matched, summary_file, trap};
 use crate::road::{Flow, model_folder, read_records};
-use crate::{interrupt, ledger};
+use crate::{interrupt, ledger, servers};
 
 /// Groups to be run: what decides them, and under which name they are kept.
 pub(super) struct Work<'a> {
@@ -77,6 +79,16 @@ impl Evaluation<'_> {
                 let model = model::checkpoint::hash(&folder)?;
                 let vocab = TokenizerVocab::load(&folder)?;
                 (RowVocab::Tokenizer(Box::new(vocab)), Some(folder), model)
+            }
+            EvalEngine::Remote => {
+                let folder = rows.first().and_then(|row| recipe.checkpoint(row));
+                let folder = model_folder(folder.context("a row names no model")?)?;
+                let served = recipe.model.remote.as_ref();
+                let served = served.context("the recipe has no [model.remote]")?;
+                let vocab = TokenizerVocab::load(&folder)?;
+                // Who knows the weights is the server: here they have a name and a tokenizer.
+                let vocab = RowVocab::Tokenizer(Box::new(vocab));
+                (vocab, None, served.model.clone())
             }
             EvalEngine::Simulated => {
                 let simulation = recipe.model.simulated.as_ref();
@@ -149,7 +161,14 @@ impl Evaluation<'_> {
             (work.groups, &work.beginnings, recipe.model.simulated),
             work.liars,
         );
-        let reads = [PROBLEMS, place.model.as_str()];
+        let remote = recipe.model.remote.as_ref();
+        let served = remote.map_or(String::new(), |served| {
+            format!("{} {}", served.positions, place.vocab.get().hash())
+        });
+        let mut reads = vec![PROBLEMS, place.model.as_str()];
+        if recipe.model.engine == EvalEngine::Remote {
+            reads.push(&served);
+        }
         let name = format!("evaluate {}", work.name);
         match self.folder.begin(&name, &settings, &reads, &[&file])? {
             None => self.output.step("Fresh", work.name),
@@ -207,47 +226,51 @@ impl Evaluation<'_> {
         }
         self.open(place, work)?;
         let engine = place.engine.as_mut().context("the engine was opened")?;
+        let device = match &engine {
+            RowEngine::Local(_) => format!("{} {}", self.device_name, recipe.model.dtype),
+            RowEngine::Simulated(_) => "simulated".to_owned(),
+            RowEngine::Remote(engine) => engine.device(),
+        };
+        let at_stop = at_stop(engine);
         let mut liar = liar(work.liars, recipe, place.vocab)?;
         let mut among_liars = None;
         let engine: &mut dyn Engine = match &mut liar {
             Some(liar) => among_liars.insert(PlantedEngine::new(work.liars, liar, engine.get())),
             None => engine.get(),
         };
-        let local = recipe.model.engine == EvalEngine::Local;
-        let device = match local {
-            true => format!("{} {}", self.device_name, recipe.model.dtype),
-            false => "simulated".to_owned(),
-        };
         let settings = |_| work.settings.clone();
         let beginnings = |index: usize| -> Vec<Vec<u32>> {
             work.beginnings.get(index).cloned().into_iter().collect()
         };
-        let waves = Waves {
-            problems: &work.problems,
-            groups: work.groups,
-            wave: recipe.engine.wave,
-            cut_off: CutOff::Keep,
-            prompts: &recipe.prompts,
-            settings: &settings,
-            beginnings: &beginnings,
-            planted: work.liars,
-            // All rows draw the same noise, so that their differences are less noisy.
-            stream: Stream::of_run(recipe.seed).named("evaluate"),
-            origin: Origin {
-                seed: recipe.seed,
-                recipe: key.to_owned(),
-                model: place.model.clone(),
-                tokenizer: place.vocab.get().hash().to_owned(),
-                device,
+        let generation = Generation {
+            units: Units {
+                problems: &work.problems,
+                groups: work.groups,
+                prompts: &recipe.prompts,
+                settings: &settings,
+                beginnings: &beginnings,
+                planted: work.liars,
+                // All rows draw the same noise, so that their differences are less noisy.
+                stream: Stream::of_run(recipe.seed).named("evaluate"),
+                origin: Origin {
+                    seed: recipe.seed,
+                    recipe: key.to_owned(),
+                    model: place.model.clone(),
+                    tokenizer: place.vocab.get().hash().to_owned(),
+                    device,
+                },
             },
+            shard: Shard::WHOLE,
+            open: recipe.engine.wave,
+            at_stop,
             file: &file,
             key,
         };
         let mut progress = self.output.progress("Running", work.title.0);
-        let mut last = WaveProgress::default();
+        let mut last = GenerationProgress::default();
         let started = std::time::Instant::now();
-        let ran = waves
-            .run(engine, place.vocab.get(), &mut |now: WaveProgress| {
+        let ran = generation
+            .run(engine, place.vocab.get(), &mut |now, _| {
                 last = now;
                 let seconds = started.elapsed().as_secs_f64().max(1e-9);
                 let more = format!("{:.0} tokens/s", now.sampled as f64 / seconds);
@@ -257,6 +280,7 @@ impl Evaluation<'_> {
                     false => ControlFlow::Continue(()),
                 }
             })
+            .map_err(servers::explained)
             .with_context(|| format!("row `{}`", work.name))?;
         let seconds = started.elapsed().as_secs_f64();
         progress.finish(&format!(
@@ -276,11 +300,34 @@ impl Evaluation<'_> {
     fn open(&mut self, place: &mut Place<'_>, work: &Work<'_>) -> Result<()> {
         let recipe = self.recipe;
         if place.engine.is_none() {
-            place.engine = Some(match (&place.folder, &recipe.model.simulated) {
-                (Some(folder), _) => RowEngine::local(folder, place.vocab, recipe, &self.device)?,
-                (None, Some(simulation)) => RowEngine::simulated(*simulation, place.vocab),
-                (None, None) => anyhow::bail!("the recipe has no [model.simulated]"),
+            let (local, dtype) = (&recipe.engine, recipe.model.dtype);
+            let model = &recipe.model;
+            place.engine = Some(match (model.engine, &place.folder) {
+                (EvalEngine::Local, Some(folder)) => {
+                    RowEngine::local(folder, place.vocab, local, dtype, &self.device)?
+                }
+                (EvalEngine::Local, None) => anyhow::bail!("a row names no model"),
+                (EvalEngine::Simulated, _) => {
+                    let simulation = model.simulated.as_ref();
+                    let simulation = simulation.context("the recipe has no [model.simulated]")?;
+                    RowEngine::simulated(*simulation, place.vocab)
+                }
+                (EvalEngine::Remote, _) => {
+                    let served = model.remote.as_ref();
+                    let served = served.context("the recipe has no [model.remote]")?;
+                    let (name, positions) = (served.model.as_str(), served.positions);
+                    let vocab = place.vocab.get();
+                    let (asked, output) = (self.servers, &mut *self.output);
+                    let engine = servers::open(asked, Some(name), Some(positions), vocab, output)?;
+                    RowEngine::Remote(Box::new(engine))
+                }
             });
+        }
+        if let Some(RowEngine::Remote(engine)) = &place.engine {
+            let sampling = &work.settings.sampling;
+            engine
+                .check(sampling)
+                .map_err(|error| servers::advised(&error))?;
         }
         if self.forecast_told {
             return Ok(());
@@ -290,8 +337,17 @@ impl Evaluation<'_> {
         let forecast = Forecast::of(recipe, problems)?;
         let engine = place.engine.as_mut().context("the engine was opened")?;
         let measured = match (recipe.model.engine, work.problems.first()) {
-            (EvalEngine::Local, Some(first)) => {
-                Some(rate(engine.get(), place.vocab.get(), recipe, first)?)
+            (EvalEngine::Local | EvalEngine::Remote, Some(first)) => {
+                let trial = Trial {
+                    protocol: &recipe.protocol,
+                    prompts: &recipe.prompts,
+                    seed: recipe.seed,
+                    paths: recipe
+                        .engine
+                        .max_rows
+                        .min(recipe.protocol.paths.max(1) * recipe.engine.wave),
+                };
+                Some(trial.rate(engine.get(), place.vocab.get(), first)?)
             }
             _ => None,
         };

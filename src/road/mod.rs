@@ -330,7 +330,7 @@ pub(crate) fn open_folder(out: &Path, hash: &str, device: &str, overwrite: bool)
             return Err(other("device", &ledger.device, device).into());
         }
         return Ok(ledger);
-    } else if out.is_dir() && !ledger::is_empty(out)? {
+    } else if out.is_dir() && holds_something(out)? {
         return Err(Fault::new(
             format!("`{name}` is not empty and holds no run"),
             "pass another --out DIR",
@@ -341,6 +341,18 @@ pub(crate) fn open_folder(out: &Path, hash: &str, device: &str, overwrite: bool)
     let ledger = fresh();
     ledger.write(out)?;
     Ok(ledger)
+}
+
+/// Whether there is anything but what a process leaves that was killed as it made the folder.
+fn holds_something(out: &Path) -> Result<bool> {
+    let unfinished = format!(".{}.tmp", ledger::FILE);
+    for entry in fs::read_dir(out)? {
+        let name = entry?.file_name();
+        if name != LOCK && name != unfinished.as_str() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Removes a run's own files; a folder that holds no run is left alone.

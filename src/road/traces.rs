@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use infer::engine::Engine;
 use infer::simulated::SimulatedEngine;
 use infer::vocab::TokenizerVocab;
-use infer::waves::{CutOff, Ran, WaveProgress, Waves};
+use infer::waves::{Ran, WaveProgress, Waves};
 use protocol::{Origin, Problem, Settings, Stream, Vocab};
 use serde_json::json;
 
@@ -131,7 +131,6 @@ impl Groups<'_> {
             problems: self.problems,
             groups: self.groups,
             wave: road.recipe.engine.wave,
-            cut_off: CutOff::Repeat,
             prompts: &road.recipe.prompts,
             settings: self.settings,
             beginnings: &|_| Vec::new(),

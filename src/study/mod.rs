@@ -16,6 +16,7 @@ use model::device::DeviceSpec;
 
 use self::found::Found;
 use self::recipe::{StudyRecipe, seed_folder, write_test_problems};
+use crate::cli::ServerArgs;
 use crate::commands::ExitStatus;
 use crate::evaluation::{self, Call};
 use crate::output::Output;
@@ -92,6 +93,7 @@ fn one(
         device: spec,
         overwrite: false,
         requirements: &[],
+        servers: &ServerArgs::NONE,
     };
     let rows = evaluation::rows(&rows, &call, output).with_context(|| format!("seed {seed}"))?;
     Ok(rows.ok_or(ExitStatus::Interrupted))

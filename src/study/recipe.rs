@@ -109,6 +109,7 @@ impl StudyRecipe {
                 checkpoint: None,
                 dtype: road.model.dtype,
                 simulated: road.teacher.simulated,
+                remote: None,
             },
             problems: EvalProblems {
                 file: Some(problems),

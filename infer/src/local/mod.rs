@@ -234,6 +234,10 @@ impl Engine for LocalEngine<'_> {
         }
     }
 
+    fn adopt(&mut self, key: PathKey, _: usize, ids: Vec<u32>) {
+        self.batch.texts.adopt(key, ids);
+    }
+
     fn close(&mut self, key: PathKey) {
         if let Some(ids) = self.batch.close(key) {
             self.done

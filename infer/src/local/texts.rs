@@ -192,6 +192,20 @@ impl Texts {
         id
     }
 
+    /// Takes over a path; its ids are fed, as those of a path whose memory was taken away, when it
+    /// goes on.
+    pub(super) fn adopt(&mut self, key: PathKey, ids: Vec<u32>) {
+        self.close(key);
+        self.admitted += 1;
+        let path = Text {
+            fed: ids.len(),
+            ids,
+            since: self.admitted,
+            ..Text::default()
+        };
+        self.paths.insert(key, path);
+    }
+
     /// The shared prompt that a new path begins with.
     fn shared_prompt(&self, request: &Request) -> Option<u64> {
         let is_its = |shared: &Shared| shared.is_for(request);

@@ -43,6 +43,7 @@ pub struct SimulatedEngine<'a> {
     vocab: &'a dyn Vocab,
     paths: BTreeMap<PathKey, Written>,
     queue: VecDeque<Request>,
+    cancelled: VecDeque<PathKey>,
 }
 
 #[derive(Default)]
@@ -80,6 +81,7 @@ impl<'a> SimulatedEngine<'a> {
             vocab,
             paths: BTreeMap::new(),
             queue: VecDeque::new(),
+            cancelled: VecDeque::new(),
         }
     }
 
@@ -198,11 +200,23 @@ impl Engine for SimulatedEngine<'_> {
         self.queue.push_back(request);
     }
 
+    fn adopt(&mut self, key: PathKey, prompt: usize, ids: Vec<u32>) {
+        self.paths.insert(key, Written { prompt, ids });
+    }
+
     fn close(&mut self, key: PathKey) {
         self.paths.remove(&key);
+        let queued = self.queue.len();
+        self.queue.retain(|request| request.key != key);
+        if self.queue.len() < queued {
+            self.cancelled.push_back(key);
+        }
     }
 
     fn wait(&mut self) -> Result<Option<Completion>, EngineError> {
+        if let Some(key) = self.cancelled.pop_front() {
+            return Ok(Some(Completion::new(key, Vec::new(), Finish::Cancelled)));
+        }
         let request = self.queue.pop_front();
         Ok(request.map(|request| self.complete(request)))
     }

@@ -32,6 +32,7 @@ pub use pull::{Plan, PullSettings, Pulled, plan, pull};
 pub use push::{PushSettings, Pushed, push};
 pub use record::{PullRecord, PulledFile};
 pub use repo::{Kind, Repo, Revision};
+pub use roots::authorities;
 pub use token::Token;
 
 /// What happens while a folder is pulled or pushed.

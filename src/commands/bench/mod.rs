@@ -5,6 +5,7 @@ mod decode;
 mod exchange;
 mod gpu;
 mod prefill;
+mod remote;
 mod route;
 mod train;
 
@@ -28,6 +29,7 @@ use crate::road;
 pub(super) fn run(command: &BenchCommand, output: &mut Output) -> Result<ExitStatus> {
     let found = match command {
         BenchCommand::Route(args) => route::run(args)?,
+        BenchCommand::Remote(args) => remote::run(args)?,
         BenchCommand::Decode(args) => decode::run(args)?,
         BenchCommand::Prefill(args) => prefill::run(args)?,
         BenchCommand::Leap(args) => exchange::run(args)?,

@@ -3,8 +3,10 @@
 mod export;
 mod folder;
 mod inspect;
+mod merge;
 mod problems;
 mod samples;
+mod traces;
 
 use std::path::Path;
 
@@ -19,12 +21,14 @@ use crate::fault::Fault;
 use crate::output::Output;
 use crate::road;
 
-pub(super) fn run(command: &DataGenCommand, output: &mut Output) -> Result<ExitStatus> {
+pub(super) fn run(command: DataGenCommand, output: &mut Output) -> Result<ExitStatus> {
     match command {
-        DataGenCommand::Problems(args) => problems::run(args, output),
-        DataGenCommand::Samples(args) => samples::run(args, output),
-        DataGenCommand::Inspect(args) => inspect::run(args, output),
-        DataGenCommand::Export(args) => export::run(args, output),
+        DataGenCommand::Problems(args) => problems::run(&args, output),
+        DataGenCommand::Traces(args) => traces::run(args, output),
+        DataGenCommand::Merge(args) => merge::run(&args, output),
+        DataGenCommand::Samples(args) => samples::run(&args, output),
+        DataGenCommand::Inspect(args) => inspect::run(&args, output),
+        DataGenCommand::Export(args) => export::run(&args, output),
     }
 }
 

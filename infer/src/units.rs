@@ -1,0 +1,90 @@
+//! The groups of a run: which they are, and what each is made of.
+//!
+//! A group is known by its unit, its number over all problems. What it asks depends on its problem
+//! and its number there, and on nothing that is solved beside it.
+
+use protocol::{
+    Group, Origin, Problem, PromptSet, Settings, Setup, SetupError, Stream, Trace, Vocab,
+};
+
+/// The groups of a run. See the module text.
+#[derive(Clone)]
+pub struct Units<'a> {
+    /// The problems, in file order.
+    pub problems: &'a [&'a Problem],
+    /// Independent groups for each problem.
+    pub groups: u32,
+    /// The sentences of the protocol.
+    pub prompts: &'a PromptSet,
+    /// Settings of the group with this number (over all problems).
+    pub settings: &'a dyn Fn(usize) -> Settings,
+    /// What the paths of the group with this number are made to begin with; mostly nothing.
+    pub beginnings: &'a dyn Fn(usize) -> Vec<Vec<u32>>,
+    /// The first so many paths of each group are planted: see [`Setup::planted`].
+    pub planted: u32,
+    /// Random stream of the stage; each problem and group derives its own by name.
+    pub stream: Stream,
+    /// What the traces say of their origin.
+    pub origin: Origin,
+}
+
+/// A group that cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("no group can be made on problem `{problem}`")]
+pub struct UnitError {
+    /// Id of the problem.
+    pub problem: String,
+    /// Why.
+    #[source]
+    pub source: SetupError,
+}
+
+impl Units<'_> {
+    /// Groups in all.
+    pub fn count(&self) -> usize {
+        self.problems.len() * self.groups as usize
+    }
+
+    /// The problem of a unit, and which of its groups it is.
+    ///
+    /// # Panics
+    /// If there is no such unit: a bug of the caller.
+    pub fn place(&self, unit: usize) -> (&Problem, u32) {
+        let groups = self.groups as usize;
+        (self.problems[unit / groups], (unit % groups) as u32)
+    }
+
+    /// The group of a unit, with this index among those that an engine holds, on an engine of so
+    /// many positions.
+    ///
+    /// # Errors
+    /// If a setting cannot work, or the problem does not fit.
+    pub fn group(
+        &self,
+        unit: usize,
+        index: u32,
+        positions: usize,
+        vocab: &dyn Vocab,
+    ) -> Result<Group, UnitError> {
+        let (problem, number) = self.place(unit);
+        let setup = Setup {
+            question: problem.question.clone(),
+            settings: (self.settings)(unit),
+            prompts: self.prompts.clone(),
+            stream: self.stream.named(&problem.id).indexed(number.into()),
+            positions,
+            beginnings: (self.beginnings)(unit),
+            planted: self.planted,
+        };
+        Group::new(index, setup, vocab).map_err(|source| UnitError {
+            problem: problem.id.clone(),
+            source,
+        })
+    }
+
+    /// The record of a unit's group.
+    pub fn trace(&self, unit: usize, group: Group) -> Trace {
+        let (problem, number) = self.place(unit);
+        group.into_trace(problem.id.clone(), number, self.origin.clone())
+    }
+}
