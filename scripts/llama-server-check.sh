@@ -23,7 +23,7 @@ fi
 port=${PORT:-8093}
 rm -rf "$out"
 mkdir -p "$out"
-"$server" -m "$model" --port "$port" -c 16384 -np 4 >"$out/server.log" 2>&1 &
+"$server" -m "$model" --alias small --port "$port" -c 16384 -np 4 >"$out/server.log" 2>&1 &
 pid=$!
 trap 'kill $pid 2>/dev/null || true' EXIT
 for _ in $(seq 120); do
