@@ -251,7 +251,8 @@ fn traces_behind_servers_that_misbehave_and_a_client_that_is_killed_are_the_same
     byte_tokenizer(&bench);
     let servers = [Kind::Vllm; 2].map(Server::start);
     let [one, two] = servers.each_ref().map(Server::url);
-    let at = ["--server", &one, &two];
+    let both = format!("{one},{two}");
+    let at = ["--server", both.as_str()];
     let ran = bench.leap(&remote("undisturbed", &at)).succeeds();
     for text in [
         "Servers 2 of 2 servers: babbler, vllm, ids",

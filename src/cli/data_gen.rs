@@ -207,7 +207,7 @@ pub(crate) enum ExportForm {
 #[command(
     after_help = "Examples:\n  leap data-gen traces teacher-simulated\n  leap data-gen traces \
                         leap-t-teacher-32b teacher.folder=DIR problems.file=aime.jsonl --server \
-                        http://10.0.0.1:8000 http://10.0.0.2:8000\n  leap data-gen traces RECIPE \
+                        http://10.0.0.1:8000,http://10.0.0.2:8000\n  leap data-gen traces RECIPE \
                         --shard 2/8"
 )]
 pub(crate) struct TracesArgs {

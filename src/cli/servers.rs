@@ -8,9 +8,9 @@ use clap::Args;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Servers")]
 pub(crate) struct ServerArgs {
-    /// A server that serves the model, such as http://10.0.0.1:8000; give several one after the
-    /// other. LEAP_API_KEY is the key they ask for.
-    #[arg(long = "server", value_name = "URL", num_args = 1..)]
+    /// A server that serves the model, such as http://10.0.0.1:8000; several with commas between
+    /// them, or each behind a --server of its own. LEAP_API_KEY is the key they ask for.
+    #[arg(long = "server", value_name = "URL", value_delimiter = ',')]
     pub(crate) servers: Vec<String>,
     /// Requests in flight at each server.
     #[arg(long, value_name = "N", default_value_t = 256)]
