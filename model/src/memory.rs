@@ -68,6 +68,14 @@ pub fn of_device(device: &Device) -> Option<DeviceMemory> {
     })
 }
 
+/// Gives memory of results that is kept to be used again back to the system.
+///
+/// What comes next takes a little longer. Where memory is short this is worth it between phases that
+/// need pieces of different sizes.
+pub fn release() {
+    crate::kernels::pool::clear();
+}
+
 /// Bytes per second at which all threads together read `bytes` of memory; the best of `repeat`.
 ///
 /// Take far more bytes than the caches hold.

@@ -20,7 +20,7 @@ use crate::cli::ServerArgs;
 use crate::commands::ExitStatus;
 use crate::evaluation::{self, Call};
 use crate::output::Output;
-use crate::{ledger, recipes, results, road};
+use crate::{ledger, recipes, road};
 
 /// What the study came to, for programs.
 const FILE: &str = "study.json";
@@ -57,7 +57,13 @@ pub(crate) fn run(
     let json = serde_json::to_string_pretty(&found)? + "\n";
     ledger::write_whole(&out.join(FILE), json.as_bytes())?;
     let report = found.report(recipe, &seeds, &spec.to_string(), &hash)?;
-    results::write_all(out, &report)?;
+    // Verdicts of every path lie with the seeds; here they would be tens of megabytes.
+    for (name, text) in [
+        ("report.html", report::html(&report)),
+        ("report.md", report::document(&report)),
+    ] {
+        ledger::write_whole(&out.join(name), text.as_bytes())?;
+    }
     if !ledger.finished {
         ledger.finished = true;
         ledger.write(out)?;

@@ -11,7 +11,7 @@ use model::lineage::Lineage;
 use crate::event::{Event, Watch};
 use crate::job::{Finished, Job, Outcome, Rehearsal, Start, TrainError};
 use crate::optimizer;
-use crate::settings::Chosen;
+use crate::settings::{Chosen, Recompute};
 use crate::trainer::{Looked, Trainer};
 
 /// Trains, or goes on with what an earlier call with the same job has left in `job.state`.
@@ -60,6 +60,10 @@ pub fn train(job: &Job<'_>, watch: &mut dyn Watch) -> Result<Outcome, TrainError
             return Ok(Outcome::Stopped { step });
         };
         decoder = trainer.apply(decoder, computed, watch)?;
+        if job.settings.recompute == Recompute::Blocks {
+            // The gradients' memory would be held beside what the head of the next step needs.
+            model::memory::release();
+        }
         looked = trainer.look(&decoder, watch)?;
         if trainer.saves_now() && looked != Looked::Best {
             trainer.save(&decoder, watch)?;

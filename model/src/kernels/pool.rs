@@ -10,6 +10,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// Elements below which a piece is left to the system's allocator.
 const SMALLEST: usize = 16 * 1024;
+/// Elements above which a piece is left to it, too: there are a few for each step, of a head as large
+/// as a vocabulary, and they would be held through the whole backward pass.
+const LARGEST: usize = 16 * 1024 * 1024;
 /// Elements kept at most (1 GiB).
 const MOST: usize = 256 * 1024 * 1024;
 
@@ -32,7 +35,7 @@ fn class(len: usize) -> usize {
 
 /// Memory for a result of `len` elements that is about to be written in full; it may hold anything.
 pub(crate) fn buffer(len: usize) -> Vec<f32> {
-    if len < SMALLEST {
+    if !(SMALLEST..=LARGEST).contains(&len) {
         return vec![0.0; len];
     }
     let class = class(len);
@@ -59,7 +62,7 @@ pub(crate) fn buffer(len: usize) -> Vec<f32> {
 
 /// Whether a piece came from [`buffer`] and may be given back.
 pub(crate) fn is_piece(values: &Vec<f32>) -> bool {
-    values.len() >= SMALLEST && values.capacity() == class(values.len())
+    (SMALLEST..=LARGEST).contains(&values.len()) && values.capacity() == class(values.len())
 }
 
 /// Keeps a piece that nobody needs any more, unless there are enough; others are freed.
@@ -73,4 +76,11 @@ pub(crate) fn give_back(piece: Vec<f32>) {
         pool.elements += class;
         pool.pieces.entry(class).or_default().push(piece);
     }
+}
+
+/// Frees every piece that waits.
+pub(crate) fn clear() {
+    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    pool.pieces.clear();
+    pool.elements = 0;
 }
