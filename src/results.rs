@@ -51,6 +51,13 @@ impl Results {
             .parse()
             .with_context(|| format!("`{name}/recipe.toml`"))?;
         let text = |key: &str| recipe.get(key).and_then(|value| value.as_str());
+        if text("job") == Some("study") {
+            return Err(Fault::new(
+                format!("`{name}` is a study: its report is report.html and report.md there"),
+                format!("`leap report {name}/seed-N/rows` shows the rows of one seed"),
+            )
+            .into());
+        }
         let mut rows = Vec::new();
         for row in row_names(folder, &recipe)? {
             let summary = read_summary(&folder.join("reports").join(&row).join("summary.json"))?;

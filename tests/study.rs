@@ -126,6 +126,9 @@ fn a_study_puts_its_seeds_together_and_goes_on_where_it_was_killed() {
         (pooled.expect("a number") - mean).abs() < 1e-9,
         "seeds have as many problems"
     );
+    let asked = bench.leap(&["report", "whole"]).fails("is a study");
+    assert!(asked.stderr.contains("leap report whole/seed-N/rows"));
+    bench.leap(&["report", "whole/seed-3/rows"]).succeeds();
     // The recipe in the folder stands alone, and a finished study has nothing to do.
     let whole = kept(&bench, "whole");
     bench
