@@ -1,0 +1,1 @@
+//! Killed at random times: the work ends with the bytes of an undisturbed run.
