@@ -14,6 +14,7 @@ use crate::presets;
 /// The recipes in the binary: name and text.
 pub(crate) const BUILT_IN: &[(&str, &str)] = &[
     ("tiny", include_str!("../recipes/tiny.toml")),
+    ("micro", include_str!("../recipes/micro.toml")),
     ("table2-mini", include_str!("../recipes/table2-mini.toml")),
     ("smollm2", include_str!("../recipes/smollm2.toml")),
     ("search", include_str!("../recipes/search.toml")),

@@ -184,16 +184,9 @@ impl Generation<'_> {
     }
 
     fn open_journal(&self) -> Result<(Journal, Said), GenerationError> {
-        let places = self.units.problems.iter().enumerate();
-        let places: BTreeMap<&str, usize> = places
-            .map(|(at, problem)| (problem.id.as_str(), at))
-            .collect();
-        let groups = self.units.groups;
+        let (find, groups) = (self.units.finder(), self.units.groups as usize);
         let unit = |problem: &str, group: u32| {
-            let place = places.get(problem).filter(|_| group < groups)?;
-            self.shard
-                .has(*place)
-                .then_some(place * groups as usize + group as usize)
+            find(problem, group).filter(|unit| self.shard.has(unit / groups))
         };
         Ok(Journal::open(&self.journal_path(), &unit)?)
     }
@@ -205,9 +198,7 @@ impl Generation<'_> {
     }
 
     fn journal_path(&self) -> PathBuf {
-        let name = self.file.file_name().unwrap_or_default().to_string_lossy();
-        let key = self.key.get(..12).unwrap_or(self.key);
-        self.file.with_file_name(format!(".{name}.{key}.journal"))
+        journal::path(self.file, self.key)
     }
 }
 

@@ -3,7 +3,11 @@
 //! A line is one completion of a group, or a whole group. Groups are plain data and do not depend on
 //! the order of completions, so completions that are heard again lead an unfinished group back to
 //! where it was: nothing that was sampled is sampled twice. A group that has ended is on the disk
-//! before anything else is done. The last line can be torn, by a kill or a full disk; it is cut off.
+//! before anything else is done.
+//!
+//! Each line begins with a check of itself and of all lines before it, so that a byte that changed, a
+//! line that went missing and two that changed places are noticed. The last line can be torn, by a
+//! kill or a full disk; it is cut off, and what it said is asked again. Anything else is an error.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -12,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use protocol::{Completion, Finish, PathKey, Trace};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// A file of completions and groups. See the module text.
 #[derive(Debug)]
@@ -19,8 +24,10 @@ pub struct Journal {
     path: PathBuf,
     file: File,
     length: u64,
-    /// Where the groups that have ended stand, by unit.
-    ended: BTreeMap<usize, Stretch>,
+    /// The check of the last line.
+    check: Check,
+    /// Where the groups that have ended stand, by unit, with the checks of their lines.
+    ended: BTreeMap<usize, (Stretch, Check)>,
     line: Vec<u8>,
 }
 
@@ -30,6 +37,32 @@ pub(crate) struct Stretch {
     pub(crate) from: u64,
     pub(crate) bytes: u64,
 }
+
+/// What a line is held against: the first bytes of the SHA-256 of the check before it and its content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Check([u8; 8]);
+
+impl Check {
+    fn with(self, content: &[u8]) -> Self {
+        let digest = Sha256::new().chain_update(self.0).chain_update(content);
+        let digest = digest.finalize();
+        Self(std::array::from_fn(|byte| digest[byte]))
+    }
+
+    /// How a line begins that has it; its content follows, without the brace that opens it.
+    fn opening(self) -> [u8; OPENING] {
+        let mut opening = *b"{\"sum\":\"0123456789abcdef\",";
+        for (place, byte) in self.0.into_iter().enumerate() {
+            let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or('0') as u8;
+            opening[8 + 2 * place] = digit(byte >> 4);
+            opening[9 + 2 * place] = digit(byte & 15);
+        }
+        opening
+    }
+}
+
+/// Length of [`Check::opening`].
+const OPENING: usize = 26;
 
 /// What groups that have not ended have said, by unit, in the order it was heard.
 pub type Said = BTreeMap<usize, Vec<Completion>>;
@@ -46,7 +79,7 @@ pub enum JournalError {
         #[source]
         source: io::Error,
     },
-    /// A line that is not the last one is damaged.
+    /// A line that is not the last one is damaged, or the last one belongs to other settings.
     #[error("line {line} of `{}` is damaged: {problem}", path.display())]
     Damaged {
         /// The file.
@@ -70,8 +103,9 @@ enum Entry<'a> {
     },
 }
 
-/// How a line that holds a group begins and ends; between stands the line of the final file.
-const ENDED: (&[u8], &[u8]) = (b"{\"ended\":", b"}\n");
+/// What stands around a group in its line, behind the opening; between stands the line of the final
+/// file.
+const ENDED: (&[u8], &[u8]) = (b"\"ended\":", b"}\n");
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -127,6 +161,7 @@ impl Journal {
             path: path.to_owned(),
             file,
             length: 0,
+            check: Check::default(),
             ended: BTreeMap::new(),
             line: Vec::new(),
         };
@@ -159,17 +194,15 @@ impl Journal {
                 line: number,
                 problem,
             };
-            let read = match serde_json::from_slice::<Line>(&line) {
-                Ok(read) if line.ends_with(b"\n") => read,
-                Ok(_) => {
-                    torn = Some(damaged("it has no end".to_owned()));
-                    continue;
-                }
-                Err(error) => {
-                    torn = Some(damaged(error.to_string()));
-                    continue;
-                }
+            let Some(check) = held(self.check, &line) else {
+                torn = Some(damaged("it is not what was written".to_owned()));
+                continue;
             };
+            // The content is an object of its own with a brace in the place of the comma before it.
+            line[OPENING - 1] = b'{';
+            let read = serde_json::from_slice(&line[OPENING - 1..]);
+            let read = read.map_err(|error| damaged(error.to_string()))?;
+            self.check = check;
             let known = |problem: &str, group: u32| {
                 let unknown = || damaged(format!("group {group} of `{problem}` is not asked for"));
                 unit(problem, group).ok_or_else(unknown)
@@ -192,10 +225,8 @@ impl Journal {
                 Line::Ended(head) => {
                     let unit = known(&head.problem, head.group)?;
                     said.remove(&unit);
-                    self.ended.entry(unit).or_insert(Stretch {
-                        from: self.length + ENDED.0.len() as u64,
-                        bytes: (bytes - ENDED.0.len() - ENDED.1.len()) as u64,
-                    });
+                    let stretch = stretch(self.length, bytes);
+                    self.ended.entry(unit).or_insert((stretch, check));
                 }
             }
             self.length += bytes as u64;
@@ -231,6 +262,7 @@ impl Journal {
             finish: &completion.finish,
         };
         self.line.clear();
+        self.line.resize(OPENING - 1, 0);
         let written = serde_json::to_writer(&mut self.line, &entry).map_err(io::Error::from);
         self.line.push(b'\n');
         self.append(written)
@@ -241,23 +273,53 @@ impl Journal {
     /// # Errors
     /// If it cannot be written.
     pub fn end(&mut self, unit: usize, trace: &Trace) -> Result<(), JournalError> {
-        self.line.clear();
-        self.line.extend_from_slice(ENDED.0);
-        let written = serde_json::to_writer(&mut self.line, trace).map_err(io::Error::from);
-        self.line.extend_from_slice(ENDED.1);
-        let from = self.length + ENDED.0.len() as u64;
-        let bytes = (self.line.len() - ENDED.0.len() - ENDED.1.len()) as u64;
-        self.append(written)?;
-        self.file.sync_data().map_err(|source| self.io(source))?;
-        self.ended.insert(unit, Stretch { from, bytes });
-        Ok(())
+        self.end_together([(unit, trace)])
+    }
+
+    /// Keeps groups: when this returns, all of them are on the disk.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn end_together<'a>(
+        &mut self,
+        groups: impl IntoIterator<Item = (usize, &'a Trace)>,
+    ) -> Result<(), JournalError> {
+        for (unit, trace) in groups {
+            self.line.clear();
+            self.line.resize(OPENING, 0);
+            self.line.extend_from_slice(ENDED.0);
+            let written = serde_json::to_writer(&mut self.line, trace).map_err(io::Error::from);
+            self.line.extend_from_slice(ENDED.1);
+            let from = self.length;
+            self.append(written)?;
+            let stretch = stretch(from, self.line.len());
+            self.ended.insert(unit, (stretch, self.check));
+        }
+        self.file.sync_data().map_err(|source| self.io(source))
+    }
+
+    /// Forgets all that stands behind the first `units` groups, which have ended in their order.
+    ///
+    /// # Errors
+    /// If the file cannot be cut.
+    pub fn keep_first(&mut self, units: usize) -> Result<(), JournalError> {
+        self.ended.retain(|unit, _| *unit < units);
+        let last = self.ended.last_key_value().map(|(_, last)| *last);
+        (self.length, self.check) = last.map_or_else(Default::default, |(last, check)| {
+            (last.from + last.bytes + ENDED.1.len() as u64, check)
+        });
+        let cut = self.file.set_len(self.length);
+        cut.map_err(|source| self.io(source))
     }
 
     fn append(&mut self, written: io::Result<()>) -> Result<(), JournalError> {
+        let check = self.check.with(content(&self.line));
+        self.line[..OPENING].copy_from_slice(&check.opening());
         // In one call: a process that is killed leaves whole lines, or one that is torn at the end.
         let written = written.and_then(|()| self.file.write_all(&self.line));
         written.map_err(|source| self.io(source))?;
         self.length += self.line.len() as u64;
+        self.check = check;
         Ok(())
     }
 
@@ -273,7 +335,7 @@ impl Journal {
             let mut from = BufReader::with_capacity(1 << 20, &self.file);
             let mut lines = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
             let mut at = from.seek(SeekFrom::Start(0))?;
-            for stretch in self.ended.values() {
+            for (stretch, _) in self.ended.values() {
                 // Groups end nearly in order, so what comes next is mostly in the buffer.
                 from.seek_relative(stretch.from as i64 - at as i64)?;
                 io::copy(&mut (&mut from).take(stretch.bytes), &mut lines)?;
@@ -294,6 +356,36 @@ impl Journal {
             source,
         }
     }
+}
+
+/// What a line's check is of: all behind its opening, without the end of the line.
+fn content(line: &[u8]) -> &[u8] {
+    &line[OPENING..line.len() - 1]
+}
+
+/// The check of a whole line that is what was written behind the line with the check `before`.
+fn held(before: Check, line: &[u8]) -> Option<Check> {
+    if line.len() <= OPENING || !line.ends_with(b"\n") {
+        return None;
+    }
+    let check = before.with(content(line));
+    line.starts_with(&check.opening()).then_some(check)
+}
+
+/// Where the group stands in a line of so many bytes that begins at `from`.
+fn stretch(from: u64, bytes: usize) -> Stretch {
+    let before = OPENING + ENDED.0.len();
+    Stretch {
+        from: from + before as u64,
+        bytes: (bytes - before - ENDED.1.len()) as u64,
+    }
+}
+
+/// Where the journal of `file` lies that belongs to the inputs and settings with this key.
+pub fn path(file: &Path, key: &str) -> PathBuf {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let key = key.get(..12).unwrap_or(key);
+    file.with_file_name(format!(".{name}.{key}.journal"))
 }
 
 /// Whether `file` holds exactly the groups of these units, in this order, made under this key.

@@ -3,6 +3,8 @@
 //! A group is known by its unit, its number over all problems. What it asks depends on its problem
 //! and its number there, and on nothing that is solved beside it.
 
+use std::collections::BTreeMap;
+
 use protocol::{
     Group, Origin, Problem, PromptSet, Settings, Setup, SetupError, Stream, Trace, Vocab,
 };
@@ -52,6 +54,18 @@ impl Units<'_> {
     pub fn place(&self, unit: usize) -> (&Problem, u32) {
         let groups = self.groups as usize;
         (self.problems[unit / groups], (unit % groups) as u32)
+    }
+
+    /// Finds the unit of a problem's group; none if this run has no such group.
+    pub fn finder(&self) -> impl Fn(&str, u32) -> Option<usize> + '_ {
+        let problems = self.problems.iter().enumerate();
+        let places: BTreeMap<&str, usize> = problems
+            .map(|(place, problem)| (problem.id.as_str(), place))
+            .collect();
+        move |problem, group| {
+            let place = places.get(problem).filter(|_| group < self.groups)?;
+            Some(place * self.groups as usize + group as usize)
+        }
     }
 
     /// The group of a unit, with this index among those that an engine holds, on an engine of so

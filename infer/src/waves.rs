@@ -1,20 +1,19 @@
 //! Runs groups on many problems in waves, and never loses a finished wave.
 //!
 //! A wave is a fixed number of groups that are solved together; which groups it holds is a
-//! function of the settings alone. Finished waves are appended to a part file; a run that was cut
+//! function of the settings alone. Finished waves are appended to a [`Journal`]; a run that was cut
 //! off goes on behind the last whole wave, and runs the groups of the wave that was cut off again with
 //! the others of their wave: the final file has the same bytes as that of an undisturbed run, also
 //! where the numbers of an engine depend on what else is in its batch. Where they do not,
 //! [`crate::generation`] loses less.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use protocol::{Origin, Problem, PromptSet, Settings, Stream, Trace, Vocab, jsonl};
+use protocol::{Origin, Problem, PromptSet, Settings, Stream, Trace, Vocab};
 
 use crate::engine::{Engine, EngineError};
+use crate::journal::{self, Journal, JournalError};
 use crate::solve::{Solved, solve};
 use crate::units::{UnitError, Units};
 
@@ -38,9 +37,9 @@ pub struct Waves<'a> {
     pub stream: Stream,
     /// What the traces say of their origin.
     pub origin: Origin,
-    /// The finished file; its part file lies beside it.
+    /// The finished file; its journal lies beside it.
     pub file: &'a Path,
-    /// Binds the part file to one set of inputs and settings.
+    /// Binds the journal to one set of inputs and settings.
     pub key: &'a str,
 }
 
@@ -67,15 +66,9 @@ pub enum Ran {
 /// Why a run of waves failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WaveError {
-    /// A file could not be read or written.
-    #[error("cannot write `{}`", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// What is finished cannot be kept.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A group cannot be made on a problem.
     #[error(transparent)]
     Unit(#[from] UnitError),
@@ -85,7 +78,7 @@ pub enum WaveError {
 }
 
 impl Waves<'_> {
-    /// Runs what is not finished yet; at the end the part file takes its final name.
+    /// Runs what is not finished yet; at the end the file has its final name.
     ///
     /// `watch` is called often, and can ask the run to stop.
     ///
@@ -100,7 +93,7 @@ impl Waves<'_> {
     ) -> Result<Ran, WaveError> {
         let units = self.units();
         let of = units.count();
-        let (mut part, mut done) = self.open_part(of)?;
+        let (mut journal, mut done) = self.open_journal(&units)?;
         let mut sampled = 0;
         while done < of {
             let wave = done..of.min(done + self.wave);
@@ -120,14 +113,12 @@ impl Waves<'_> {
             if solved == Solved::Stopped {
                 return Ok(Ran::Stopped);
             }
-            let mut lines = BufWriter::new(&mut part);
-            for (unit, group) in wave.clone().zip(groups) {
-                let trace = units.trace(unit, group);
-                jsonl::write(&mut lines, &trace).map_err(|source| self.io(source))?;
-            }
-            lines.flush().map_err(|source| self.io(source))?;
-            drop(lines);
-            part.sync_data().map_err(|source| self.io(source))?;
+            let traces: Vec<Trace> = wave
+                .clone()
+                .zip(groups)
+                .map(|(unit, group)| units.trace(unit, group))
+                .collect();
+            journal.end_together(wave.clone().zip(&traces))?;
             done = wave.end;
             if watch(WaveProgress {
                 groups: done,
@@ -140,7 +131,7 @@ impl Waves<'_> {
                 return Ok(Ran::Stopped);
             }
         }
-        fs::rename(self.part_path(), self.file).map_err(|source| self.io(source))?;
+        journal.finish(self.file)?;
         Ok(Ran::Done)
     }
 
@@ -157,59 +148,17 @@ impl Waves<'_> {
         }
     }
 
-    fn part_path(&self) -> PathBuf {
-        let name = self.file.file_name().unwrap_or_default().to_string_lossy();
-        let key = self.key.get(..12).unwrap_or(self.key);
-        self.file.with_file_name(format!(".{name}.{key}.part"))
-    }
-
-    fn io(&self, source: io::Error) -> WaveError {
-        WaveError::Io {
-            path: self.part_path(),
-            source,
-        }
-    }
-
-    /// The part file, cut behind its last whole wave, and the number of groups it holds.
-    fn open_part(&self, of: usize) -> Result<(File, usize), WaveError> {
-        let path = self.part_path();
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(|source| self.io(source))?;
-        }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|source| self.io(source))?;
-        let (groups, bytes) = self
-            .whole_waves(&file, of)
-            .map_err(|source| self.io(source))?;
-        file.set_len(bytes).map_err(|source| self.io(source))?;
-        file.seek(io::SeekFrom::End(0))
-            .map_err(|source| self.io(source))?;
-        Ok((file, groups))
-    }
-
-    /// Groups and bytes of the whole waves at the start of the file.
-    fn whole_waves(&self, file: &File, of: usize) -> io::Result<(usize, u64)> {
-        let mut lines = BufReader::new(file);
-        let (mut groups, mut bytes) = (0, 0);
-        let mut whole = (0, 0);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            bytes += lines.read_until(b'\n', &mut line)? as u64;
-            // A line that was torn, by a kill or a full disk, ends what can be trusted.
-            let trusted = line.ends_with(b"\n") && serde_json::from_slice::<Trace>(&line).is_ok();
-            if !trusted {
-                return Ok(whole);
-            }
-            groups += 1;
-            if groups % self.wave == 0 || groups == of {
-                whole = (groups, bytes);
-            }
-        }
+    /// The journal, cut behind its last whole wave, and the number of groups it holds.
+    fn open_journal(&self, units: &Units<'_>) -> Result<(Journal, usize), WaveError> {
+        let path = journal::path(self.file, self.key);
+        let (mut journal, _) = Journal::open(&path, &units.finder())?;
+        let of = units.count();
+        // Groups of a wave are written in their order, so those that are there are the first.
+        let done = match journal.count() {
+            all if all == of => of,
+            some => some - some % self.wave,
+        };
+        journal.keep_first(done)?;
+        Ok((journal, done))
     }
 }

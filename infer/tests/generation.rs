@@ -11,15 +11,15 @@ use std::path::Path;
 
 use infer::engine::{Engine, EngineError};
 use infer::generation::{AtStop, Generation, GenerationError, Shard};
-use infer::journal::JournalError;
+use infer::journal::{Journal, JournalError};
 use infer::simulated::{SimulatedEngine, Simulation};
 use infer::units::Units;
 use infer::waves::Ran;
 use protocol::grade::AnswerKind;
 use protocol::preset::Preset;
 use protocol::{
-    ByteVocab, Completion, Gold, Method, Moa, Origin, PathKey, Problem, PromptSet, Question,
-    Request, Sampling, Settings, Stream, Trace,
+    ByteVocab, Completion, Finish, Gold, Method, Moa, Origin, PathKey, Problem, PromptSet,
+    Question, Request, Sampling, Settings, Stream, Trace,
 };
 
 fn problems() -> Vec<Problem> {
@@ -410,18 +410,30 @@ fn a_journal_that_is_damaged_or_of_another_run_is_an_error_that_names_the_line()
         );
         assert!(named, "{error}");
     }
-    let said = |problem: &str, path: u32| {
-        format!(
-            "{{\"said\":{{\"problem\":\"{problem}\",\"group\":0,\"path\":{path},\"ids\":[7],\
-             \"finish\":\"length\"}}}}"
-        )
-    };
-    let error = damaged(&said("unknown", 0)).to_string();
+}
+
+/// What a run says to a journal in which a group says something that was not asked.
+fn foreign(problem: &str, path: u32) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file.jsonl");
+    let case = case(&file);
+    let opened = Journal::open(&case.journal(), &|_, _| Some(0));
+    let (mut journal, _) = opened.expect("a journal");
+    let key = PathKey { group: 0, path };
+    let said = Completion::new(key, vec![7], Finish::Length);
+    journal.say(problem, 0, &said).expect("written");
+    let error = case.run(&mut Counting::new(), None);
+    error.expect_err("it is refused").to_string()
+}
+
+#[test]
+fn a_journal_of_another_run_is_an_error_that_names_the_group() {
+    let error = foreign("unknown", 0);
     assert!(
         error.contains("group 0 of `unknown` is not asked for"),
         "{error}"
     );
-    let error = damaged(&said("p7", 9)).to_string();
+    let error = foreign("p7", 9);
     assert!(
         error.contains("was never asked what it answers there"),
         "{error}"

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use infer::simulated::{SimulatedEngine, Simulation};
-use infer::waves::{Ran, WaveProgress, Waves};
+use infer::waves::{Ran, WaveError, WaveProgress, Waves};
 use protocol::grade::AnswerKind;
 use protocol::preset::Preset;
 use protocol::{
@@ -31,6 +31,10 @@ fn problems() -> Vec<Problem> {
 type Watch<'a> = &'a mut dyn FnMut(WaveProgress) -> ControlFlow<()>;
 
 fn run(file: &Path, key: &str, watch: Watch<'_>) -> Ran {
+    try_run(file, key, watch).expect("it runs")
+}
+
+fn try_run(file: &Path, key: &str, watch: Watch<'_>) -> Result<Ran, WaveError> {
     let problems = problems();
     let problems: Vec<&Problem> = problems.iter().collect();
     let settings = Settings {
@@ -80,7 +84,7 @@ fn run(file: &Path, key: &str, watch: Watch<'_>) -> Ran {
         },
         &ByteVocab,
     );
-    waves.run(&mut engine, &ByteVocab, watch).expect("it runs")
+    waves.run(&mut engine, &ByteVocab, watch)
 }
 
 fn go_on(_: WaveProgress) -> ControlFlow<()> {
@@ -115,32 +119,64 @@ fn a_run_stopped_at_any_completion_continues_to_the_same_bytes() {
     }
 }
 
+/// The journal of a run that was stopped, and where it lies.
+fn stopped(folder: &Path, name: &str) -> (PathBuf, Vec<u8>) {
+    let file = folder.join(name);
+    let first = run(&file, "key", &mut |now| match now.groups < 9 {
+        true => ControlFlow::Continue(()),
+        false => ControlFlow::Break(()),
+    });
+    assert_eq!(first, Ran::Stopped);
+    let journal = infer::journal::path(&file, "key");
+    let bytes = fs::read(&journal).expect("a journal");
+    (journal, bytes)
+}
+
 #[test]
-fn a_torn_part_file_is_cut_behind_its_last_whole_wave() {
+fn a_torn_journal_is_cut_behind_its_last_whole_wave() {
     let folder = tempfile::tempdir().expect("a folder");
     let whole = folder.path().join("whole.jsonl");
     run(&whole, "key", &mut go_on);
     let expected = fs::read(&whole).expect("the file");
-    for kept in [0, 1, 700, expected.len() / 2, expected.len() - 1] {
+    let length = stopped(folder.path(), "torn.jsonl").1.len();
+    for kept in [0, 1, 700, length / 2, length - 1, length] {
+        let (journal, bytes) = stopped(folder.path(), "torn.jsonl");
+        fs::write(&journal, &bytes[..kept]).expect("written");
         let file = folder.path().join("torn.jsonl");
-        fs::write(
-            folder.path().join(".torn.jsonl.key.part"),
-            &expected[..kept],
-        )
-        .expect("a part");
         assert_eq!(run(&file, "key", &mut go_on), Ran::Done);
-        assert!(
-            fs::read(&file).expect("the file") == expected,
-            "torn at {kept}"
-        );
+        let found = fs::read(&file).expect("the file");
+        assert!(found == expected, "torn at {kept}");
+        fs::remove_file(file).expect("removed");
     }
 }
 
 #[test]
-fn a_part_file_of_other_settings_is_not_continued() {
+fn a_journal_with_a_changed_byte_is_refused_by_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (journal, bytes) = stopped(folder.path(), "changed.jsonl");
+    let file = folder.path().join("changed.jsonl");
+    let second = bytes
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .expect("a line")
+        + 1;
+    for at in [0, 9, 40, second - 2, second - 1, second + 300] {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        fs::write(&journal, &changed).expect("written");
+        let error = try_run(&file, "key", &mut go_on).expect_err("it is damaged");
+        let line = if at < second { 1 } else { 2 };
+        let text = error.to_string();
+        assert!(text.contains(&format!("line {line} of ")), "{at}: {text}");
+        assert!(!file.exists());
+    }
+}
+
+#[test]
+fn a_journal_of_other_settings_is_not_continued() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("out.jsonl");
-    fs::write(folder.path().join(".out.jsonl.other.part"), "rubbish\n").expect("a part");
+    fs::write(folder.path().join(".out.jsonl.other.journal"), "rubbish\n").expect("a journal");
     assert_eq!(run(&file, "key", &mut go_on), Ran::Done);
     assert!(fs::read_to_string(&file).expect("the file").lines().count() == 14);
 }
