@@ -7,6 +7,7 @@ mod devices;
 mod evaluation;
 mod fault;
 mod generation;
+mod growing;
 mod interrupt;
 mod ledger;
 mod output;

@@ -15,7 +15,8 @@ use std::str::FromStr;
 use protocol::{Completion, Finish, Group, PathKey, Request, Step, Trace, Vocab};
 
 use crate::engine::{Engine, EngineError};
-use crate::journal::{self, Journal, JournalError, Said};
+use crate::journal::{self, Journal, Said};
+use crate::lines::LinesError;
 use crate::units::{UnitError, Units};
 use crate::waves::Ran;
 
@@ -100,7 +101,7 @@ pub struct GenerationProgress {
 pub enum GenerationError {
     /// What was said cannot be kept.
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Journal(#[from] LinesError),
     /// A group cannot be made on a problem.
     #[error(transparent)]
     Unit(#[from] UnitError),
@@ -179,7 +180,7 @@ impl Generation<'_> {
         });
         journal::is_whole(self.file, units, self.key).map_err(|source| {
             let path = self.file.to_owned();
-            JournalError::Io { path, source }.into()
+            LinesError::Io { path, source }.into()
         })
     }
 

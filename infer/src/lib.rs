@@ -10,6 +10,7 @@
 pub mod engine;
 pub mod generation;
 pub mod journal;
+pub mod lines;
 pub mod local;
 pub mod merge;
 pub mod planted;

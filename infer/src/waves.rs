@@ -13,7 +13,8 @@ use std::path::Path;
 use protocol::{Origin, Problem, PromptSet, Settings, Stream, Trace, Vocab};
 
 use crate::engine::{Engine, EngineError};
-use crate::journal::{self, Journal, JournalError};
+use crate::journal::{self, Journal};
+use crate::lines::LinesError;
 use crate::solve::{Solved, solve};
 use crate::units::{UnitError, Units};
 
@@ -68,7 +69,7 @@ pub enum Ran {
 pub enum WaveError {
     /// What is finished cannot be kept.
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Journal(#[from] LinesError),
     /// A group cannot be made on a problem.
     #[error(transparent)]
     Unit(#[from] UnitError),

@@ -11,7 +11,8 @@ use std::path::Path;
 
 use infer::engine::{Engine, EngineError};
 use infer::generation::{AtStop, Generation, GenerationError, Shard};
-use infer::journal::{Journal, JournalError};
+use infer::journal::Journal;
+use infer::lines::LinesError;
 use infer::simulated::{SimulatedEngine, Simulation};
 use infer::units::Units;
 use infer::waves::Ran;
@@ -406,7 +407,7 @@ fn a_journal_that_is_damaged_or_of_another_run_is_an_error_that_names_the_line()
         let error = damaged(line);
         let named = matches!(
             &error,
-            GenerationError::Journal(JournalError::Damaged { line: 1, .. })
+            GenerationError::Journal(LinesError::Damaged { line: 1, .. })
         );
         assert!(named, "{error}");
     }

@@ -1,8 +1,7 @@
 //! Stage 5: the fine-tunings, and the training of a base from scratch.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use model::config::ModelConfig;
@@ -14,9 +13,10 @@ use serde_json::json;
 use train::{Event, Interrupter, Job, Outcome, Rehearsal, Start, StepReport, TrainSettings, Watch};
 
 use super::{Flow, Road, checkpoint_path, read_records, samples};
-use crate::interrupt;
+use crate::growing::{self, Growing};
 use crate::output::Progress;
 use crate::recipe::Trained;
+use crate::{interrupt, ledger};
 
 /// Where the losses of a training lie.
 pub(crate) fn losses_file(name: &str) -> String {
@@ -112,7 +112,8 @@ pub(super) fn train(
         fs::remove_dir_all(&out).with_context(|| format!("cannot replace `{}`", out.display()))?;
     }
     let state = road.out.join(format!(".state-{name}"));
-    let losses = LossLog::open(road.out, name, key)?;
+    let part = Growing::path(road.out, &losses_file(name), key);
+    let losses = Growing::open(&part, &state)?;
     let stop = Interrupter::new();
     let mut watch = Steps {
         progress: Some(road.output.progress("Training", name)),
@@ -163,18 +164,25 @@ pub(super) fn train(
             "{steps} steps, {trained_tokens} trained tokens, loss {loss:.3}"
         ));
     }
-    watch.losses.finish(&road.out.join(losses_file(name)))?;
+    let losses: Vec<u8> = watch
+        .losses
+        .objects()
+        .flat_map(|object| [object, b"\n"].concat())
+        .collect();
+    ledger::write_whole(&road.out.join(losses_file(name)), &losses)?;
     if state.exists() {
         fs::remove_dir_all(&state)
             .with_context(|| format!("cannot remove `{}`", state.display()))?;
     }
+    // After the states: a training that goes on from one of them needs the lines before it.
+    growing::remove(&part)?;
     Ok(Flow::Done)
 }
 
 /// Shows the steps, keeps their losses, and passes a Ctrl-C on.
 struct Steps<'a> {
     progress: Option<Progress>,
-    losses: LossLog,
+    losses: Growing,
     stop: &'a Interrupter,
     last: Option<StepReport>,
     failed: Option<anyhow::Error>,
@@ -190,15 +198,14 @@ impl Watch for Steps<'_> {
         let kept = match event {
             Event::Started(started) => {
                 self.resumed = (started.done > 0).then_some(started.done);
-                self.losses.keep(started.done)
+                self.losses.keep(started.done as u64)
             }
             Event::Step(step) => {
                 self.show(step);
-                self.losses.add(Loss {
-                    step: step.step as u64,
-                    loss: step.loss,
-                })
+                let (step, loss) = (step.step as u64, step.loss);
+                self.losses.add(step, &Loss { step, loss })
             }
+            Event::Saved { .. } => self.losses.sync(),
             _ => Ok(()),
         };
         if let Err(error) = kept {
@@ -220,51 +227,5 @@ impl Steps<'_> {
             );
             progress.show(step.step as u64, step.of as u64, "steps", &more);
         }
-    }
-}
-
-/// The losses of a training, one line a step; survives a kill like the training itself.
-struct LossLog {
-    path: PathBuf,
-    file: File,
-}
-
-impl LossLog {
-    fn open(out: &Path, name: &str, key: &str) -> Result<Self> {
-        let path = out.join(format!(".{}.{}.part", losses_file(name), &key[..12]));
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path)
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
-        Ok(Self { path, file })
-    }
-
-    /// Keeps the lines of the first `steps` steps: those after it are done again.
-    fn keep(&mut self, steps: usize) -> Result<()> {
-        let mut bytes = 0;
-        let mut lines = BufReader::new(File::open(&self.path)?);
-        let mut line = String::new();
-        for _ in 0..steps {
-            line.clear();
-            bytes += lines.read_line(&mut line)?;
-        }
-        self.file
-            .set_len(bytes as u64)
-            .context("cannot cut the losses")
-    }
-
-    fn add(&mut self, loss: Loss) -> Result<()> {
-        let mut line = serde_json::to_vec(&loss)?;
-        line.push(b'\n');
-        self.file
-            .write_all(&line)
-            .context("cannot write the losses")
-    }
-
-    fn finish(self, to: &Path) -> Result<()> {
-        self.file.sync_data().context("cannot write the losses")?;
-        fs::rename(&self.path, to).with_context(|| format!("cannot write `{}`", to.display()))
     }
 }

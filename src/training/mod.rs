@@ -93,7 +93,8 @@ pub(crate) fn run(
         ..Lineage::default()
     };
     let stop = Interrupter::new();
-    let mut watch = Progressing::new(out, &key, &stop, examiner, output)?;
+    let states = out.join(STATES);
+    let mut watch = Progressing::new(out, &states, &key, &stop, examiner, output)?;
     let card = |finished: &train::Finished| card::text(recipe, &lineage, &inputs, finished);
     let job = Job {
         settings: &recipe.train,
@@ -106,7 +107,7 @@ pub(crate) fn run(
         bos: inputs.bos(),
         files_from: &inputs.folder,
         out: &target,
-        state: &out.join(STATES),
+        state: &states,
         device: &device,
         lineage: &lineage,
         rehearsal,
@@ -114,7 +115,7 @@ pub(crate) fn run(
         stop: &stop,
     };
     let outcome = train::train(&job, &mut watch);
-    let outcome = watch.end(outcome)?;
+    let (outcome, curves) = watch.end(outcome)?;
     let Outcome::Done {
         checkpoint, steps, ..
     } = outcome
@@ -122,7 +123,7 @@ pub(crate) fn run(
         output.hint("the same command continues it");
         return Ok(ExitStatus::Interrupted);
     };
-    let curves = curves::finish(out, &key)?;
+    let curves = curves::finish(&curves, out)?;
     ledger::write_whole(
         &out.join(REPORT),
         page::html(recipe, &curves, &lineage).as_bytes(),

@@ -12,8 +12,9 @@ use train::{
     Event, Interrupter, LookReport, Obedience, Outcome, Started, StepReport, TrainError, Watch,
 };
 
-use super::curves::{Curves, Point};
+use super::curves::{self, Point};
 use super::obedience::Examiner;
+use crate::growing::Growing;
 use crate::interrupt;
 use crate::output::{Output, Progress, count, size};
 
@@ -22,7 +23,7 @@ pub(super) struct Progressing<'a> {
     output: &'a mut Output,
     progress: Option<Progress>,
     events: File,
-    curves: Curves,
+    curves: Growing,
     stop: &'a Interrupter,
     examiner: Option<Examiner>,
     failed: Option<anyhow::Error>,
@@ -32,6 +33,7 @@ pub(super) struct Progressing<'a> {
 impl<'a> Progressing<'a> {
     pub(super) fn new(
         out: &Path,
+        states: &Path,
         key: &str,
         stop: &'a Interrupter,
         examiner: Option<Examiner>,
@@ -47,7 +49,7 @@ impl<'a> Progressing<'a> {
             output,
             progress: None,
             events,
-            curves: Curves::open(out, key)?,
+            curves: curves::open(out, states, key)?,
             stop,
             examiner,
             failed: None,
@@ -55,8 +57,11 @@ impl<'a> Progressing<'a> {
         })
     }
 
-    /// Ends the progress line, and passes on how the training ended.
-    pub(super) fn end(mut self, outcome: Result<Outcome, TrainError>) -> Result<Outcome> {
+    /// Ends the progress line, and passes on how the training ended, with its curves.
+    pub(super) fn end(
+        mut self,
+        outcome: Result<Outcome, TrainError>,
+    ) -> Result<(Outcome, Growing)> {
         let text = match &outcome {
             Ok(Outcome::Done { steps, .. }) => count(*steps, "step"),
             Ok(Outcome::Stopped { step }) => format!("stopped after step {step}; all is saved"),
@@ -76,7 +81,7 @@ impl<'a> Progressing<'a> {
         self.log(kind);
         match self.failed {
             Some(failed) => Err(failed),
-            None => Ok(outcome?),
+            None => Ok((outcome?, self.curves)),
         }
     }
 
@@ -147,7 +152,7 @@ impl<'a> Progressing<'a> {
         if let Some(progress) = &mut self.progress {
             progress.show(report.step as u64, report.of as u64, "steps", &more);
         }
-        self.curves.add(&Point::Step {
+        self.add(&Point::Step {
             step: report.step as u64,
             loss: number(report.loss),
             grad_norm: number(report.grad_norm),
@@ -174,13 +179,19 @@ impl<'a> Progressing<'a> {
             ),
         );
         let kinds = look.kinds.iter();
-        self.curves.add(&Point::Look {
+        self.add(&Point::Look {
             step: look.step as u64,
             loss: number(look.loss),
             kinds: kinds
                 .map(|part| (part.kind.name().to_string(), number(part.loss)))
                 .collect(),
         })
+    }
+}
+
+impl Progressing<'_> {
+    fn add(&mut self, point: &Point) -> Result<()> {
+        self.curves.add(point.step(), point)
     }
 }
 
@@ -236,7 +247,8 @@ impl Watch for Progressing<'_> {
                 );
                 Ok(())
             }
-            Event::MicroBatch { .. } | Event::LookBatch { .. } | Event::Saved { .. } => Ok(()),
+            Event::Saved { .. } => self.curves.sync(),
+            Event::MicroBatch { .. } | Event::LookBatch { .. } => Ok(()),
         };
         if let Err(error) = heard {
             self.stop.stop(Some("the curves cannot be written"));
