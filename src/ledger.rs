@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::fault::Fault;
 use crate::recipes::hex;
 
 /// Name of the ledger in a run's folder.
@@ -133,6 +134,50 @@ fn files_below(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     found.sort();
     Ok(found)
 }
+
+/// Checks a file that somebody names against the ledger of the run whose folder it lies in, if there
+/// is one that lists it.
+///
+/// # Errors
+/// If the ledger lists it with another content: it was damaged, or edited.
+pub(crate) fn check_listed(path: &Path) -> Result<()> {
+    let Ok(path) = path.canonicalize() else {
+        // Whoever reads it says that it is not there.
+        return Ok(());
+    };
+    for folder in path.ancestors().skip(1).take(DEEPEST) {
+        let Ok(Some(ledger)) = Ledger::read(folder) else {
+            continue;
+        };
+        let name = path.strip_prefix(folder).unwrap_or(&path);
+        let name = name.to_string_lossy();
+        let listed = ledger
+            .stages
+            .values()
+            .find_map(|done| done.made.get(&*name));
+        let Some(listed) = listed else { continue };
+        let found = hash_of(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        if found != *listed {
+            return Err(Fault::new(
+                format!(
+                    "`{}` is not what was written: it was damaged or edited",
+                    path.display()
+                ),
+                format!(
+                    "the command that made `{}` makes it again; a copy in another folder is taken \
+                     as it is",
+                    folder.display()
+                ),
+            )
+            .into());
+        }
+        return Ok(());
+    }
+    Ok(())
+}
+
+/// Folders between a run's and its files, at most.
+const DEEPEST: usize = 4;
 
 /// What a file is called until it is whole.
 fn temporary(name: &str) -> String {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::fault::Fault;
+use crate::fault::{self, Fault};
 
 /// Between two plain progress lines where there is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -68,11 +68,10 @@ impl Output {
                 cause.to_string().trim_end().replace('\n', "\n         ")
             );
         }
-        if let Some(fault) = error
-            .chain()
-            .find_map(|cause| cause.downcast_ref::<Fault>())
-        {
-            eprintln!("\nhint: {}", fault.hint());
+        let fault = error.chain().find_map(|cause| cause.downcast_ref());
+        let advice = fault.map(Fault::hint).or_else(|| fault::of_the_disk(error));
+        if let Some(advice) = advice {
+            eprintln!("\nhint: {advice}");
         }
     }
 

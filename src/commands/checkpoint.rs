@@ -15,6 +15,7 @@ use serde_json::json;
 use super::ExitStatus;
 use crate::cli::{CheckpointCommand, ExportDtype};
 use crate::fault::Fault;
+use crate::lock::Lock;
 use crate::output::{Output, count, size};
 
 pub(super) fn run(command: CheckpointCommand, output: &mut Output) -> Result<ExitStatus> {
@@ -286,6 +287,7 @@ fn write(
         },
         shard_bytes: bytes(shard_size).context("--shard-size cannot be used")?,
     };
+    let _lock = Lock::output(out)?;
     let saved = written(settings).map_err(|error| match error {
         CheckpointError::NotFinite { value, .. } if value.is_infinite() => Fault::new(
             error.to_string(),

@@ -25,6 +25,7 @@ pub(super) fn run(args: &ScoreArgs, output: &mut Output) -> Result<ExitStatus> {
     }
     let mut traces: Vec<Trace> = Vec::new();
     for file in &args.groups {
+        ledger::check_listed(file)?;
         traces.extend(read_records::<Trace>(file)?);
     }
     let problems = problems(args, &traces)?;
@@ -48,6 +49,7 @@ pub(super) fn run(args: &ScoreArgs, output: &mut Output) -> Result<ExitStatus> {
 /// The problems that are named, or those of the run that the groups lie in.
 fn problems(args: &ScoreArgs, traces: &[Trace]) -> Result<Vec<Problem>> {
     if let Some(file) = &args.problems {
+        ledger::check_listed(file)?;
         return Ok(import::read(
             std::slice::from_ref(file),
             &Columns::default(),

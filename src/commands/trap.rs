@@ -21,6 +21,7 @@ use toml::{Table, Value};
 use super::ExitStatus;
 use crate::cli::{TrapArgs, WhichBeginnings};
 use crate::fault::Fault;
+use crate::lock::Lock;
 use crate::output::Output;
 use crate::road::{self, read_records};
 use crate::{devices, interrupt, ledger, presets, recipes};
@@ -49,6 +50,8 @@ struct Plan {
 
 pub(super) fn run(args: &TrapArgs, output: &mut Output) -> Result<ExitStatus> {
     let folder = road::model_folder(&args.checkpoint)?;
+    ledger::check_listed(&args.problems)?;
+    ledger::check_listed(&args.groups)?;
     let problems = data_gen::problems::read(&args.problems)?;
     let traces: Vec<Trace> = read_records(&args.groups)?;
     for trace in &traces {
@@ -102,6 +105,7 @@ pub(super) fn run(args: &TrapArgs, output: &mut Output) -> Result<ExitStatus> {
         prompts,
         beginnings,
     };
+    let _lock = Lock::folder(&args.out)?;
     open_folder(&args.out, &plan, args.overwrite)?;
     output.step(
         "Trap",
@@ -189,7 +193,6 @@ fn open_folder(out: &Path, plan: &Plan, overwrite: bool) -> Result<()> {
             }
         }
     }
-    fs::create_dir_all(out).with_context(|| format!("cannot make `{}`", out.display()))?;
     ledger::write_whole(&path, text.as_bytes())
 }
 

@@ -1,16 +1,17 @@
 //! The output folder of an evaluation: its ledger, its events, and which steps are done.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::events::Events;
 use crate::ledger::{self, Done, Ledger};
+use crate::lock::Lock;
 use crate::road;
 
 /// An output folder that this process works in.
@@ -20,8 +21,8 @@ pub(crate) struct Folder {
     /// Hashes of what lies in it, by path.
     made: BTreeMap<String, String>,
     timing: BTreeMap<String, f64>,
-    events: File,
-    _lock: File,
+    events: Events,
+    _lock: Lock,
 }
 
 /// A step that is under way.
@@ -39,13 +40,8 @@ impl Folder {
     /// # Errors
     /// If it belongs to another recipe, device or process.
     pub(crate) fn open(path: &Path, recipe: &str, device: &str, overwrite: bool) -> Result<Self> {
-        let ledger = road::open_folder(path, recipe, device, overwrite)?;
-        let lock = road::lock(path)?;
-        let events = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path.join("events.jsonl"))
-            .with_context(|| format!("cannot write in `{}`", path.display()))?;
+        let (ledger, lock) = road::open_folder(path, recipe, device, overwrite)?;
+        let events = Events::open(path)?;
         let timing = fs::read_to_string(path.join("timing.json"))
             .ok()
             .and_then(|text| serde_json::from_str(&text).ok())
@@ -143,15 +139,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Appends to events.jsonl; a log that cannot be written ends no evaluation.
+    /// Appends to events.jsonl.
     pub(crate) fn event(&mut self, kind: &str, what: &serde_json::Value) {
-        let time = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0.0, |t| t.as_secs_f64());
-        let mut line = json!({ "time": time, "event": kind });
-        if let (Some(line), Some(what)) = (line.as_object_mut(), what.as_object()) {
-            line.extend(what.clone());
-        }
-        let _ = writeln!(self.events, "{line}");
+        self.events.tell(kind, what);
     }
 }

@@ -10,6 +10,7 @@ use protocol::{Problem, Stream};
 use super::recipe::EvalProblems;
 use crate::commands::hub::tables;
 use crate::fault::Fault;
+use crate::ledger;
 use crate::output::Output;
 
 /// Reads or makes the problems that a recipe asks for; `None` if the download was stopped.
@@ -24,7 +25,10 @@ pub(crate) fn load(
     let stream = Stream::of_run(seed).named("problems");
     let counts = [("test", asked.count)];
     let mut problems = match (&asked.file, &asked.search, &asked.sum) {
-        (Some(file), ..) => import::read(std::slice::from_ref(file), &asked.columns)?,
+        (Some(file), ..) => {
+            ledger::check_listed(file)?;
+            import::read(std::slice::from_ref(file), &asked.columns)?
+        }
         (_, Some(family), _) => family.splits(&counts, &stream)?.remove(0),
         (_, _, Some(family)) => family.splits(&counts, &stream)?.remove(0),
         (None, None, None) => match fetch(asked, output)? {

@@ -3,7 +3,7 @@
 //! A base from scratch has never seen a summary or a peer: its corpus holds independent paths of
 //! the simulated reasoner, right and wrong ones, with budgets that run out at any point.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -183,15 +183,21 @@ fn train_tokenizer(road: &mut Road<'_>, _key: &str) -> Result<Flow> {
     )?;
     let folder = road.out.join(TOKENIZER);
     let temporary = road.out.join(".tokenizer.tmp");
-    if temporary.exists() {
-        fs::remove_dir_all(&temporary).context("cannot remove a left-over tokenizer")?;
-    }
-    fs::create_dir_all(&temporary).context("cannot make the tokenizer's folder")?;
-    tokenizer.save(&temporary)?;
-    if folder.exists() {
-        fs::remove_dir_all(&folder).context("cannot replace the tokenizer")?;
-    }
-    fs::rename(&temporary, &folder).context("cannot name the tokenizer's folder")?;
+    let place = || -> Result<()> {
+        if temporary.exists() {
+            fs::remove_dir_all(&temporary)?;
+        }
+        fs::create_dir_all(&temporary)?;
+        tokenizer.save(&temporary)?;
+        for file in fs::read_dir(&temporary)? {
+            File::open(file?.path())?.sync_all()?;
+        }
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        Ok(fs::rename(&temporary, &folder)?)
+    };
+    place().with_context(|| format!("cannot write the tokenizer `{}`", folder.display()))?;
     road.output
         .step("Tokenizer", &format!("{} tokens", tokenizer.vocab_size()));
     Ok(Flow::Done)

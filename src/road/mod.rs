@@ -14,10 +14,8 @@ mod traces;
 mod training;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use model::device::{Device, DeviceSpec};
@@ -25,8 +23,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::commands::ExitStatus;
+use crate::events::Events;
 use crate::fault::Fault;
 use crate::ledger::{self, Done, Ledger};
+use crate::lock::{self, Lock};
 use crate::output::Output;
 use crate::recipe::RunRecipe;
 use crate::{devices, recipes};
@@ -53,8 +53,8 @@ pub(crate) struct Road<'a> {
     /// Hashes of what lies in the run's folder, by path.
     made: BTreeMap<String, String>,
     timing: BTreeMap<String, f64>,
-    events: File,
-    _lock: File,
+    events: Events,
+    _lock: Lock,
 }
 
 /// Where a run stands, as `leap runs` tells.
@@ -115,13 +115,8 @@ fn walk(
     let hash = recipes::hash(recipe)?;
     let device = devices::open(spec, output)?;
     let device_name = spec.to_string();
-    let ledger = open_folder(out, &hash, &device_name, overwrite)?;
-    let lock = lock(out)?;
-    let events = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(out.join("events.jsonl"))
-        .with_context(|| format!("cannot write in `{}`", out.display()))?;
+    let (ledger, lock) = open_folder(out, &hash, &device_name, overwrite)?;
+    let events = Events::open(out)?;
     let text = toml::to_string(recipe).context("cannot write the recipe as TOML")?;
     let header = format!(
         "# {}\n#\n#   leap run recipe.toml --out DIR\n\n",
@@ -271,16 +266,9 @@ impl Road<'_> {
         self.made.get(path).map_or("", String::as_str)
     }
 
-    /// Appends to events.jsonl; a log that cannot be written does not end a run.
+    /// Appends to events.jsonl.
     pub(crate) fn event(&mut self, kind: &str, what: serde_json::Value) {
-        let time = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0.0, |t| t.as_secs_f64());
-        let mut line = json!({ "time": time, "event": kind });
-        if let (Some(line), Some(what)) = (line.as_object_mut(), what.as_object()) {
-            line.extend(what.clone());
-        }
-        let _ = writeln!(self.events, "{line}");
+        self.events.tell(kind, &what);
     }
 }
 
@@ -296,18 +284,30 @@ fn preflight(recipe: &RunRecipe) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn open_folder(out: &Path, hash: &str, device: &str, overwrite: bool) -> Result<Ledger> {
-    let fresh = || Ledger {
-        version: Ledger::VERSION,
-        recipe: hash.to_string(),
-        device: device.to_string(),
-        finished: false,
-        stages: BTreeMap::new(),
-    };
+/// Takes a run's folder: makes it, or finds it made by the same recipe on the same device.
+///
+/// # Errors
+/// If another process works in it, or it holds something else.
+pub(crate) fn open_folder(
+    out: &Path,
+    hash: &str,
+    device: &str,
+    overwrite: bool,
+) -> Result<(Ledger, Lock)> {
     let name = out.display();
+    if !out.join(ledger::FILE).exists() && out.is_dir() && holds_something(out)? {
+        return Err(Fault::new(
+            format!("`{name}` is not empty and holds no run"),
+            "pass another --out DIR",
+        )
+        .into());
+    }
+    // Before anything is read: what another process is about to write is no basis.
+    let lock = Lock::folder(out)?;
     if overwrite {
         clear(out)?;
-    } else if let Some(ledger) = Ledger::read(out)? {
+    }
+    if let Some(ledger) = Ledger::read(out)? {
         let other = |what: &str, there: &str, here: &str| {
             Fault::new(
                 format!("`{name}` holds a run of another {what}: {there}, and this is {here}"),
@@ -329,18 +329,17 @@ pub(crate) fn open_folder(out: &Path, hash: &str, device: &str, overwrite: bool)
         if ledger.device != device {
             return Err(other("device", &ledger.device, device).into());
         }
-        return Ok(ledger);
-    } else if out.is_dir() && holds_something(out)? {
-        return Err(Fault::new(
-            format!("`{name}` is not empty and holds no run"),
-            "pass another --out DIR",
-        )
-        .into());
+        return Ok((ledger, lock));
     }
-    fs::create_dir_all(out).with_context(|| format!("cannot make the folder `{name}`"))?;
-    let ledger = fresh();
+    let ledger = Ledger {
+        version: Ledger::VERSION,
+        recipe: hash.to_string(),
+        device: device.to_string(),
+        finished: false,
+        stages: BTreeMap::new(),
+    };
     ledger.write(out)?;
-    Ok(ledger)
+    Ok((ledger, lock))
 }
 
 /// Whether there is anything but what a process leaves that was killed as it made the folder.
@@ -348,7 +347,7 @@ fn holds_something(out: &Path) -> Result<bool> {
     let unfinished = format!(".{}.tmp", ledger::FILE);
     for entry in fs::read_dir(out)? {
         let name = entry?.file_name();
-        if name != LOCK && name != unfinished.as_str() {
+        if name != lock::FILE && name != unfinished.as_str() {
             return Ok(true);
         }
     }
@@ -361,12 +360,11 @@ fn clear(out: &Path) -> Result<()> {
         return Ok(());
     }
     // The ledger goes last, so that a folder that was half removed is still known as a run.
-    let _lock = lock(out)?;
     for entry in fs::read_dir(out)? {
         let path = entry?.path();
         if path
             .file_name()
-            .is_some_and(|name| name == ledger::FILE || name == LOCK)
+            .is_some_and(|name| name == ledger::FILE || name == lock::FILE)
         {
             continue;
         }
@@ -378,24 +376,6 @@ fn clear(out: &Path) -> Result<()> {
         removed.with_context(|| format!("cannot remove `{}`", path.display()))?;
     }
     fs::remove_file(out.join(ledger::FILE)).context("cannot remove the ledger")
-}
-
-const LOCK: &str = ".lock";
-
-pub(crate) fn lock(out: &Path) -> Result<File> {
-    let path = out.join(LOCK);
-    let file = File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Fault::new(
-            format!("another process is working in `{}`", out.display()),
-            "wait for it, or pass another --out DIR",
-        )
-        .into()),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock `{}`", path.display()))
-        }
-    }
 }
 
 /// Reads a file of the run's folder as records.

@@ -38,8 +38,7 @@ pub(crate) fn run(
 ) -> Result<ExitStatus> {
     recipe.check()?;
     let hash = recipes::hash(recipe)?;
-    let mut ledger = road::open_folder(out, &hash, &spec.to_string(), overwrite)?;
-    let _lock = road::lock(out)?;
+    let (mut ledger, _lock) = road::open_folder(out, &hash, &spec.to_string(), overwrite)?;
     let text = toml::to_string(recipe).context("cannot write the recipe as TOML")?;
     let header = format!(
         "# {}\n#\n#   leap run recipe.toml --out DIR\n\n",

@@ -92,6 +92,7 @@ impl Inputs {
 
 /// The samples of a file.
 pub(super) fn read(file: &Path) -> Result<Vec<Sample>> {
+    ledger::check_listed(file)?;
     let name = || format!("cannot read the samples `{}`", file.display());
     let reader = BufReader::new(File::open(file).with_context(name)?);
     protocol::jsonl::read(reader).with_context(name)

@@ -59,8 +59,7 @@ pub(crate) fn run(
     let base = model::checkpoint::hash(&inputs.folder)?;
     let reads = [base.as_str(), inputs.samples_hash.as_str()];
     let key = ledger::key("train", &essence, &reads)?;
-    let mut ledger = road::open_folder(out, &hash, &spec.to_string(), overwrite)?;
-    let _lock = road::lock(out)?;
+    let (mut ledger, _lock) = road::open_folder(out, &hash, &spec.to_string(), overwrite)?;
     let made = made(recipe);
     if ledger.valid(out, "train", &key).is_some() {
         clear(out, &key)?;

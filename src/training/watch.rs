@@ -1,11 +1,8 @@
 //! Hears a training: progress for people, events and curves for files, signals for the training.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use model::Decoder;
 use serde_json::{Value, json};
 use train::{
@@ -14,6 +11,7 @@ use train::{
 
 use super::curves::{self, Point};
 use super::obedience::Examiner;
+use crate::events::Events;
 use crate::growing::Growing;
 use crate::interrupt;
 use crate::output::{Output, Progress, count, size};
@@ -22,7 +20,7 @@ use crate::output::{Output, Progress, count, size};
 pub(super) struct Progressing<'a> {
     output: &'a mut Output,
     progress: Option<Progress>,
-    events: File,
+    events: Events,
     curves: Growing,
     stop: &'a Interrupter,
     examiner: Option<Examiner>,
@@ -39,12 +37,7 @@ impl<'a> Progressing<'a> {
         examiner: Option<Examiner>,
         output: &'a mut Output,
     ) -> Result<Self> {
-        let path = out.join("events.jsonl");
-        let events = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        let events = Events::open(out)?;
         Ok(Self {
             output,
             progress: None,
@@ -78,22 +71,11 @@ impl<'a> Progressing<'a> {
             Ok(Outcome::Stopped { step }) => json!({ "event": "stopped", "step": step }),
             Err(error) => json!({ "event": "failed", "error": error.to_string() }),
         };
-        self.log(kind);
+        self.events.add(kind);
         match self.failed {
             Some(failed) => Err(failed),
             None => Ok((outcome?, self.curves)),
         }
-    }
-
-    /// Appends to events.jsonl; a log that cannot be written does not end a training.
-    fn log(&mut self, mut line: Value) {
-        let time = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0.0, |time| time.as_secs_f64());
-        if let Some(line) = line.as_object_mut() {
-            line.insert("time".to_string(), json!(time));
-        }
-        let _ = writeln!(self.events, "{line}");
     }
 
     fn started(&mut self, started: &Started) -> Result<()> {
@@ -257,7 +239,7 @@ impl Watch for Progressing<'_> {
         if !matches!(event, Event::MicroBatch { .. } | Event::LookBatch { .. })
             && let Ok(line) = serde_json::to_value(event)
         {
-            self.log(line);
+            self.events.add(line);
         }
     }
 

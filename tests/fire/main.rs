@@ -8,4 +8,9 @@
 mod bench;
 mod row;
 
+#[cfg(target_os = "linux")]
 mod crash;
+#[cfg(target_os = "linux")]
+mod disk;
+#[cfg(target_os = "linux")]
+mod work;

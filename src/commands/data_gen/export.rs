@@ -17,6 +17,7 @@ use super::{tokenizer, weight};
 use crate::cli::{ExportArgs, ExportForm};
 use crate::fault::Fault;
 use crate::ledger;
+use crate::lock::Lock;
 use crate::output::{Output, count};
 
 /// Trains on exported ids with TRL.
@@ -37,8 +38,15 @@ pub(super) fn run(args: &ExportArgs, output: &mut Output) -> Result<ExitStatus> 
         )
         .into());
     }
+    let _lock = Lock::output(&args.out)?;
     let source = Source::find(&args.samples)?;
     let name = || format!("`{}`", source.samples.display());
+    for file in [Some(&source.samples), source.held_out.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        ledger::check_listed(file)?;
+    }
     let first = records(&source.samples)?.next();
     let Some(first) = first.transpose().with_context(name)? else {
         return Err(Fault::new(

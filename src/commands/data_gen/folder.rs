@@ -1,5 +1,6 @@
 //! The folder of `leap data-gen samples`: what is in it, and how it becomes whole.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use protocol::{Sample, jsonl};
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
-use crate::ledger;
+use crate::ledger::{self, Done, Ledger};
+use crate::lock::Lock;
 use crate::sample_recipe::SampleRecipe;
 
 /// What was done, written last.
@@ -18,6 +20,8 @@ pub(super) const REPORT: &str = "samples-report.json";
 pub(super) const SAMPLES: &str = "samples.jsonl";
 pub(super) const HELD_OUT: &str = "held-out.jsonl";
 const RECIPE: &str = "recipe.toml";
+/// The one stage of the ledger.
+const STAGE: &str = "samples";
 /// The key of what is being written, while it is.
 const STARTED: &str = ".key";
 pub(super) const LEAP: Names = Names {
@@ -61,12 +65,28 @@ pub(super) struct Folder {
     path: PathBuf,
     /// Whether what is asked for is there.
     pub(super) finished: bool,
+    key: String,
     made: Vec<&'static str>,
+    _lock: Lock,
 }
 
 impl Folder {
     pub(super) fn open(path: &Path, overwrite: bool, key: &str) -> Result<Self> {
+        let begun = || fs::read_to_string(path.join(STARTED)).is_ok_and(|begun| begun == key);
+        let refused = || {
+            Fault::new(
+                format!(
+                    "`{}` holds samples of another recipe or other traces",
+                    path.display()
+                ),
+                "choose another folder with --out, or pass --overwrite",
+            )
+        };
         let report = path.join(REPORT);
+        if !report.exists() && path.join(SAMPLES).exists() && !begun() && !overwrite {
+            return Err(refused().into());
+        }
+        let lock = Lock::folder(path)?;
         let old = match fs::read_to_string(&report) {
             Ok(text) => Some(serde_json::from_str::<Report>(&text).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -76,27 +96,20 @@ impl Folder {
         };
         let same = matches!(&old, Some(Some(report)) if report.key == key);
         // Cut off while files got their names: it is done again.
-        let begun = fs::read_to_string(path.join(STARTED)).is_ok_and(|begun| begun == key);
-        let foreign = old.is_none() && path.join(SAMPLES).exists() && !begun;
-        if (old.is_some() && !same || foreign) && !overwrite {
-            return Err(Fault::new(
-                format!(
-                    "`{}` holds samples of another recipe or other traces",
-                    path.display()
-                ),
-                "choose another folder with --out, or pass --overwrite",
-            )
-            .into());
+        if old.is_some() && !same && !begun() && !overwrite {
+            return Err(refused().into());
         }
-        fs::create_dir_all(path).with_context(|| format!("cannot make `{}`", path.display()))?;
-        let finished = same && !overwrite;
+        let whole = Ledger::read(path)?.is_some_and(|l| l.valid(path, STAGE, key).is_some());
+        let finished = same && whole && !overwrite;
         if !finished {
             ledger::write_whole(&path.join(STARTED), key.as_bytes())?;
         }
         Ok(Self {
             path: path.to_owned(),
             finished,
+            key: key.to_owned(),
             made: Vec::new(),
+            _lock: lock,
         })
     }
 
@@ -151,8 +164,31 @@ impl Folder {
         ledger::write_whole(&self.path.join(RECIPE), text.as_bytes())?;
         let text = serde_json::to_string_pretty(report)? + "\n";
         ledger::write_whole(&self.path.join(REPORT), text.as_bytes())?;
+        self.note(report)?;
         fs::remove_file(self.path.join(STARTED))
             .context("cannot remove what says that it is under way")
+    }
+}
+
+impl Folder {
+    /// Writes the ledger, by which damage is noticed.
+    fn note(&self, report: &Report) -> Result<()> {
+        let mut made = BTreeMap::new();
+        for name in self.made.iter().copied().chain([REPORT]) {
+            let path = self.path.join(name);
+            let hash = ledger::hash_of(&path);
+            let hash = hash.with_context(|| format!("cannot read `{}`", path.display()))?;
+            made.insert(name.to_owned(), hash);
+        }
+        let key = self.key.clone();
+        Ledger {
+            version: Ledger::VERSION,
+            recipe: report.key.clone(),
+            device: String::new(),
+            finished: true,
+            stages: BTreeMap::from([(STAGE.to_owned(), Done { key, made })]),
+        }
+        .write(&self.path)
     }
 }
 

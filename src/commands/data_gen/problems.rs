@@ -18,6 +18,7 @@ use super::super::hub::tables;
 use crate::cli::{Kind, ProblemsArgs};
 use crate::fault::Fault;
 use crate::interrupt;
+use crate::lock::Lock;
 use crate::output::{Output, count};
 use crate::road::write_records;
 
@@ -27,15 +28,15 @@ const SHOWN: usize = 5;
 pub(super) fn run(args: &ProblemsArgs, output: &mut Output) -> Result<ExitStatus> {
     interrupt::listen()?;
     let left_out_file = beside(&args.out)?;
-    for file in [&args.out, &left_out_file] {
-        if file.exists() && !args.overwrite {
-            return Err(Fault::new(
-                format!("`{}` exists", file.display()),
-                "nothing is overwritten: choose another name, or pass --overwrite",
-            )
-            .into());
-        }
+    // What was left out alone is of a call that was cut off, or that left no problem.
+    if args.out.exists() && !args.overwrite {
+        return Err(Fault::new(
+            format!("`{}` exists", args.out.display()),
+            "nothing is overwritten: choose another name, or pass --overwrite",
+        )
+        .into());
     }
+    let _lock = Lock::output(&args.out)?;
     let before = before(&args.before)?;
     let Some(rows) = rows(args, output)? else {
         output.note("stopped: nothing was written");
@@ -69,8 +70,9 @@ pub(super) fn run(args: &ProblemsArgs, output: &mut Output) -> Result<ExitStatus
             "--options-seed 1 puts the options of every question in an order of its own",
         )
     })?;
-    write_records(&args.out, &made.problems)?;
+    // The problems last: when they are there, all is.
     write_records(&left_out_file, &made.left_out)?;
+    write_records(&args.out, &made.problems)?;
     output.data(&args.out.display().to_string());
     Ok(ExitStatus::Done)
 }
