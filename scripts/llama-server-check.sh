@@ -28,6 +28,7 @@ pid=$!
 trap 'kill $pid 2>/dev/null || true' EXIT
 for _ in $(seq 120); do
     curl -sf "http://127.0.0.1:$port/health" >/dev/null && break
+    kill -0 $pid 2>/dev/null || { echo "the server has ended:"; tail -3 "$out/server.log"; exit 2; }
     sleep 1
 done
 url=http://127.0.0.1:$port

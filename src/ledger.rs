@@ -48,15 +48,20 @@ impl Ledger {
     /// The ledger of `folder`, if there is one.
     pub(crate) fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+        let text = match fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot read `{}`", path.display()));
             }
         };
-        let ledger = serde_json::from_str(&text).with_context(|| {
-            format!("`{}` is damaged; `--overwrite` starts anew", path.display())
+        let ledger = serde_json::from_str(&text);
+        let ledger = ledger.map_err(|error| {
+            Fault::new(
+                format!("`{}` is damaged: {error}", path.display()),
+                "it says what is done and how it looked: put a copy of it back, or start anew with \
+                 --overwrite",
+            )
         })?;
         Ok(Some(ledger))
     }

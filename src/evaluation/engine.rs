@@ -1,7 +1,7 @@
 //! Who answers: the engine that a recipe names, opened once for as many rows as it serves.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use infer::engine::Engine;
@@ -119,6 +119,7 @@ impl Trial<'_> {
         problem: &Problem,
     ) -> Result<f64> {
         const TOKENS: usize = 24;
+        const LONGEST: Duration = Duration::from_secs(10);
         let settings = Settings {
             paths: self.paths.max(1),
             max_tokens: TOKENS,
@@ -139,7 +140,7 @@ impl Trial<'_> {
         let mut sampled = 0;
         let solved = solve(&mut groups, engine, vocab, &mut |progress| {
             sampled = progress.sampled;
-            match interrupt::asked() {
+            match interrupt::asked() || sampled > 0 && started.elapsed() > LONGEST {
                 true => std::ops::ControlFlow::Break(()),
                 false => std::ops::ControlFlow::Continue(()),
             }

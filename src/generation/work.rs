@@ -202,7 +202,8 @@ impl Work<'_> {
             RowEngine::Remote(engine) => engine.device(),
             RowEngine::Simulated(_) => "simulated".to_owned(),
         };
-        self.forecast(&mut engine, teacher, &problems)?;
+        let begun = infer::journal::path(&file, key).exists();
+        self.forecast(&mut engine, teacher, &problems, begun)?;
         let tally = match &engine {
             RowEngine::Remote(engine) => Some(engine.tally()),
             _ => None,
@@ -263,12 +264,14 @@ impl Work<'_> {
         ran.map_err(servers::explained)
     }
 
-    /// Says what is ahead, with hours where the teacher's speed is worth measuring.
+    /// Says what is ahead, with hours where the teacher's speed is worth measuring: not where groups
+    /// have begun, which go on at once.
     fn forecast(
         &mut self,
         engine: &mut RowEngine<'_>,
         teacher: &Teacher,
         problems: &[Problem],
+        begun: bool,
     ) -> Result<()> {
         let recipe = self.recipe;
         let forecast = Forecast::of(recipe, problems.len(), self.call.shard);
@@ -285,6 +288,7 @@ impl Work<'_> {
         };
         let rate = match (rows, problems.first()) {
             (0, _) | (_, None) => None,
+            _ if begun => None,
             (_, Some(first)) => Some(trial.rate(engine.get(), teacher.vocab.get(), first)?),
         };
         self.output.step("Forecast", &forecast.words(rate));

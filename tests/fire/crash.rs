@@ -15,15 +15,15 @@ use crate::work::{Files, Work};
 
 /// What kills came to.
 #[derive(Default)]
-struct Killed {
-    kills: usize,
-    runs: usize,
+pub(crate) struct Killed {
+    pub(crate) kills: usize,
+    pub(crate) runs: usize,
     /// Stages that were under way when a kill came.
     stages: BTreeSet<String>,
 }
 
 /// Kills runs, each some ten times at random moments, until there were so many kills.
-fn kill_at_random(
+pub(crate) fn kill_at_random(
     bench: &Bench,
     work: &Work,
     expected: &Files,

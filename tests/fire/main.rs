@@ -7,10 +7,23 @@
 #[path = "../bench/mod.rs"]
 mod bench;
 mod row;
+#[cfg(target_os = "linux")]
+#[path = "../../infer/tests/server/mod.rs"]
+mod server;
 
 #[cfg(target_os = "linux")]
 mod crash;
 #[cfg(target_os = "linux")]
 mod disk;
 #[cfg(target_os = "linux")]
+mod full;
+#[cfg(target_os = "linux")]
+mod servers;
+#[cfg(target_os = "linux")]
+mod torn;
+#[cfg(target_os = "linux")]
+mod two;
+#[cfg(target_os = "linux")]
 mod work;
+#[cfg(target_os = "linux")]
+mod works;

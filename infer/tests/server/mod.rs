@@ -6,7 +6,7 @@
 mod http;
 mod speech;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -59,7 +59,8 @@ pub(crate) struct State {
     /// Bodies of completions, as they came.
     bodies: Mutex<Vec<serde_json::Value>>,
     keeps_bodies: AtomicBool,
-    open: Mutex<Vec<TcpStream>>,
+    /// Connections by number, those that have ended left out.
+    open: Mutex<BTreeMap<usize, TcpStream>>,
     dead: AtomicBool,
 }
 
@@ -100,15 +101,18 @@ impl Server {
     fn listen(&self, listener: TcpListener) {
         let state = Arc::clone(&self.state);
         let listens = thread::spawn(move || {
-            for stream in listener.incoming() {
+            for (number, stream) in listener.incoming().enumerate() {
                 let Ok(stream) = stream else { continue };
                 if state.dead.load(Ordering::SeqCst) {
                     return;
                 }
                 let kept = stream.try_clone().expect("a clone");
-                state.open.lock().expect("streams").push(kept);
+                state.open.lock().expect("streams").insert(number, kept);
                 let state = Arc::clone(&state);
-                thread::spawn(move || http::serve(&stream, &state));
+                thread::spawn(move || {
+                    http::serve(&stream, &state);
+                    state.open.lock().expect("streams").remove(&number);
+                });
             }
         });
         *self.listens.lock().expect("the thread") = Some(listens);
@@ -167,7 +171,7 @@ impl Server {
         if let Some(listens) = self.listens.lock().expect("the thread").take() {
             listens.join().expect("it ends");
         }
-        for stream in self.state.open.lock().expect("streams").drain(..) {
+        for stream in self.state.open.lock().expect("streams").values() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }

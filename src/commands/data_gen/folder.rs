@@ -117,12 +117,12 @@ impl Folder {
         self.path.join(format!(".{name}.part"))
     }
 
-    fn create(&mut self, name: &'static str) -> Result<BufWriter<File>> {
+    fn create(&mut self, name: &'static str) -> Result<BufWriter<Named>> {
         let path = self.part(name);
         let file =
             File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
         self.made.push(name);
-        Ok(BufWriter::with_capacity(1 << 20, file))
+        Ok(BufWriter::with_capacity(1 << 20, Named { path, file }))
     }
 
     /// Puts the first samples of the control behind those with exchange.
@@ -189,6 +189,25 @@ impl Folder {
             stages: BTreeMap::from([(STAGE.to_owned(), Done { key, made })]),
         }
         .write(&self.path)
+    }
+}
+
+/// A file whose errors say which it is: those who write into it do not know.
+struct Named {
+    path: PathBuf,
+    file: File,
+}
+
+impl Write for Named {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).map_err(|error| {
+            let path = self.path.display();
+            io::Error::new(error.kind(), format!("cannot write `{path}`: {error}"))
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
