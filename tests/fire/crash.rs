@@ -22,12 +22,13 @@ pub(crate) struct Killed {
     stages: BTreeSet<String>,
 }
 
-/// Kills runs, each some ten times at random moments, until there were so many kills.
+/// Kills runs again and again at random moments of a window until they come to their end, and begins
+/// others until there were so many kills.
 pub(crate) fn kill_at_random(
     bench: &Bench,
     work: &Work,
     expected: &Files,
-    whole: Duration,
+    window: Duration,
     least: usize,
 ) -> Killed {
     let stream = Stream::of_run(12).named(work.name);
@@ -40,8 +41,7 @@ pub(crate) fn kill_at_random(
             attempts += 1;
             let mut command = work.command(bench, number);
             let mut child = command.stderr(Stdio::null()).spawn().expect("leap starts");
-            // An attempt lives for a tenth of a run in the mean.
-            sleep(whole.mul_f64(0.2 * stream.uniform(attempts)) + Duration::from_millis(5));
+            sleep(window.mul_f64(stream.uniform(attempts)) + Duration::from_millis(5));
             if let Some(status) = child.try_wait().expect("a state") {
                 assert!(status.success(), "{}: {status}", work.name);
                 break;
@@ -106,7 +106,9 @@ fn the_road_killed_at_random_times_has_the_bytes_of_an_undisturbed_run() {
     let bench = Bench::new();
     let work = Work::road(&[]);
     let (expected, whole) = work.undisturbed(&bench);
-    let found = kill_at_random(&bench, &work, &expected, whole, scale(20, 200));
+    // An attempt lives for a tenth of a run in the mean: about ten kills a run.
+    let window = whole.mul_f64(0.2);
+    let found = kill_at_random(&bench, &work, &expected, window, scale(20, 200));
     let seconds = format!("{:.1}", whole.as_secs_f64());
     tell(
         "the road, SIGKILL at random times",

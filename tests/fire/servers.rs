@@ -224,11 +224,13 @@ fn a_generation_behind_servers_killed_at_random_times_has_the_same_bytes() {
     let listed: Vec<&Server> = servers.iter().collect();
     let work = work(&listed, scale(40, 200));
     for server in &servers {
-        server.delay(Duration::from_millis(10));
+        server.delay(Duration::from_millis(40));
     }
     let (expected, whole) = work.undisturbed(&bench);
     let asked = servers.iter().map(Server::completions).sum::<usize>();
-    let found = crate::crash::kill_at_random(&bench, &work, &expected, whole, scale(15, 100));
+    // The servers are asked what they can do before anything is kept: most attempts get further.
+    let window = whole.mul_f64(0.5).max(Duration::from_secs(2));
+    let found = crate::crash::kill_at_random(&bench, &work, &expected, window, scale(15, 100));
     let asked_killed = servers.iter().map(Server::completions).sum::<usize>() - asked;
     tell(
         "a generation behind servers, SIGKILL at random times",
