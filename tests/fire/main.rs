@@ -8,4 +8,8 @@
 mod bench;
 mod row;
 
+mod checkpoints;
 mod crash;
+mod fuzz;
+mod security;
+mod soak;
