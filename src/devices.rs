@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::Result;
+use infer::vocab::Unencodable;
 use model::device::{Device, DeviceSpec, Dtype};
+use model::foreign;
 use model::ops::portable::use_attention_kernel;
 use model::self_check::{self, Extent, Identity, Verdict};
 
@@ -16,10 +18,12 @@ use crate::output::{self, Output};
 static IN_USE: OnceLock<DeviceSpec> = OnceLock::new();
 
 /// Leaves panics of this thread to [`failure`] while a device is in use. Those of a device's own
-/// threads become a line, because nobody else tells of them.
+/// threads become a line, because nobody else tells of them. Of panics that become errors, the error
+/// tells.
 pub(crate) fn mute_their_panics() {
     let (print, main) = (std::panic::take_hook(), std::thread::current().id());
     std::panic::set_hook(Box::new(move |panic| match IN_USE.get() {
+        _ if foreign::is_caught() || panic.payload().is::<Unencodable>() => {}
         None => print(panic),
         Some(_) if std::thread::current().id() == main => {}
         Some(spec) => {

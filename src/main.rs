@@ -27,6 +27,7 @@ mod training;
 use std::process::ExitCode;
 
 use clap::Parser;
+use infer::vocab::Unencodable;
 
 use crate::cli::Cli;
 use crate::output::Output;
@@ -39,10 +40,11 @@ fn main() -> ExitCode {
     let run = std::panic::AssertUnwindSafe(|| commands::run(command, &mut output));
     let result = match std::panic::catch_unwind(run) {
         Ok(result) => result,
-        Err(panic) => match devices::failure(&*panic) {
-            Some(failure) => Err(failure.into()),
+        Err(panic) => match (devices::failure(&*panic), panic.downcast::<Unencodable>()) {
+            (_, Ok(unencodable)) => Err(unencodable.into()),
+            (Some(failure), _) => Err(failure.into()),
             // A bug of ours, which has been printed.
-            None => std::panic::resume_unwind(panic),
+            (None, Err(panic)) => std::panic::resume_unwind(panic),
         },
     };
     match result {

@@ -1,6 +1,7 @@
 //! The only place that prints: data to stdout, everything for people to stderr.
 #![expect(clippy::print_stderr, reason = "this module is the printer")]
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -25,28 +26,28 @@ impl Output {
 
     /// Prints data; a closed pipe ends the output silently.
     pub(crate) fn data(&mut self, text: &str) {
-        let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{}", text.trim_end_matches('\n'));
-        let _ = out.flush();
+        to_stdout(&harmless(text));
     }
 
     /// Prints data in colours, where there is a terminal that shows them.
     pub(crate) fn painted_data(&mut self, pieces: &[(Paint, &str)]) {
         let paints = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        self.data(&painted(pieces, paints));
+        to_stdout(&painted(pieces, paints));
     }
 
     /// Tells people something.
     pub(crate) fn note(&mut self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            eprintln!("{}", harmless(text));
         }
     }
 
     /// Tells people something in colours, where there is a terminal that shows them.
     pub(crate) fn painted(&mut self, pieces: &[(Paint, &str)]) {
         let paints = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        self.note(&painted(pieces, paints));
+        if !self.quiet {
+            eprintln!("{}", painted(pieces, paints));
+        }
     }
 
     /// `verb` and what it is about, the verb in its own column.
@@ -61,17 +62,17 @@ impl Output {
 
     /// An error with its causes and its hint.
     pub(crate) fn error(&mut self, error: &anyhow::Error) {
-        eprintln!("error: {error}");
+        eprintln!("error: {}", harmless(&error.to_string()));
         for cause in error.chain().skip(1) {
             eprintln!(
                 "  cause: {}",
-                cause.to_string().trim_end().replace('\n', "\n         ")
+                harmless(cause.to_string().trim_end()).replace('\n', "\n         ")
             );
         }
         let fault = error.chain().find_map(|cause| cause.downcast_ref());
         let advice = fault.map(Fault::hint).or_else(|| fault::of_the_disk(error));
         if let Some(advice) = advice {
-            eprintln!("\nhint: {advice}");
+            eprintln!("\nhint: {}", harmless(advice));
         }
     }
 
@@ -92,7 +93,7 @@ impl Output {
             bar,
             plain: !self.quiet,
             verb: verb.to_string(),
-            what: what.to_string(),
+            what: harmless(what).into_owned(),
             started: Instant::now(),
             first: None,
             last: None,
@@ -119,21 +120,50 @@ pub(crate) enum Paint {
 }
 
 fn painted(pieces: &[(Paint, &str)], paints: bool) -> String {
-    let piece = |(paint, text): &(Paint, &str)| match (paints, paint) {
+    let pieces = pieces.iter().map(|(paint, text)| (paint, harmless(text)));
+    let piece = |(paint, text): (&Paint, Cow<'_, str>)| match (paints, paint) {
         (true, Paint::Bright) => format!("\x1b[32m{text}\x1b[0m"),
         (true, Paint::Dim) => format!("\x1b[2m{text}\x1b[0m"),
         (true, Paint::Token { colour, loss }) => {
             let look = if *loss { 4 } else { 2 };
             format!("\x1b[{look};38;5;{colour}m{text}\x1b[0m")
         }
-        _ => (*text).to_string(),
+        _ => text.into_owned(),
     };
-    pieces.iter().map(piece).collect()
+    pieces.map(piece).collect()
+}
+
+/// A text without what steers a terminal or turns the order of what is read: such a character becomes
+/// its number, `\u001b`, so that it is seen. In JSON that is the same text.
+///
+/// Most of what is printed was written by models, servers and files of others.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let harms = |c: char| {
+        let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        turns || (c.is_control() && c != '\n' && c != '\t')
+    };
+    if !text.contains(harms) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match harms(c) {
+            true => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+fn to_stdout(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{}", text.trim_end_matches('\n'));
+    let _ = out.flush();
 }
 
 /// A line about something that went wrong where no [`Output`] is at hand.
 pub(crate) fn from_another_thread(text: &str) {
-    eprintln!("{text}");
+    eprintln!("{}", harmless(text));
 }
 
 /// So many things, in the plural if there is not just one.
@@ -184,7 +214,7 @@ impl Progress {
             let more = if more.is_empty() {
                 String::new()
             } else {
-                format!(", {more}")
+                format!(", {}", harmless(more))
             };
             format!("{}: {done}/{of} {unit}{more}{left}", self.what)
         };
@@ -204,6 +234,7 @@ impl Progress {
             bar.finish_and_clear();
         }
         if self.plain {
+            let summary = harmless(summary);
             eprintln!(
                 "{:>12} {}: {summary} ({seconds:.1} s)",
                 self.verb, self.what

@@ -264,6 +264,16 @@ fn parquet_tables_are_read() {
         sketch(&problems),
         ["60 Integer What? [] 33", "61 Integer Who? [] 204"]
     );
+    // A dictionary that claims a billion entries, for which the library makes room before it looks.
+    let bytes = std::fs::read(folder.0.path().join("aime.parquet")).unwrap();
+    let header = [0x4c, 0x15, 0x04];
+    let at = bytes.windows(3).position(|three| three == header).unwrap() + 2;
+    let mut claims = bytes.clone();
+    claims.splice(at..=at, [0xfe, 0xff, 0xff, 0xff, 0x07]);
+    let path = folder.0.path().join("claims.parquet");
+    std::fs::write(&path, claims).unwrap();
+    let error = read(&[path], &Columns::default()).unwrap_err().to_string();
+    assert!(error.contains("claims what cannot be"), "{error}");
 }
 
 // ---- options -------------------------------------------------------------------------------

@@ -7,6 +7,8 @@
 //!
 //! This crate does not know where problems come from, and it never trains.
 
+pub use model::foreign;
+
 pub mod engine;
 pub mod generation;
 pub mod journal;

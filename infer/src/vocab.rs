@@ -1,9 +1,9 @@
 //! A checkpoint folder's tokenizer and chat template, as the protocol and the engines see them.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use model::chat::{ChatError, OpenThink, Prompter};
+use model::config::{ConfigError, ModelConfig};
 use model::tokenizer::TokenizerError;
 use protocol::{Prompt, TemplateError, Vocab};
 
@@ -32,23 +32,20 @@ pub enum VocabError {
         /// The folder.
         folder: PathBuf,
     },
-    /// `generation_config.json` could not be read.
-    #[error("cannot read `{}`", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// `generation_config.json` is broken.
-    #[error("`{}`: {problem}", path.display())]
-    Generation {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, with line and column.
-        problem: serde_json::Error,
-    },
+    /// `generation_config.json` cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// What [`TokenizerVocab`]'s `encode` panics with: a tokenizer that promised to encode every text,
+/// and does not. Only one that was made to fail is known to do so.
+#[derive(Debug, thiserror::Error)]
+#[error("the tokenizer with hash {hash} cannot encode a text: {problem}")]
+pub struct Unencodable {
+    /// The tokenizer's hash.
+    pub hash: String,
+    /// What it said, and how long the text is.
+    pub problem: TokenizerError,
 }
 
 /// The vocabulary of a checkpoint. Cheap to look tokens up in, on any thread.
@@ -72,7 +69,7 @@ impl TokenizerVocab {
         let prompter = Prompter::load(folder, OpenThink::Auto)?;
         let tokenizer = prompter.tokenizer();
         let mut eos: Vec<u32> = tokenizer.eos().into_iter().collect();
-        for id in generation_eos(folder)? {
+        for id in ModelConfig::generation_eos(folder)? {
             if !eos.contains(&id) {
                 eos.push(id);
             }
@@ -108,11 +105,14 @@ impl TokenizerVocab {
 }
 
 impl Vocab for TokenizerVocab {
+    /// # Panics
+    /// With [`Unencodable`] if the tokenizer refuses a text.
     fn encode(&self, text: &str) -> Vec<u32> {
-        self.prompter
-            .tokenizer()
-            .encode(text)
-            .expect("a byte-level tokenizer encodes every text")
+        let tokenizer = self.prompter.tokenizer();
+        tokenizer.encode(text).unwrap_or_else(|problem| {
+            let hash = tokenizer.hash().to_owned();
+            std::panic::panic_any(Unencodable { hash, problem })
+        })
     }
 
     fn bytes(&self, id: u32) -> Vec<u8> {
@@ -140,32 +140,4 @@ impl Vocab for TokenizerVocab {
     fn hash(&self) -> &str {
         self.prompter.tokenizer().hash()
     }
-}
-
-/// `eos_token_id` of `generation_config.json`: a number, a list, or nothing.
-fn generation_eos(folder: &Path) -> Result<Vec<u32>, VocabError> {
-    #[derive(serde::Deserialize)]
-    struct Generation {
-        #[serde(default)]
-        eos_token_id: Option<Ids>,
-    }
-    #[derive(serde::Deserialize)]
-    #[serde(untagged)]
-    enum Ids {
-        One(u32),
-        Many(Vec<u32>),
-    }
-    let path = folder.join("generation_config.json");
-    let text = match std::fs::read(&path) {
-        Ok(text) => text,
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(VocabError::Io { path, source }),
-    };
-    let generation: Generation = serde_json::from_slice(&text)
-        .map_err(|problem| VocabError::Generation { path, problem })?;
-    Ok(match generation.eos_token_id {
-        None => Vec::new(),
-        Some(Ids::One(id)) => vec![id],
-        Some(Ids::Many(ids)) => ids,
-    })
 }

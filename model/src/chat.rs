@@ -1,8 +1,8 @@
 //! From messages to a prompt: the chat template that a checkpoint folder carries.
 //!
 //! Templates are programs written for transformers' Jinja. They run here with the same settings,
-//! with a limit on their work, and without a clock: the same messages give the same prompt on every
-//! day. Training texts are not built here: many templates drop the reasoning of an assistant's turn.
+//! with limits on their work, memory and time, without files and network, and without a clock: the
+//! same messages give the same prompt on every day. Training texts are not built here: many templates drop the reasoning of an assistant's turn.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -105,7 +105,7 @@ impl ChatTemplate {
     /// A file that cannot be read, a list without `default`, or a template that does not compile.
     pub fn load(dir: &Path) -> Result<Option<Self>, ChatError> {
         let config_path = dir.join("tokenizer_config.json");
-        let settings: Value = match read(&config_path)? {
+        let settings: Value = match read(dir, "tokenizer_config.json")? {
             Some(text) => serde_json::from_str(&text).map_err(|problem| ChatError::Syntax {
                 path: config_path.clone(),
                 problem,
@@ -114,7 +114,7 @@ impl ChatTemplate {
         };
         let special = SpecialTokens::new(&settings);
         let path = dir.join("chat_template.jinja");
-        if let Some(source) = read(&path)? {
+        if let Some(source) = read(dir, "chat_template.jinja")? {
             return Self::compile(&source, path, special).map(Some);
         }
         match &settings["chat_template"] {
@@ -148,7 +148,9 @@ impl ChatTemplate {
     }
 
     fn compile(source: &str, path: PathBuf, special: SpecialTokens) -> Result<Self, ChatError> {
-        let environment = jinja::environment(source).map_err(failed(&path))?;
+        let text = source.to_owned();
+        let environment = jinja::guarded(move || jinja::environment(&text));
+        let environment = environment.map_err(failed(&path))?;
         Ok(Self {
             environment: Arc::new(environment),
             source: source.into(),
@@ -182,11 +184,12 @@ impl ChatTemplate {
             values.push(("additional_special_tokens", tokens.collect()));
         }
         let values = minijinja::Value::from_pairs(values);
-        let template = self
-            .environment
-            .get_template(jinja::NAME)
-            .map_err(failed(&self.path))?;
-        template.render(values).map_err(failed(&self.path))
+        let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+        let mut environment = Environment::clone(&self.environment);
+        environment.set_fuel(Some(jinja::FUEL + bytes as u64));
+        let rendered =
+            jinja::guarded(move || environment.get_template(jinja::NAME)?.render(values));
+        rendered.map_err(failed(&self.path))
     }
 
     /// The template's text.
@@ -211,13 +214,9 @@ fn failed(path: &Path) -> impl FnOnce(minijinja::Error) -> ChatError {
     }
 }
 
-fn read(path: &Path) -> Result<Option<String>, ChatError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(ChatError::Io {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+fn read(dir: &Path, name: &str) -> Result<Option<String>, ChatError> {
+    crate::folder::read_text(dir, name).map_err(|source| ChatError::Io {
+        path: dir.join(name),
+        source,
+    })
 }

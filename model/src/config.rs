@@ -4,6 +4,7 @@
 //! error that names it: a model that runs with a silently dropped setting gives wrong text. This
 //! module knows nothing of tensors.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -111,20 +112,30 @@ impl ModelConfig {
     /// A missing or unreadable file, and all that [`ModelConfig::parse`] refuses.
     pub fn read(dir: &Path) -> Result<Self, ConfigError> {
         let path = dir.join("config.json");
-        let text = read_text(&path)?.ok_or_else(|| ConfigError::NotFound { path: path.clone() })?;
+        let text = read_text(dir, "config.json")?;
+        let text = text.ok_or_else(|| ConfigError::NotFound { path: path.clone() })?;
         let mut config = Self::parse(&text).map_err(in_file(&path))?;
-        let path = dir.join("generation_config.json");
-        if let Some(text) = read_text(&path)? {
-            let ids = object(&text)
-                .and_then(|mut object| keys::ids(&mut Keys::new(&mut object), "eos_token_id"))
-                .map_err(in_file(&path))?;
-            for id in ids {
-                if !config.eos_token_id.contains(&id) {
-                    config.eos_token_id.push(id);
-                }
-            }
-        }
+        let mut seen: BTreeSet<u32> = config.eos_token_id.iter().copied().collect();
+        let more = Self::generation_eos(dir)?.into_iter();
+        config
+            .eos_token_id
+            .extend(more.filter(|id| seen.insert(*id)));
         Ok(config)
+    }
+
+    /// The end-of-text ids that `generation_config.json` of a checkpoint folder names; none without
+    /// that file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, and `eos_token_id` that is neither an id nor a list of ids.
+    pub fn generation_eos(dir: &Path) -> Result<Vec<u32>, ConfigError> {
+        let name = "generation_config.json";
+        match read_text(dir, name)? {
+            Some(text) => object(&text)
+                .and_then(|mut object| keys::ids(&mut Keys::new(&mut object), "eos_token_id"))
+                .map_err(in_file(&dir.join(name))),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Reads the text of a `config.json`, in the layout of transformers 4 or 5.
@@ -232,6 +243,15 @@ impl ModelConfig {
         if let Some(scaling) = &self.rope_scaling {
             scaling.validate()?;
         }
+        let weights = self.weights();
+        if weights > MOST_WEIGHTS {
+            let layers = self.num_hidden_layers;
+            return Err(invalid(
+                "num_hidden_layers",
+                layers,
+                "layers of a size that all together a model can have (10^15 weights)",
+            ));
+        }
         Ok(())
     }
 
@@ -276,7 +296,12 @@ impl ModelConfig {
 
     /// Number of weights. A tied head counts once.
     pub fn parameter_count(&self) -> u64 {
-        let size = |n: usize| n as u64;
+        // A config that was not validated may describe more.
+        u64::try_from(self.weights()).unwrap_or(u64::MAX)
+    }
+
+    fn weights(&self) -> u128 {
+        let size = |n: usize| n as u128;
         let (d, vocab) = (size(self.hidden_size), size(self.vocab_size));
         let queries = size(self.num_attention_heads) * size(self.head_dim);
         let keys = size(self.num_key_value_heads) * size(self.head_dim);
@@ -339,6 +364,9 @@ impl Llama3Scaling {
 /// No size of a model comes near; it keeps products of two sizes inside 64 bits.
 const SIZE_LIMIT: usize = 1 << 31;
 const LAYER_LIMIT: usize = 10_000;
+/// What is counted of a model, bytes and operations, is some multiple of its weights and must fit
+/// 64 bits.
+const MOST_WEIGHTS: u128 = 1_000_000_000_000_000;
 
 fn invalid(key: &str, value: impl Into<Value>, expected: &'static str) -> ConfigError {
     ConfigError::Invalid {
@@ -364,13 +392,9 @@ fn object(json: &str) -> Result<Map<String, Value>, ConfigError> {
     }
 }
 
-fn read_text(path: &Path) -> Result<Option<String>, ConfigError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(ConfigError::Io {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+fn read_text(dir: &Path, name: &str) -> Result<Option<String>, ConfigError> {
+    crate::folder::read_text(dir, name).map_err(|source| ConfigError::Io {
+        path: dir.join(name),
+        source,
+    })
 }

@@ -10,6 +10,8 @@ pub mod checkpoint;
 pub mod config;
 pub mod decoder;
 pub mod device;
+mod folder;
+pub mod foreign;
 pub mod hub;
 mod kernels;
 pub mod kv_cache;

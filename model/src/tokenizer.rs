@@ -6,7 +6,6 @@
 //! distillates' `config.json` names another token than their tokenizer does. Chat templates are
 //! [`crate::chat`]'s.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +13,8 @@ use serde_json::Value;
 use tokenizers::Tokenizer as Foreign;
 
 use crate::config::ModelConfig;
+use crate::folder;
+use crate::foreign::caught;
 
 mod canonical;
 mod error;
@@ -53,9 +54,10 @@ impl Tokenizer {
     /// A missing or broken file, or two files that contradict each other.
     pub fn load(dir: &Path) -> Result<Self, TokenizerError> {
         let path = dir.join("tokenizer.json");
-        let bytes = read(&path)?.ok_or_else(|| TokenizerError::NotFound { path: path.clone() })?;
+        let bytes = read(dir, "tokenizer.json", folder::VOCABULARY)?;
+        let bytes = bytes.ok_or_else(|| TokenizerError::NotFound { path: path.clone() })?;
         let settings_path = dir.join("tokenizer_config.json");
-        let settings = match read(&settings_path)? {
+        let settings = match read(dir, "tokenizer_config.json", folder::SMALL)? {
             Some(bytes) => parse(&settings_path, &bytes)?,
             None => Value::Object(serde_json::Map::new()),
         };
@@ -77,7 +79,7 @@ impl Tokenizer {
         let foreign = caught(|| {
             let mut foreign = Foreign::from_bytes(bytes)?;
             foreign.with_truncation(None)?.with_padding(None);
-            Ok(foreign)
+            tokenizers::Result::Ok(foreign)
         })
         .map_err(problem)?;
         let special = SpecialTokens::new(&settings);
@@ -126,12 +128,14 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Encode`] if the foreign encoder fails, which no text is known to cause.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        caught(|| Ok(self.0.foreign.encode_fast(text, false)?.get_ids().to_vec())).map_err(
-            |problem| TokenizerError::Encode {
-                bytes: text.len(),
-                problem,
-            },
-        )
+        caught(|| {
+            let encoding = self.0.foreign.encode_fast(text, false)?;
+            tokenizers::Result::Ok(encoding.get_ids().to_vec())
+        })
+        .map_err(|problem| TokenizerError::Encode {
+            bytes: text.len(),
+            problem,
+        })
     }
 
     /// The text of `ids`, that of special tokens included. Ids that no token has give no text; bytes
@@ -247,18 +251,6 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// Runs a call into the foreign crate; its errors and panics both become texts.
-fn caught<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => Err(panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "the parser gave up".to_owned())),
-    }
-}
-
 fn parse(path: &Path, bytes: &[u8]) -> Result<Value, TokenizerError> {
     serde_json::from_slice(bytes).map_err(|problem| TokenizerError::Syntax {
         path: path.to_owned(),
@@ -266,15 +258,11 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Value, TokenizerError> {
     })
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(TokenizerError::Io {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+fn read(dir: &Path, name: &str, most: u64) -> Result<Option<Vec<u8>>, TokenizerError> {
+    folder::read(dir, name, most).map_err(|source| TokenizerError::Io {
+        path: dir.join(name),
+        source,
+    })
 }
 
 fn write(path: &Path, mut text: String) -> Result<(), TokenizerError> {

@@ -199,6 +199,51 @@ fn broken_and_endless_templates_are_errors() {
     );
     check_fails("{{ strftime_now('%Q') }}", "%Q");
     check_fails("{{ 'x' * 4000000000 }}", "fuel");
+}
+
+/// Found by tests/fire/fuzz: what fuel does not count, and what ended the process.
+#[test]
+fn hostile_templates_are_errors() {
+    check_fails("{%}", "syntax error");
+    check_fails("{% include 'a' %}", "not found");
+    check_fails("{% import 'a' as b %}", "not found");
+    check_fails("{% extends 'a' %}", "not found");
+    check_fails("{{ range(10 ** 12) }}", "");
+    check_fails("{{ '%099999999d' | format(1) }}", "");
+    let list = "([[[1] * 9999] * 9999] * 9999)";
+    check_fails(&format!("{{{{ {list} }}}}"), "fuel");
+    check_fails(&format!("{{{{ {list} | tojson }}}}"), "fuel");
+    check_fails(&format!("{{{{ {list} == {list} }}}}"), "does not end");
+    check_fails("{{ ('\n' * 9000000) | indent(100, blank=true) }}", "lines");
+    check_fails(
+        "{% macro f(n) %}{{ f(n - 1) }}{% endmacro %}{{ f(3) }}",
+        "recursion",
+    );
+    let itself = "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns.x | upper }}";
+    check_fails(itself, "attributes of the namespace");
+    check_fails(
+        "{% set ns = namespace(x=namespace()) %}{{ ns.x }}",
+        "a namespace is made by",
+    );
+    check_fails(
+        "{% set make = namespace %}{{ make() }}",
+        "a namespace is made by",
+    );
+    check_fails("{{ debug() }}", "unknown function");
+    check_fails("{{ messages | pprint }}", "unknown filter");
+    check_fails(&"a".repeat(200_000), "bytes");
+    let nested =
+        "{% set ns = namespace(x=1) %}{% for i in range(N) %}{% set ns.x = [ns.x] %}{% endfor %}";
+    check_fails(&nested.replace('N', "90000"), "fuel");
+    check_fails(
+        &(nested.replace('N', "20000") + "{{ ns.x }}"),
+        "nested too deeply",
+    );
+    // The deepest that fuel can nest goes, and so does a source of nothing but operators.
+    let deep = nested.replace('N', "20000") + "{{ (ns.x ~ '') | length }}";
+    assert!(template(&deep).render(&[], false).is_ok());
+    let signs = format!("{{{{ {}1 }}}}", "-".repeat(120_000));
+    assert!(template(&signs).render(&[], false).is_ok());
     check_fails("{{ 'x' | indent(4000000000) }}", "100 spaces");
     check_fails("{{ [1] | tojson(indent=4000000000) }}", "100 spaces");
     check_fails("{% include '/etc/passwd' %}", "passwd");

@@ -278,6 +278,11 @@ fn impossible_and_missing_numbers_are_refused_by_name() {
             ["num_key_value_heads", "0"],
         ),
         (json!({"hidden_size": 66}), ["hidden_size", "66"]),
+        // Each size is possible, and all together overflow.
+        (
+            json!({"hidden_size": 1_u64 << 31, "intermediate_size": 1_u64 << 31}),
+            ["num_hidden_layers", "weights"],
+        ),
         (json!({"hidden_size": -64}), ["hidden_size", "-64"]),
         (json!({"hidden_size": "64"}), ["hidden_size", "64"]),
         (json!({"hidden_size": 64.5}), ["hidden_size", "64.5"]),

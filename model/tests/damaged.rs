@@ -50,6 +50,8 @@ fn changed(
     let mut tensors = read_tensors(&path);
     change(&mut tensors);
     write_tensors(&path, &tensors);
+    // Its hash is that of the tensors before.
+    fs::remove_file(place.path("model").join("lineage.json")).unwrap();
     checkpoint::load(&place.path("model"), &device(), Dtype::F32).map(|(_, model)| model)
 }
 
@@ -207,6 +209,11 @@ fn hostile_headers_are_refused() {
     );
     check_raw(&["cover"], &file(&one("[2000000000]", "8000000000"), 8));
     check_raw(&["JSON"], &file(&one("[-1]", "8"), 8));
+    // Of two tensors of one name, the parser takes the last.
+    check_raw(
+        &["two tensors `a`"],
+        &file(&two("[0,8]", "[0,8]").replace("\"b\"", "\"a\""), 8),
+    );
 }
 
 /// Saves a model in several files, changes its index, and says why it is refused. `change` gets the
@@ -284,6 +291,23 @@ fn links_out_of_the_folder_are_refused() {
     fs::rename(place.path("weights"), dir.join("data")).unwrap();
     symlink("data", dir.join("model.safetensors")).unwrap();
     assert!(checkpoint::load(&dir, &device(), Dtype::F32).is_ok());
+    for name in [
+        "config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "generation_config.json",
+    ] {
+        let (path, kept) = (dir.join(name), place.path("kept"));
+        let there = fs::rename(&path, &kept).is_ok();
+        symlink("/dev/zero", &path).unwrap();
+        let wrong = checkpoint::damages(&dir).map(|damages| format!("{damages:?}"));
+        let wrong = wrong.unwrap_or_else(|error| error.to_string());
+        assert!(wrong.contains("out of"), "{name}: {wrong}");
+        fs::remove_file(&path).unwrap();
+        if there {
+            fs::rename(&kept, &path).unwrap();
+        }
+    }
     // So is the hub's cache, where files are links from snapshots/<revision> into blobs.
     fs::create_dir_all(place.path("cache/snapshots")).unwrap();
     fs::create_dir_all(place.path("cache/blobs")).unwrap();

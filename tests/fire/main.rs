@@ -7,9 +7,11 @@
 #[path = "../bench/mod.rs"]
 mod bench;
 mod row;
-#[cfg(target_os = "linux")]
-#[path = "../../infer/tests/server/mod.rs"]
-mod server;
+
+mod checkpoints;
+mod fuzz;
+mod security;
+mod soak;
 
 #[cfg(target_os = "linux")]
 mod crash;
@@ -17,6 +19,9 @@ mod crash;
 mod disk;
 #[cfg(target_os = "linux")]
 mod full;
+#[cfg(target_os = "linux")]
+#[path = "../../infer/tests/server/mod.rs"]
+mod server;
 #[cfg(target_os = "linux")]
 mod servers;
 #[cfg(target_os = "linux")]

@@ -29,7 +29,12 @@ pub(crate) fn tell(name: &str, figures: &[(&str, &dyn Display)]) {
         let comma = if index == 0 { "" } else { "," };
         line.push_str(&format!("{comma} {what} {figure}"));
     }
-    line.push('\n');
+    again(&line);
+}
+
+/// Prints a row that another process has made.
+pub(crate) fn again(row: &str) {
+    let line = format!("{row}\n");
     // One write, so that rows of tests that run beside each other stay whole.
     let _ = std::io::stderr().write_all(line.as_bytes());
 }

@@ -2,7 +2,6 @@
 
 use std::process::Stdio;
 use std::thread::sleep;
-use std::time::Duration;
 
 use crate::bench::Bench;
 use crate::row::tell;

@@ -3,6 +3,7 @@
 //! Nothing is dropped or repaired in silence: a row that is no problem is an error that names it.
 
 mod columns;
+mod pages;
 mod table;
 mod year;
 

@@ -3,9 +3,13 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use infer::foreign::caught;
+use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::{Map, Value};
+
+use super::pages;
 
 /// One row: values by column.
 pub(super) type Record = Map<String, Value>;
@@ -149,13 +153,44 @@ fn parquet(path: &Path) -> Result<Vec<Record>, TableError> {
         path: path.to_path_buf(),
         source,
     })?;
-    let fault = |error: parquet::errors::ParquetError| content(path, "Parquet", error);
-    let reader = SerializedFileReader::new(file).map_err(fault)?;
-    let mut records = Vec::new();
-    for row in reader.get_row_iter(None).map_err(fault)? {
-        records.push(object(&row.map_err(fault)?));
+    // Its reader panics on tables that contradict themselves.
+    let read = || {
+        let bytes = file.metadata()?.len() as usize;
+        let reader = SerializedFileReader::new(file.try_clone()?)?;
+        pages::check(&file, reader.metadata())?;
+        let (mut records, mut held) = (Vec::new(), 0);
+        for row in reader.get_row_iter(None)? {
+            let record = object(&row?);
+            held += record
+                .iter()
+                .map(|(name, value)| name.len() + weight(value))
+                .sum::<usize>();
+            // Rows that repeat a value a million times take nearly nothing in a file.
+            if records.len() >= bytes || held > HELD + HELD_OF_ONE.saturating_mul(bytes) {
+                let rows = records.len() + 1;
+                return Err(ParquetError::General(format!(
+                    "row {rows} makes more of its {bytes} bytes than a table of problems can be"
+                )));
+            }
+            records.push(record);
+        }
+        Ok(records)
+    };
+    caught::<_, ParquetError>(read).map_err(|fault| content(path, "Parquet", fault))
+}
+
+/// What the rows of a Parquet file may hold whatever its size, and for each of its bytes.
+const HELD: usize = 64 << 20;
+const HELD_OF_ONE: usize = 200;
+
+/// About what a value holds.
+fn weight(value: &Value) -> usize {
+    64 + match value {
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(weight).sum(),
+        Value::Object(record) => record.values().map(weight).sum(),
+        _ => 0,
     }
-    Ok(records)
 }
 
 fn object(row: &Row) -> Record {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::settings::Key;
+
 /// A class of failures. The order is that of reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
@@ -62,11 +64,17 @@ impl Class {
     }
 }
 
+/// How much of a failure is told.
+const MOST_TOLD: usize = 400;
+/// How much of what a server says is looked at: a key that a cut would leave half of is not among
+/// the part that is told.
+pub(super) const MOST_HEARD: usize = 4096;
+
 /// One failure.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) class: Class,
-    /// For people; holds neither a key nor a prompt.
+    /// For people; holds neither a key nor a prompt once it is [`Failure::told`].
     pub(super) text: String,
     /// How long the server asks to be left alone.
     pub(super) retry_after: Option<Duration>,
@@ -79,6 +87,21 @@ impl Failure {
             text: text.into(),
             retry_after: None,
         }
+    }
+
+    /// The failure as it may be shown and kept: servers repeat in their errors what they were sent,
+    /// the key among it, and may say anything at any length.
+    pub(super) fn told(mut self, key: Option<&Key>) -> Self {
+        if let Some(key) = key {
+            self.text = key.hidden_in(&self.text);
+        }
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        let mut text: String = self.text.chars().take(MOST_TOLD).map(plain).collect();
+        if text.len() < self.text.len() {
+            text += " ...";
+        }
+        self.text = text;
+        self
     }
 }
 

@@ -8,15 +8,13 @@ use ureq::http::{Request, Response};
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
-use super::failure::{Class, Failure};
+use super::failure::{Class, Failure, MOST_HEARD};
 use super::{RemoteError, RemoteSettings};
 
 /// The longest answer that is read: ids and texts of a completion have a few megabytes at most.
 const MOST_BYTES: u64 = 256 << 20;
 /// A completion is a few kilobytes at a time; buffers stay small where there are many of them.
 const BUFFER: usize = 16 << 10;
-/// How much of a refusal is told.
-const MOST_TOLD: usize = 300;
 
 /// A connection of its own, kept open between questions.
 pub(super) struct Caller {
@@ -138,11 +136,11 @@ impl Answer<'_> {
             408 | 425 | 500..=599 => Class::ServerError,
             _ => Class::Refused,
         };
-        let told = String::from_utf8_lossy(self.body);
-        let told: String = told.trim().chars().take(MOST_TOLD).collect();
+        let heard = &self.body[..self.body.len().min(MOST_HEARD)];
+        let heard = String::from_utf8_lossy(heard);
         let mut text = format!("status {}", self.status);
-        if !told.is_empty() {
-            text += &format!(", `{told}`");
+        if !heard.trim().is_empty() {
+            text += &format!(", `{}`", heard.trim());
         }
         Err(Failure {
             retry_after: self.retry_after,

@@ -117,6 +117,12 @@ fn check(
         let text = format!("{told} ids came back, {most} were asked for");
         return Err(Failure::new(Class::WrongIds, text));
     }
+    // It would show in no text, and in what is trained on.
+    let unknown = |id: &&u32| vocab.bytes(**id).is_empty() && !ask.stop.eos.contains(id);
+    if let Some(id) = ids.iter().find(unknown) {
+        let text = format!("id {id} came back, which no token of the vocabulary has");
+        return Err(Failure::new(Class::WrongIds, text));
+    }
     let decoded = vocab.text(ids);
     let apart = match by_length {
         false => MOST_APART,

@@ -108,6 +108,10 @@ pub(super) fn speaks(known: &Known, vocab: &dyn Vocab) -> bool {
 
 /// Finds out which model a server serves, and what it can do.
 pub(super) fn probe(base: &str, kit: &Kit, settings: &RemoteSettings) -> Result<Known, Failure> {
+    ask(base, kit, settings).map_err(|failure| failure.told(settings.key.as_ref()))
+}
+
+fn ask(base: &str, kit: &Kit, settings: &RemoteSettings) -> Result<Known, Failure> {
     let longest = LONGEST.min(settings.answer);
     let mut caller = Caller::with_time(settings, longest)
         .map_err(|error| Failure::new(Class::Refused, error.to_string()))?;

@@ -49,6 +49,16 @@ impl Key {
     pub(super) fn header(&self) -> String {
         format!("Bearer {}", self.0)
     }
+
+    /// A text without the key, as it is or as JSON writes it.
+    pub(super) fn hidden_in(&self, text: &str) -> String {
+        if self.0.is_empty() {
+            return text.to_owned();
+        }
+        let quoted = serde_json::Value::from(self.0.as_str()).to_string();
+        let text = text.replace(&self.0, "[the key]");
+        text.replace(&quoted[1..quoted.len() - 1], "[the key]")
+    }
 }
 
 impl std::fmt::Debug for Key {

@@ -1,16 +1,22 @@
 //! Jinja as transformers runs it.
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Kwargs;
-use minijinja::{Environment, Error, ErrorKind};
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State};
 
+mod guard;
 mod json;
+
+pub(super) use guard::guarded;
 
 /// The name the template has in its environment.
 pub(super) const NAME: &str = "chat_template";
 
-/// Steps that one rendering can take. A long chat takes some thousands.
-const FUEL: u64 = 5_000_000;
+/// Steps that one rendering can take, and more for each byte of the messages: so many lots of 64 bytes
+/// can it make, too. A long chat takes some thousands.
+pub(super) const FUEL: u64 = 300_000;
+/// Macros, blocks and loops inside of each other, by the interpreter's own count.
+const NESTED: usize = 200;
 
 /// An environment that holds `source` and behaves like transformers' Jinja: `trim_blocks`,
 /// `lstrip_blocks`, Python's methods, `raise_exception`, `strftime_now`, `tojson` as `json.dumps`.
@@ -20,20 +26,57 @@ pub(super) fn environment(source: &str) -> Result<Environment<'static>, Error> {
         .trim_blocks(true)
         .lstrip_blocks(true)
         .build()?;
+    let source = without_generation_tags(source);
+    guard::check(&source, &syntax)?;
     environment.set_syntax(syntax);
     environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(NESTED);
+    // An error must not keep what the template has made.
+    environment.set_debug(false);
+    environment.set_formatter(|output, state, value| {
+        pay(state, value, 0)?;
+        minijinja::escape_formatter(output, state, value)
+    });
+    // They are for people who write templates, and their work is not counted.
+    environment.remove_filter("pprint");
+    environment.remove_global("debug");
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", json::tojson);
     environment.add_filter("indent", indent);
-    environment.add_template_owned(NAME, without_generation_tags(source))?;
+    environment.add_template_owned(NAME, source)?;
     Ok(environment)
+}
+
+/// Takes fuel for all that a value writes: a list can hold the same list a thousand times.
+fn pay(state: &State<'_, '_>, value: &Value, depth: usize) -> Result<(), Error> {
+    if !matches!(
+        value.kind(),
+        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map
+    ) {
+        return Ok(());
+    }
+    if depth > json::DEPTH_LIMIT {
+        let problem = "a value that is nested too deeply is written out";
+        return Err(Error::new(ErrorKind::InvalidOperation, problem));
+    }
+    for item in value.try_iter()? {
+        state.consume_fuel(1)?;
+        pay(state, &item, depth + 1)?;
+        if value.kind() == ValueKind::Map {
+            pay(state, &value.get_item(&item)?, depth + 1)?;
+        }
+    }
+    Ok(())
 }
 
 fn raise_exception(message: String) -> Result<String, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
+
+/// Most bytes of indentation in one text.
+const MOST_INDENTATION: usize = 4 << 20;
 
 /// Jinja's `indent`; minijinja's own drops a line break at the end.
 fn indent(
@@ -47,6 +90,12 @@ fn indent(
     let first = first.or(arguments.get("first")?).unwrap_or(false);
     let blank = blank.or(arguments.get("blank")?).unwrap_or(false);
     arguments.assert_all_used()?;
+    // Fuel is taken for the result once it is there.
+    let breaks = text.bytes().filter(|byte| *byte == b'\n').count();
+    if breaks * width > MOST_INDENTATION {
+        let problem = format!("{breaks} lines are more than are indented");
+        return Err(Error::new(ErrorKind::InvalidOperation, problem));
+    }
     let lines = text.split('\n').enumerate().map(|(index, line)| {
         let indented = if index == 0 {
             first
@@ -112,11 +161,11 @@ fn without_generation_tags(source: &str) -> String {
     while let Some(start) = rest.find("{%") {
         let (before, tag) = rest.split_at(start);
         text.push_str(before);
-        let Some(length) = tag.find("%}") else {
+        let Some(length) = tag[2..].find("%}") else {
             rest = tag;
             break;
         };
-        let (inside, behind) = (&tag[2..length], &tag[length..]);
+        let (inside, behind) = tag[2..].split_at(length);
         let word = inside.trim_matches(['-', '+']).trim();
         text.push_str("{%");
         match word {

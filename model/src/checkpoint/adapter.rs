@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype as Stored, SafeTensors};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::shards::{Entry, write_shard};
 use super::write::{COPIED, copy, whole, write_file, write_json};
-use super::{CheckpointError, TensorType, files, identity};
+use super::{CheckpointError, TensorInfo, TensorType, files, identity, read};
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::lineage::{Lineage, Record};
@@ -79,12 +81,15 @@ impl AdapterFile {
     pub fn read(dir: &Path, config: &ModelConfig) -> Result<Self, CheckpointError> {
         files::check_folder(dir)?;
         let settings = settings(dir)?;
-        let bytes = files::read(dir, TENSORS)?.ok_or_else(|| not_found(dir))?;
+        let bytes = files::read_adapter(dir, TENSORS)?.ok_or_else(|| not_found(dir))?;
         let path = dir.join(TENSORS);
         let tensors = SafeTensors::deserialize(&bytes).map_err(|problem| {
             let path = path.clone();
             CheckpointError::Safetensors { path, problem }
         })?;
+        if let Some(name) = super::weights::twice(&bytes) {
+            return Err(CheckpointError::Twice { path, name });
+        }
         let wrong = |problem: String| AdapterError::Tensors {
             path: path.clone(),
             problem,
@@ -112,14 +117,14 @@ impl AdapterFile {
             }
             matrices.insert(name, values);
         }
-        match tensors
-            .names()
-            .into_iter()
-            .find(|name| !matrices.contains_key(*name))
-        {
-            Some(name) => Err(wrong(format!("`{name}` has no place in this model")).into()),
-            None => Ok(Self { settings, matrices }),
+        let mut names = tensors.names().into_iter();
+        if let Some(name) = names.find(|name| !matrices.contains_key(*name)) {
+            return Err(wrong(format!("`{name}` has no place in this model")).into());
         }
+        if let Some(record) = read::record(dir)? {
+            read::check_unchanged(dir, &record, &hash(&tensors))?;
+        }
+        Ok(Self { settings, matrices })
     }
 
     /// Puts the adapter beside the linear maps of a decoder, which freezes everything else.
@@ -135,6 +140,22 @@ impl AdapterFile {
             Err(never) => match never {},
         }
     }
+}
+
+/// What [`save_adapter`] writes into the lineage for these matrices.
+fn hash(tensors: &SafeTensors<'_>) -> String {
+    let line = |(name, view): (String, TensorView<'_>)| {
+        let stored = match view.dtype() {
+            Stored::F16 => TensorType::F16,
+            Stored::BF16 => TensorType::Bf16,
+            // Others have been refused.
+            _ => TensorType::F32,
+        };
+        let shape = view.shape().to_vec();
+        let bytes = identity::hex(Sha256::new_with_prefix(view.data()));
+        identity::line(&name, &TensorInfo { stored, shape }, &bytes)
+    };
+    identity::of_lines(tensors.tensors().into_iter().map(line).collect())
 }
 
 /// Names and shapes of an adapter's matrices, layer by layer.

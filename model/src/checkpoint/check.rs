@@ -64,7 +64,8 @@ pub fn damages(dir: &Path) -> Result<Vec<Damage>, CheckpointError> {
     match read::record(dir) {
         // Damaged weights have another hash for sure.
         Ok(Some(record)) if found.is_empty() => {
-            if let Err(problem) = read::check_unchanged(&record, &identity::weights_hash(dir)?) {
+            let weights = identity::weights_hash(dir)?;
+            if let Err(problem) = read::check_unchanged(dir, &record, &weights) {
                 found.push(damage(Record::FILE, &problem));
             }
         }

@@ -33,7 +33,7 @@ pub fn export(dir: &Path, out: &Path, settings: ExportSettings) -> Result<Saved,
     whole(out, |folder| {
         let from_weights = identity::weights_hash(dir)?;
         if let Some(record) = &record {
-            read::check_unchanged(record, &from_weights)?;
+            read::check_unchanged(dir, record, &from_weights)?;
         }
         for name in COPIED {
             copy(dir, name, folder)?;

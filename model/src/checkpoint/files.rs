@@ -1,65 +1,32 @@
-//! Files of a folder that may come from strangers.
+//! Files of a checkpoint folder, with the errors of one.
 
 use std::fs::File;
-use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::{CheckpointError, io};
+use crate::folder;
 
 /// The path of a file in `folder`; None if it is not there.
 ///
 /// # Errors
-/// [`CheckpointError::Outside`] if the name or a link leads out of the folder, with one exception:
-/// the Hugging Face cache keeps the files of `snapshots/<revision>` as links into `blobs`.
+/// [`CheckpointError::Outside`] if the name or a link leads out of the folder.
 pub(super) fn inside(folder: &Path, name: &str) -> Result<Option<PathBuf>, CheckpointError> {
-    let outside = || CheckpointError::Outside {
-        folder: folder.to_owned(),
-        name: name.to_owned(),
-    };
-    let mut parts = Path::new(name).components();
-    let plain = matches!(
-        (parts.next(), parts.next()),
-        (Some(Component::Normal(_)), None)
-    );
-    if !plain || name.contains(['/', '\\']) {
-        return Err(outside());
-    }
-    let path = folder.join(name);
-    let target = match path.canonicalize() {
-        Ok(target) => target,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io(&path)(error)),
-    };
-    let home = folder.canonicalize().map_err(io(folder))?;
-    let cache = home.parent().filter(|parent| parent.ends_with("snapshots"));
-    let blobs = cache
-        .and_then(Path::parent)
-        .map(|model| model.join("blobs"));
-    if target.starts_with(&home) || blobs.is_some_and(|blobs| target.starts_with(blobs)) {
-        Ok(Some(path))
-    } else {
-        Err(outside())
-    }
+    folder::find(folder, name).map_err(refused(folder, name))
 }
 
-/// Opens a regular file. Opening a pipe would wait for its other end.
+/// Opens a regular file.
 pub(super) fn open(path: &Path) -> Result<File, CheckpointError> {
-    let kind = std::fs::metadata(path).map_err(io(path))?;
-    if !kind.is_file() {
-        let problem = std::io::Error::other("not a regular file");
-        return Err(io(path)(problem));
-    }
-    File::open(path).map_err(io(path))
+    folder::open(path).map_err(io(path))
 }
 
-/// Reads a whole small file of the folder, if it is there.
+/// Reads a whole file of the folder that holds no weights, if it is there.
 pub(super) fn read(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
-    let Some(path) = inside(folder, name)? else {
-        return Ok(None);
-    };
-    let mut bytes = Vec::new();
-    open(&path)?.read_to_end(&mut bytes).map_err(io(&path))?;
-    Ok(Some(bytes))
+    folder::read(folder, name, folder::VOCABULARY).map_err(refused(folder, name))
+}
+
+/// Reads a whole file with the matrices of an adapter, if it is there.
+pub(super) fn read_adapter(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
+    folder::read(folder, name, folder::ADAPTER).map_err(refused(folder, name))
 }
 
 /// Fails if there is no such folder.
@@ -70,5 +37,13 @@ pub(super) fn check_folder(folder: &Path) -> Result<(), CheckpointError> {
         Err(CheckpointError::NoFolder {
             path: folder.to_owned(),
         })
+    }
+}
+
+fn refused(folder: &Path, name: &str) -> impl FnOnce(std::io::Error) -> CheckpointError {
+    let (folder, name) = (folder.to_owned(), name.to_owned());
+    move |error| match folder::is_outside(&error) {
+        true => CheckpointError::Outside { folder, name },
+        false => io(&folder.join(name))(error),
     }
 }

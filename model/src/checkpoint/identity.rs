@@ -50,7 +50,11 @@ pub(super) fn of_folder(dir: &Path, weights: &str) -> Result<String, CheckpointE
 /// # Errors
 /// Weights that cannot be read.
 pub fn weights_hash(dir: &Path) -> Result<String, CheckpointError> {
-    let weights = Weights::open(dir)?;
+    of_weights(&Weights::open(dir)?)
+}
+
+/// [`weights_hash`] of weights that were found.
+pub(super) fn of_weights(weights: &Weights) -> Result<String, CheckpointError> {
     let tensors: Vec<(&str, &TensorInfo)> = weights.tensors().collect();
     let lines: Result<Vec<String>, CheckpointError> = tensors
         .into_par_iter()

@@ -26,6 +26,9 @@ pub fn merge(
     settings: ExportSettings,
 ) -> Result<Saved, CheckpointError> {
     let (config, weights) = read::open(base)?;
+    if let Some(record) = read::record(base)? {
+        read::check_unchanged(base, &record, &identity::of_weights(&weights)?)?;
+    }
     let file = AdapterFile::read(adapter, &config)?;
     let record = read::record(adapter)?;
     let base_hash = identity::hash(base)?;

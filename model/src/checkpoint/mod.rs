@@ -100,6 +100,14 @@ pub enum CheckpointError {
         /// What the parser said.
         problem: safetensors::SafeTensorError,
     },
+    /// A file of weights with two tensors of one name: which one was meant cannot be known.
+    #[error("`{}` has two tensors `{name}`", path.display())]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// The tensors' name.
+        name: String,
+    },
     /// A header of unreasonable size.
     #[error("`{}` has a header of {bytes} bytes; more than {limit} are not read", path.display())]
     HeaderTooLarge {
@@ -170,8 +178,14 @@ pub enum CheckpointError {
     )]
     NotTied,
     /// Weights that are not those the folder's lineage was written for.
-    #[error("the weights have hash {found}, but lineage.json says {expected}")]
+    #[error(
+        "the weights have hash {found}, but `{}` was written for {expected}: a file of weights is \
+         damaged or was exchanged, so take the folder from where it came from once more, or remove \
+         lineage.json if they were changed on purpose", path.display()
+    )]
     Changed {
+        /// `lineage.json`.
+        path: PathBuf,
         /// What the weights have.
         found: String,
         /// What they should have.

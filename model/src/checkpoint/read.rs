@@ -6,7 +6,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::names::{EMBEDDING, HEAD, is_harmless, tensors};
-use super::{CheckpointError, Weights, files, weights_hash};
+use super::{CheckpointError, Weights, files, identity};
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::device::{Device, Dtype};
@@ -21,13 +21,17 @@ use crate::ops::is_cpu;
 ///
 /// # Errors
 /// [`CheckpointError`]: a missing folder or file, a config that is not supported, a tensor that is
-/// missing, left over, of another shape or not finite, or a file that is not sound.
+/// missing, left over, of another shape or not finite, a file that is not sound, or weights that
+/// are not those the folder's `lineage.json` was written for.
 pub fn load(
     dir: &Path,
     device: &Device,
     dtype: Dtype,
 ) -> Result<(ModelConfig, Decoder), CheckpointError> {
     let (config, weights) = open(dir)?;
+    if let Some(record) = record(dir)? {
+        check_unchanged(dir, &record, &identity::of_weights(&weights)?)?;
+    }
     // The CPU computes in f32; values that bf16 can hold stay what they are there.
     let held = match is_cpu(device) {
         true => Dtype::F32,
@@ -62,8 +66,7 @@ pub fn verify(dir: &Path) -> Result<(ModelConfig, Option<Record>), CheckpointErr
     }
     let record = record(dir)?;
     if let Some(record) = &record {
-        let found = weights_hash(dir)?;
-        check_unchanged(record, &found)?;
+        check_unchanged(dir, record, &identity::of_weights(&weights)?)?;
     }
     Ok((config, record))
 }
@@ -83,11 +86,16 @@ pub fn record(dir: &Path) -> Result<Option<Record>, CheckpointError> {
     serde_json::from_slice(&text).map(Some).map_err(broken)
 }
 
-/// Whether weights of this hash are those of the record.
-pub(super) fn check_unchanged(record: &Record, found: &str) -> Result<(), CheckpointError> {
+/// Whether weights of this hash are those of the folder's record.
+pub(super) fn check_unchanged(
+    dir: &Path,
+    record: &Record,
+    found: &str,
+) -> Result<(), CheckpointError> {
     match found == record.weights {
         true => Ok(()),
         false => Err(CheckpointError::Changed {
+            path: dir.join(Record::FILE),
             found: found.to_owned(),
             expected: record.weights.clone(),
         }),

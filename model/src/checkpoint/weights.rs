@@ -3,7 +3,7 @@
 //! Files are mapped, not read: a tensor is mapped when it is asked for and given back after its use,
 //! so that memory holds one tensor of the file at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use memmap2::{Mmap, MmapOptions};
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 
 use super::{CheckpointError, files, io};
 
@@ -323,6 +324,10 @@ fn header(path: &Path, file: &File) -> Result<Header, CheckpointError> {
     })?;
     let mapped = map(file, 0, whole).map_err(io(path))?;
     let (_, metadata) = SafeTensors::read_metadata(&mapped).map_err(unsound)?;
+    if let Some(name) = twice(&mapped) {
+        let path = path.to_owned();
+        return Err(CheckpointError::Twice { path, name });
+    }
     let tensors = metadata
         .tensors()
         .into_iter()
@@ -331,6 +336,32 @@ fn header(path: &Path, file: &File) -> Result<Header, CheckpointError> {
         tensors: tensors.collect(),
         end: 8 + bytes,
     })
+}
+
+/// A name that the header of a sound file has twice: of such tensors the parser takes the last one.
+pub(super) fn twice(file: &[u8]) -> Option<String> {
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a header")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let (mut names, mut twice) = (HashSet::new(), None);
+            while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                if !names.insert(name.clone()) {
+                    twice.get_or_insert(name);
+                }
+            }
+            Ok(twice)
+        }
+    }
+    let (first, rest) = file.split_first_chunk::<8>()?;
+    let header = rest.get(..usize::try_from(u64::from_le_bytes(*first)).ok()?)?;
+    let mut reader = serde_json::Deserializer::from_slice(header);
+    serde::Deserializer::deserialize_map(&mut reader, Names).ok()?
 }
 
 fn stored(name: &str, dtype: Dtype) -> Result<TensorType, CheckpointError> {

@@ -1,5 +1,7 @@
 //! Which key of `config.json` means what, and which may be passed over.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::{Architecture, ConfigError, ModelConfig};
@@ -181,13 +183,10 @@ pub(super) fn ids(keys: &mut Keys<'_>, key: &str) -> Result<Vec<u32>, ConfigErro
         Value::Array(values) => values.iter().map(id).collect(),
         one => id(one).map(|id| vec![id]),
     };
-    let mut unique = Vec::new();
-    for id in found.ok_or_else(|| invalid(key, value, "a token id or a list of them"))? {
-        if !unique.contains(&id) {
-            unique.push(id);
-        }
-    }
-    Ok(unique)
+    let mut ids = found.ok_or_else(|| invalid(key, value, "a token id or a list of them"))?;
+    let mut seen = BTreeSet::new();
+    ids.retain(|id| seen.insert(*id));
+    Ok(ids)
 }
 
 fn architecture(keys: &Keys<'_>) -> Result<Architecture, ConfigError> {

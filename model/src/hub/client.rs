@@ -35,6 +35,8 @@ pub(super) struct Answer {
     pub(super) response: Response<Body>,
     pub(super) url: String,
     pub(super) linked_etag: Option<String>,
+    /// What it must not be made to repeat.
+    token: Option<Token>,
 }
 
 impl Client {
@@ -133,6 +135,11 @@ impl Client {
         }
     }
 
+    /// What somebody else says, as it may be shown.
+    pub(super) fn said(&self, text: &str) -> String {
+        said(self.token.as_ref(), text)
+    }
+
     /// A path of the hub as a URL.
     pub(super) fn url(&self, path: &str) -> String {
         format!("{}/{path}", self.endpoint)
@@ -201,9 +208,10 @@ impl Client {
                         response,
                         url: shown(&url),
                         linked_etag,
+                        token: self.token.clone(),
                     }));
                 }
-                Some(location) => url = next(&url, &location)?,
+                Some(location) => url = next(&url, &location, self.token.as_ref())?,
             }
         }
         Err(HubError::Answer {
@@ -222,6 +230,11 @@ impl Answer {
         text(&self.response, name)
     }
 
+    /// What the hub says, as it may be shown.
+    fn said(&self, text: &str) -> String {
+        said(self.token.as_ref(), text)
+    }
+
     /// The error of a hub that may answer later, and how long it asks to wait.
     fn busy(&self, tries: u32) -> Option<(HubError, Option<Duration>)> {
         let status = self.status();
@@ -230,7 +243,7 @@ impl Answer {
         }
         let message = self
             .header("x-error-message")
-            .map_or_else(|| "it is busy".to_owned(), |text| plain(&text));
+            .map_or_else(|| "it is busy".to_owned(), |text| self.said(&text));
         let seconds = self
             .header("retry-after")
             .and_then(|text| text.trim().parse().ok());
@@ -262,7 +275,7 @@ impl Answer {
         let status = self.status();
         let code = self.header("x-error-code").unwrap_or_default();
         let message = match self.header("x-error-message") {
-            Some(text) => plain(&text),
+            Some(text) => self.said(&text),
             None => self.complaint(),
         };
         let name = repo.name().to_owned();
@@ -304,16 +317,17 @@ impl Answer {
         let body = body.unwrap_or_default();
         let value: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         match value["error"].as_str().or(value["message"].as_str()) {
-            Some(text) => plain(text),
+            Some(text) => self.said(text),
             None => "it gives no reason".to_owned(),
         }
     }
 
     /// The answer's body as JSON.
     pub(super) fn json<T: DeserializeOwned>(mut self) -> Result<T, HubError> {
+        let (url, token) = (self.url.clone(), self.token.clone());
         let wrong = |problem: String| HubError::Answer {
-            url: self.url.clone(),
-            problem,
+            url: url.clone(),
+            problem: said(token.as_ref(), &problem),
         };
         let body = self
             .response
@@ -351,8 +365,16 @@ pub(super) fn again(
     wait(watch, after)
 }
 
+/// What a server says, as it may be shown: without the token.
+fn said(token: Option<&Token>, text: &str) -> String {
+    match token {
+        Some(token) => plain(&token.hidden_in(text)),
+        None => plain(text),
+    }
+}
+
 /// What a server says, without what could steer a terminal, and not too long.
-pub(super) fn plain(text: &str) -> String {
+fn plain(text: &str) -> String {
     let text = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     text.take(300).collect::<String>().trim().to_owned()
 }
@@ -375,7 +397,7 @@ fn origin(url: &str) -> String {
 }
 
 /// Where a redirect leads. From a connection that is safe it does not lead to one that is not.
-fn next(url: &str, location: &str) -> Result<String, HubError> {
+fn next(url: &str, location: &str, token: Option<&Token>) -> Result<String, HubError> {
     let to = match location {
         path if path.starts_with('/') && !path.starts_with("//") => {
             format!("{}{path}", origin(url))
@@ -388,7 +410,7 @@ fn next(url: &str, location: &str) -> Result<String, HubError> {
         true => Ok(to),
         false => Err(HubError::Answer {
             url: shown(url),
-            problem: format!("it redirects to `{}`", plain(&shown(location))),
+            problem: format!("it redirects to `{}`", said(token, &shown(location))),
         }),
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::client::{Client, plain};
+use super::client::Client;
 use super::request::Request;
 use super::{Event, HubError, Repo, Watch, tell};
 
@@ -115,7 +115,7 @@ impl Client {
             problem,
         };
         if let Some(refusal) = &granted.error {
-            let message = plain(&refusal.message);
+            let message = self.said(&refusal.message);
             return Err(refused(format!("{message} ({})", refusal.code)));
         }
         let Some(upload) = &granted.actions.upload else {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::io;
 use super::{HubError, Kind, names};
+use crate::folder;
 
 /// The content of `pull.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,13 +49,10 @@ impl PullRecord {
     ///
     /// # Errors
     /// A file that cannot be read, is of another version, or names files outside of the folder.
-    pub fn read(folder: &Path) -> Result<Option<Self>, HubError> {
-        let path = folder.join(Self::FILE);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io(&path)(error)),
-        };
+    pub fn read(dir: &Path) -> Result<Option<Self>, HubError> {
+        let path = dir.join(Self::FILE);
+        let text = folder::read(dir, Self::FILE, folder::VOCABULARY).map_err(io(&path))?;
+        let Some(text) = text else { return Ok(None) };
         let wrong = |problem: String| HubError::Record {
             path: path.clone(),
             problem,

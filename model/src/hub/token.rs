@@ -57,6 +57,11 @@ impl Token {
         }
     }
 
+    /// A text without the token: a hub may repeat what it was sent.
+    pub(super) fn hidden_in(&self, text: &str) -> String {
+        text.replace(&self.0, "[the token]")
+    }
+
     /// The value of the header that carries it.
     pub(super) fn header(&self) -> String {
         format!("Bearer {}", self.0)

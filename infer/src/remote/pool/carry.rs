@@ -22,6 +22,7 @@ impl Shared {
             wire::write(&mut body, &job.ask, &self.model, &able);
             let answer = caller.post(&url, &body);
             let reply = answer.and_then(|answer| wire::read(answer.good()?, able.dialect));
+            let reply = reply.map_err(|failure| failure.told(self.settings.key.as_ref()));
             let weight = job.weight();
             let mut state = self.lock();
             let carried = &mut state.servers[server];

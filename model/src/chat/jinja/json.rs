@@ -2,9 +2,13 @@
 //! or of letters beyond ASCII.
 
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Error, ErrorKind, Value};
+use minijinja::{Error, ErrorKind, State, Value};
 
-pub(super) fn tojson(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
+pub(super) fn tojson(
+    state: &State<'_, '_>,
+    value: &Value,
+    arguments: Kwargs,
+) -> Result<Value, Error> {
     let indent: Option<usize> = arguments.get("indent")?;
     let indent = indent.map(super::width_within_limit).transpose()?;
     let sort_keys = arguments.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
@@ -31,7 +35,9 @@ pub(super) fn tojson(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
         None => (", ".to_owned(), ": ".to_owned()),
     };
     let mut writer = Writer {
+        state,
         text: String::new(),
+        paid: 0,
         indent,
         sort_keys,
         item,
@@ -41,8 +47,11 @@ pub(super) fn tojson(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     Ok(Value::from_safe_string(writer.text))
 }
 
-struct Writer {
+struct Writer<'a> {
+    state: &'a State<'a, 'a>,
     text: String,
+    /// Bytes of the text that fuel was taken for.
+    paid: usize,
     indent: Option<usize>,
     sort_keys: bool,
     item: String,
@@ -50,10 +59,18 @@ struct Writer {
 }
 
 /// Deeper values are refused: they would overflow the stack.
-const DEPTH_LIMIT: usize = 100;
+pub(super) const DEPTH_LIMIT: usize = 100;
 
-impl Writer {
+impl Writer<'_> {
+    /// Takes fuel for each value and for what was written since.
+    fn pay(&mut self) -> Result<(), Error> {
+        let written = self.text.len() - self.paid;
+        self.paid = self.text.len();
+        self.state.consume_fuel(1 + written as u64 / 64)
+    }
+
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
+        self.pay()?;
         if depth > DEPTH_LIMIT {
             return Err(Error::new(
                 ErrorKind::InvalidOperation,
