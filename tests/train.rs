@@ -139,11 +139,14 @@ fn a_training_leaves_a_checkpoint_with_its_card_and_curves() {
     leap(&bench, &training("out", &["seed=2"])).fails("holds a run of another recipe");
     leap(&bench, &training("out", &["seed=2", "--overwrite"])).succeeds();
     assert!(artefacts(&bench.path("out")) != first);
-    // Where layers are computed again, and where moments lie, is no other training.
-    let same = ["train.recompute=blocks", "train.optimizer=device"];
-    leap(&bench, &training("same", &same)).succeeds();
+    // Where layers are computed again, and where moments and sums lie, is no other training.
     let weights = |out: &str| std::fs::read(bench.path(out).join("checkpoint/model.safetensors"));
-    assert!(weights("same").expect("weights") == weights("again").expect("weights"));
+    for place in ["train.optimizer=device", "train.sums=host"] {
+        let same = ["train.recompute=blocks", place];
+        leap(&bench, &training(place, &same)).succeeds();
+        let same = weights(place).expect("weights") == weights("again").expect("weights");
+        assert!(same, "{place}");
+    }
 }
 
 #[test]
@@ -275,13 +278,13 @@ fn every_training_recipe_has_a_plan_that_its_header_names() {
     for (name, fits) in [
         ("leap-t-1.5b", "fits"),
         ("leap-t-7b", "fits"),
-        ("leap-t-14b", "fits with train.lora.rank=16"),
+        ("leap-t-14b", "fits with train.sums=host"),
         ("leap-t-1.5b-lora", "fits"),
         ("leap-t-7b-lora", "fits"),
         ("leap-t-14b-lora", "fits"),
         ("control-1.5b", "fits"),
         ("control-7b", "fits"),
-        ("control-14b", "fits with train.lora.rank=16"),
+        ("control-14b", "fits with train.sums=host"),
     ] {
         let began = Instant::now();
         let plan = bench

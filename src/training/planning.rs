@@ -131,8 +131,8 @@ impl Verdict {
     }
 }
 
-/// The first of these that fits: as it is; computing layers again; moments in host memory; smaller
-/// micro-batches; adapters.
+/// The first of these that fits: as it is; computing layers again; moments in host memory; sums of
+/// gradients there, too; smaller micro-batches; adapters.
 fn verdict(
     config: &ModelConfig,
     settings: &TrainSettings,
@@ -166,6 +166,14 @@ fn verdict(
     if settings.optimizer == Placement::Device && !device.is_host {
         settings.optimizer = Placement::Host;
         changes.push("train.optimizer=host".to_string());
+        if fits(&settings) {
+            return Verdict::With(changes);
+        }
+    }
+    let host = (Placement::Device, Placement::Host);
+    if (settings.sums, settings.optimizer) == host && !device.is_host {
+        settings.sums = Placement::Host;
+        changes.push("train.sums=host".to_string());
         if fits(&settings) {
             return Verdict::With(changes);
         }

@@ -147,6 +147,7 @@ mod tests {
             keep: 1,
             recompute: crate::settings::Recompute::None,
             optimizer: crate::settings::Placement::Host,
+            sums: crate::settings::Placement::Device,
             lora: None,
             guard: None,
             held_out: None,

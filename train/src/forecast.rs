@@ -153,11 +153,19 @@ pub fn forecast(
     };
     part("weights", Place::Device, format * sizes.all);
     part("adapters", Place::Device, 4 * sizes.adapters);
-    if dtype == Dtype::Bf16 && full {
+    // An optimizer in host memory beside a card keeps the weights there, too.
+    let apart = computer == Computer::Card && settings.optimizer == Placement::Host;
+    if apart || (dtype == Dtype::Bf16 && full) {
         part("f32 masters", kept, 4 * trained);
     }
     part("moments", kept, 8 * trained);
-    part("sums of gradients", Place::Device, 4 * trained);
+    let crosses = apart && settings.sums == Placement::Host;
+    if apart {
+        part("sums of gradients", Place::Host, 4 * trained);
+    }
+    if !crosses {
+        part("sums of gradients", Place::Device, 4 * trained);
+    }
     let tokens = settings.tokens_per_micro_batch as u64;
     let layers = config.num_hidden_layers as u64;
     let width = config.hidden_size as u64;
@@ -173,7 +181,9 @@ pub fn forecast(
             );
         }
         Recompute::Blocks => {
-            let at_once = if full { sizes.part } else { trained / layers };
+            // Those that are computed, and those that wait for the bus.
+            let parts = if crosses { 2 } else { 1 };
+            let at_once = parts * if full { sizes.part } else { trained / layers };
             part("gradients", Place::Device, trained_format * at_once);
             part("inputs of layers", Place::Device, (layers + 1) * boundary);
             part("saved for the backward pass", Place::Device, graph);

@@ -16,6 +16,7 @@
 
 mod adamw;
 mod batch;
+mod carrier;
 mod event;
 mod forecast;
 mod gradients;

@@ -4,21 +4,25 @@
 //! updates are smaller than half of the distance between two bf16 numbers, and would be lost.
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use half::bf16;
 use model::decoder::Decoder;
+use model::device::{DeviceSpec, Dtype};
 use rayon::prelude::*;
 
 use crate::adamw::AdamW;
 use crate::gradients::Layout;
 use crate::numbers::{Numbers, STRETCH, slice_mut};
-use crate::settings::{DecayOn, Placement};
+use crate::settings::{DecayOn, Placement, TrainSettings};
 
 /// The optimizer's memory.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Optimizer {
     placement: Placement,
-    /// The weights in f32, if those of the model are rounded from them.
+    /// Whether the weights are rounded to bf16.
+    rounds: bool,
+    /// The weights in f32, if those of the model are rounded from them, or lie on a device while
+    /// they are updated in host memory: they need never come from there.
     pub(crate) masters: Option<Vec<Numbers>>,
     /// Running means of the gradients.
     pub(crate) first: Vec<Numbers>,
@@ -27,19 +31,23 @@ pub(crate) struct Optimizer {
 }
 
 impl Optimizer {
-    /// Nothing learned yet; with `masters`, they are the weights as they are.
+    /// Nothing learned yet; masters are the weights as they are.
     pub(crate) fn new(
         decoder: &Decoder,
         layout: &Layout,
-        placement: Placement,
-        masters: bool,
+        settings: &TrainSettings,
+        dtype: Dtype,
     ) -> Self {
+        let placement = settings.optimizer;
         let device = decoder.device().inner();
         let zeros = || {
             let zeros = |count| Numbers::zeros(count, placement, &device);
             layout.elements().map(zeros).collect()
         };
-        let masters = masters.then(|| {
+        // Adapters are in f32 whatever the weights beside them are in.
+        let rounds = dtype == Dtype::Bf16 && settings.lora.is_none();
+        let apart = placement == Placement::Host && !DeviceSpec::is_cpu(&device);
+        let masters = (rounds || apart).then(|| {
             let values = |parameter: model::parameters::Parameter| {
                 let values = parameter.data().try_into_vec_as::<f32>();
                 Numbers::of(
@@ -56,6 +64,7 @@ impl Optimizer {
         });
         Self {
             placement,
+            rounds,
             masters,
             first: zeros(),
             second: zeros(),
@@ -78,20 +87,20 @@ impl Optimizer {
         };
         self.first = keep(first);
         self.second = keep(second);
-        let rounds = self.masters.is_some();
+        let rounds = self.rounds;
         let decoder = map(decoder, layout, |place, old| {
-            write(old, |old| match rounds {
-                true => round(&weights[place], old),
-                false => old.copy_from_slice(&weights[place]),
-            })
+            replaced(old, &weights[place], rounds)
         });
-        if rounds {
+        if self.masters.is_some() {
             self.masters = Some(keep(weights));
         }
         decoder
     }
 
     /// One update of every parameter that has a gradient.
+    ///
+    /// On a device whose optimizer is in host memory, new weights go there while the next ones are
+    /// computed here, and nothing comes from there.
     pub(crate) fn update(
         &mut self,
         decoder: Decoder,
@@ -101,6 +110,7 @@ impl Optimizer {
         decay_on: DecayOn,
     ) -> Decoder {
         let Self {
+            rounds,
             masters,
             first,
             second,
@@ -121,14 +131,16 @@ impl Optimizer {
                         return weights;
                     }
                     let moments = (slice_mut(first), slice_mut(second));
-                    write(weights, |weights| match master {
+                    match master {
                         Some(Numbers::Host(master)) => {
                             let master = slice_mut(master);
                             adamw.update(master, &gradient, moments, decays);
-                            round(master, weights);
+                            replaced(weights, master, *rounds)
                         }
-                        _ => adamw.update(weights, &gradient, moments, decays),
-                    })
+                        _ => write(weights, |weights| {
+                            adamw.update(weights, &gradient, moments, decays);
+                        }),
+                    }
                 }
                 (
                     Numbers::Device(Some(gradient)),
@@ -175,6 +187,32 @@ fn round(from: &[f32], to: &mut [f32]) {
             *to = bf16::from_f32(*from).to_f32();
         }
     });
+}
+
+/// `values` in place of the weights, rounded to bf16 or not. What the weights were is not read.
+fn replaced(weights: Tensor<1>, values: &[f32], rounds: bool) -> Tensor<1> {
+    let (dtype, device) = (weights.dtype(), weights.device());
+    if DeviceSpec::is_cpu(&device) {
+        return write(weights, |weights| match rounds {
+            true => round(values, weights),
+            false => weights.copy_from_slice(values),
+        });
+    }
+    Tensor::from_data(packed(values, dtype, rounds), (&device, dtype))
+}
+
+/// `values` as they go to a device whose weights are in this format: bf16 takes half of the bytes
+/// on the bus.
+fn packed(values: &[f32], dtype: DType, rounds: bool) -> TensorData {
+    if dtype == DType::BF16 {
+        let rounded: Vec<bf16> = values.par_iter().map(|v| bf16::from_f32(*v)).collect();
+        return TensorData::new(rounded, [values.len()]);
+    }
+    let mut exact = values.to_vec();
+    if rounds {
+        round(values, &mut exact);
+    }
+    TensorData::new(exact, [values.len()])
 }
 
 /// Lets `change` write the values in f32, in host memory. On the CPU they are changed where they
@@ -230,5 +268,28 @@ impl<F: FnMut(usize, Tensor<1>) -> Tensor<1>> ModuleMapper for Change<F> {
             false => new,
         };
         Param::from_mapped_value(id, new.set_require_grad(needs_gradient), mapper)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_to_a_device_is_rounded_once() {
+        let values = [1.0, -0.0, 1.0 + 0.003, 1e-30, -3.4e38, f32::NAN];
+        let rounded = values.map(|value| bf16::from_f32(value).to_f32().to_bits());
+        for (dtype, rounds, expected) in [
+            (DType::BF16, true, rounded),
+            (DType::F32, true, rounded),
+            (DType::F32, false, values.map(f32::to_bits)),
+        ] {
+            let data = packed(&values, dtype, rounds);
+            assert_eq!(data.dtype(), dtype);
+            let data = data.convert::<f32>();
+            let data: &[f32] = data.as_slice().expect("f32");
+            let bits: Vec<u32> = data.iter().map(|value| value.to_bits()).collect();
+            assert_eq!(bits, expected, "{dtype:?} {rounds}");
+        }
     }
 }

@@ -68,6 +68,12 @@ pub struct TrainSettings {
     /// Where moments and f32 masters lie: `"host"` or `"device"`. Changes no result.
     #[serde(default, skip_serializing_if = "Placement::is_default")]
     pub optimizer: Placement,
+    /// Where the gradients of a step's micro-batches are added up: `"device"`, or `"host"`, to which
+    /// those of each layer are taken while others are computed, so that the device never holds more
+    /// than a few layers' and the bus carries them once for each micro-batch. `"host"` needs
+    /// `optimizer = "host"`; on the CPU there is one memory. Changes no result.
+    #[serde(default = "Placement::device", skip_serializing_if = "Placement::is_device")]
+    pub sums: Placement,
     /// Adapters are trained, and the weights stay as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraSettings>,
@@ -110,6 +116,14 @@ pub enum Placement {
 impl Placement {
     fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    fn device() -> Self {
+        Self::Device
+    }
+
+    fn is_device(&self) -> bool {
+        *self == Self::Device
     }
 }
 
@@ -224,6 +238,12 @@ pub enum SettingsError {
         /// Tokens of the longest sample.
         sample: usize,
     },
+    /// Gradients would go to host memory and come back.
+    #[error(
+        "`sums` is \"host\" and `optimizer` is \"device\": gradients are added up in host memory only \
+         for an optimizer that is there"
+    )]
+    Sums,
     /// Adapters that cannot work.
     #[error(transparent)]
     Lora(#[from] LoraError),
@@ -238,6 +258,7 @@ impl TrainSettings {
             keep: 1,
             recompute: Recompute::default(),
             optimizer: Placement::default(),
+            sums: Placement::Device,
             ..self.clone()
         }
     }
@@ -326,6 +347,9 @@ impl TrainSettings {
             positive("clip_norm", norm)?;
         }
         positive("keep", self.keep as f64)?;
+        if (self.sums, self.optimizer) == (Placement::Host, Placement::Device) {
+            return Err(SettingsError::Sums);
+        }
         if let Some(lora) = &self.lora {
             lora.check()?;
         }

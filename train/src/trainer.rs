@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use model::decoder::Decoder;
-use model::device::{DeviceSpec, Dtype};
+use model::device::DeviceSpec;
 use model::lora::Dropout;
 use protocol::{Sample, Stream};
 use sha2::{Digest, Sha256};
@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 use crate::adamw::AdamW;
 use crate::batch::{MicroBatch, pack};
 use crate::event::{Event, Started, StepReport, Watch, WorstReport};
-use crate::gradients::{Layout, Sums};
+use crate::carrier::Landed;
+use crate::gradients::{Gather, Layout, Sums};
 use crate::guard::{self, Fault};
 use crate::job::{Job, TrainError};
 use crate::look;
@@ -34,7 +35,9 @@ pub(crate) struct Trainer<'a> {
     layout: Layout,
     optimizer: Optimizer,
     /// Where gradients are summed.
-    sums: Placement,
+    gather: Gather,
+    /// The memory of sums that are taken to the host, between two steps.
+    landed: Vec<Landed>,
     standing: Standing,
     table: Table,
     store: Store,
@@ -92,13 +95,15 @@ impl<'a> Trainer<'a> {
         let mut order = Order::new(job.seed, job.samples.len(), settings.samples_per_step);
         let plan = count(settings, &weights, &mut order)?;
         let layout = Layout::of(decoder);
-        // Adapters are in f32 whatever the weights beside them are in.
-        let masters = job.dtype == Dtype::Bf16 && settings.lora.is_none();
-        let optimizer = Optimizer::new(decoder, &layout, settings.optimizer, masters);
-        // A sum that crossed to the host with every micro-batch would wait for the bus.
-        let sums = match DeviceSpec::is_cpu(job.device) {
-            true => settings.optimizer,
-            false => Placement::Device,
+        let optimizer = Optimizer::new(decoder, &layout, settings, job.dtype);
+        let gather = match (DeviceSpec::is_cpu(job.device), settings.optimizer) {
+            // There is one memory, and one set of processors: nothing to take anywhere.
+            (true, placement) => Gather::In(placement),
+            (false, Placement::Device) => Gather::In(Placement::Device),
+            (false, Placement::Host) => match settings.sums {
+                Placement::Device => Gather::DeviceThenHost,
+                Placement::Host => Gather::HostByLayers,
+            },
         };
         let store = Store {
             folder: job.state.to_owned(),
@@ -112,7 +117,8 @@ impl<'a> Trainer<'a> {
             plan,
             layout,
             optimizer,
-            sums,
+            gather,
+            landed: Vec::new(),
             standing: Standing::default(),
             table,
             store,
@@ -236,8 +242,10 @@ impl<'a> Trainer<'a> {
             }
         }
         let ((tokens, _), group, step) = worst;
-        let mut sums = Sums::new(&self.layout, self.sums);
-        self.add(&mut sums, decoder, &group, step, 1.0);
+        let mut sums = self.no_sums();
+        self.add(&mut sums, decoder, (&group, true), step, 1.0);
+        sums.end();
+        self.landed = sums.into_landed();
         let lengths = group.iter().map(|index| self.weights[*index].tokens as u64);
         watch.event(&Event::Worst(WorstReport {
             tokens,
@@ -247,7 +255,19 @@ impl<'a> Trainer<'a> {
         }));
     }
 
-    fn add(&self, sums: &mut Sums, decoder: &Decoder, group: &[usize], step: usize, total: f64) {
+    fn no_sums(&mut self) -> Sums {
+        Sums::new(&self.layout, self.gather, std::mem::take(&mut self.landed))
+    }
+
+    /// Adds the micro-batch of the samples `group`, the last one of its step or not.
+    fn add(
+        &self,
+        sums: &mut Sums,
+        decoder: &Decoder,
+        (group, last): (&[usize], bool),
+        step: usize,
+        total: f64,
+    ) {
         let settings = self.job.settings;
         let batch = MicroBatch::new(self.job.samples, group, &settings.train_on, total);
         let rate = settings.lora.as_ref().map_or(0.0, |lora| lora.dropout);
@@ -261,7 +281,7 @@ impl<'a> Trainer<'a> {
                 documents: batch.samples.iter().map(key).collect(),
             }
         });
-        sums.add(decoder, &batch, dropout.as_ref(), settings.recompute);
+        sums.add(decoder, &batch, dropout.as_ref(), settings.recompute, last);
     }
 
     /// Loss and gradient of the next step; `None` if a stop was asked for.
@@ -272,12 +292,13 @@ impl<'a> Trainer<'a> {
         // The weight of the whole step, whatever its micro-batches.
         let total: f64 = indices.iter().map(|index| self.weights[*index].sum).sum();
         let groups = pack(&indices, &self.weights, settings.tokens_per_micro_batch);
-        let mut sums = Sums::new(&self.layout, self.sums);
+        let mut sums = self.no_sums();
         for (done, group) in groups.iter().enumerate() {
             if self.job.stop.should_stop() {
                 return None;
             }
-            self.add(&mut sums, decoder, group, step, total);
+            let last = done + 1 == groups.len();
+            self.add(&mut sums, decoder, (group, last), step, total);
             let (step, of) = (step + 1, groups.len());
             watch.event(&Event::MicroBatch {
                 step,
@@ -285,6 +306,7 @@ impl<'a> Trainer<'a> {
                 of,
             });
         }
+        sums.end();
         Some(Computed {
             sums,
             indices,
@@ -341,9 +363,11 @@ impl<'a> Trainer<'a> {
             &adamw,
             settings.decay_on,
         );
+        let loss = sums.loss;
+        self.landed = sums.into_landed();
         self.standing.step = step + 1;
         self.standing.trained_tokens = report.trained_so_far;
-        guard::remember(&mut self.standing.recent, sums.loss);
+        guard::remember(&mut self.standing.recent, loss);
         if self.is_anchor() {
             self.standing.anchor = step + 1;
         }
@@ -389,10 +413,9 @@ impl<'a> Trainer<'a> {
         let decoder = match before.anchor {
             0 => {
                 let decoder = train::load(self.job)?;
-                let masters = self.optimizer.masters.is_some();
-                let placement = self.job.settings.optimizer;
+                let (settings, dtype) = (self.job.settings, self.job.dtype);
                 self.layout = Layout::of(&decoder);
-                self.optimizer = Optimizer::new(&decoder, &self.layout, placement, masters);
+                self.optimizer = Optimizer::new(&decoder, &self.layout, settings, dtype);
                 self.standing = Standing::default();
                 decoder
             }

@@ -115,6 +115,7 @@ fn settings(recompute: Recompute) -> TrainSettings {
         keep: 1,
         recompute,
         optimizer: Placement::Host,
+        sums: Placement::Device,
         lora: None,
         guard: None,
         held_out: None,

@@ -132,6 +132,7 @@ fn settings(args: &BenchTrain, samples_per_step: usize) -> TrainSettings {
             BenchRecompute::Blocks => Recompute::Blocks,
         },
         optimizer: Placement::Host,
+        sums: Placement::Device,
         lora: None,
         guard: None,
         held_out: None,

@@ -42,6 +42,7 @@ pub(crate) fn settings() -> TrainSettings {
         keep: 2,
         recompute: Recompute::None,
         optimizer: Placement::Host,
+        sums: Placement::Device,
         lora: None,
         guard: None,
         held_out: None,
