@@ -174,7 +174,9 @@ mod tests {
             tokenizer: "none".to_owned(),
             spans: vec![SampleSpan {
                 kind: SpanKind::Thought,
-                ids: (0..9 + number).map(|n| (n * 71 + number * 13) % 600).collect(),
+                ids: (0..9 + number)
+                    .map(|n| (n * 71 + number * 13) % 600)
+                    .collect(),
             }],
         }
     }

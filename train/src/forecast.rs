@@ -11,8 +11,9 @@ use model::device::Dtype;
 use model::lora::LoraSettings;
 use serde::Serialize;
 
+use crate::eight;
 use crate::gradients::logit_rows;
-use crate::settings::{Placement, Recompute, TrainSettings};
+use crate::settings::{Placement, Precision, Recompute, TrainSettings};
 
 /// What all steps work on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -90,6 +91,8 @@ struct Sizes {
     /// The largest part of the weights that gets its gradients at once, by layers.
     part: u64,
     adapters: u64,
+    /// Elements of each tensor that is trained.
+    trained: Vec<u64>,
 }
 
 impl Sizes {
@@ -103,20 +106,26 @@ impl Sizes {
         let of_layer = of_layer / config.num_hidden_layers as u64;
         let matrices = in_layers().filter(|(_, shape)| shape.len() == 2);
         let layers = matrices.clone().map(|(_, shape)| elements(shape)).sum();
-        let adapters = lora.map_or(0, |lora| {
-            let adapted = matrices.filter(|(name, _)| {
-                let mut targets = lora.targets.iter();
-                targets.any(|which| name.contains(which.name()))
-            });
-            let width = |shape: &[usize]| (shape[0] + shape[1]) as u64;
-            lora.rank as u64 * adapted.map(|(_, shape)| width(shape)).sum::<u64>()
-        });
+        let trained: Vec<u64> = match lora {
+            None => list.iter().map(|(_, shape)| elements(shape)).collect(),
+            Some(lora) => {
+                let adapted = matrices.filter(|(name, _)| {
+                    let mut targets = lora.targets.iter();
+                    targets.any(|which| name.contains(which.name()))
+                });
+                let factors = |(_, shape): &(_, Vec<usize>)| [shape[0], shape[1]];
+                let width = |width: usize| (lora.rank * width) as u64;
+                adapted.flat_map(factors).map(width).collect()
+            }
+        };
+        let adapters = lora.map_or(0, |_| trained.iter().sum());
         Self {
             all,
             layers,
             head,
             part: of_layer.max(head),
             adapters,
+            trained,
         }
     }
 }
@@ -158,7 +167,11 @@ pub fn forecast(
     if apart || (dtype == Dtype::Bf16 && full) {
         part("f32 masters", kept, 4 * trained);
     }
-    part("moments", kept, 8 * trained);
+    let moments = match settings.moments {
+        Precision::F32 => 8 * trained,
+        Precision::EightBit => 2 * sizes.trained.iter().map(|n| eight::bytes(*n)).sum::<u64>(),
+    };
+    part("moments", kept, moments);
     let crosses = apart && settings.sums == Placement::Host;
     if apart {
         part("sums of gradients", Place::Host, 4 * trained);

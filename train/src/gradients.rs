@@ -273,7 +273,10 @@ impl Sums {
             let made = landed.filter(|landed| landed.begun && !landed.squares.is_empty());
             sum = match made {
                 Some(landed) => landed.squares.iter().fold(sum, |sum, square| sum + square),
-                None => gradient.squares().iter().fold(sum, |sum, square| sum + square),
+                None => gradient
+                    .squares()
+                    .iter()
+                    .fold(sum, |sum, square| sum + square),
             };
         }
         sum.sqrt()

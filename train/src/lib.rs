@@ -17,6 +17,8 @@
 mod adamw;
 mod batch;
 mod carrier;
+mod contents;
+mod eight;
 mod event;
 mod forecast;
 mod gradients;
@@ -48,7 +50,7 @@ pub use crate::plan::{Plan, order, plan};
 pub use crate::samples::{KindCount, Requirements, SampleError, check, count_kinds};
 pub use crate::schedule::{Schedule, learning_rate, warmup_steps};
 pub use crate::settings::{
-    Budget, Chosen, ClipNorm, DecayOn, Guard, HeldOut, OnSpike, Placement, Recompute,
+    Budget, Chosen, ClipNorm, DecayOn, Guard, HeldOut, OnSpike, Placement, Precision, Recompute,
     SettingsError, TrainSettings,
 };
 pub use crate::state::StateError;

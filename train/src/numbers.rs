@@ -59,6 +59,25 @@ impl Numbers {
         std::mem::replace(self, none)
     }
 
+    /// Whether there are none.
+    pub(crate) fn are_none(&self) -> bool {
+        match self {
+            Self::Host(values) => values.num_elements() == 0,
+            Self::Device(values) => values.is_none(),
+        }
+    }
+
+    /// Those on the device.
+    ///
+    /// # Panics
+    /// If they are in host memory, or there are none: a bug of the caller.
+    pub(crate) fn on_device(&self) -> Tensor<1> {
+        match self {
+            Self::Device(Some(values)) => values.clone(),
+            _ => unreachable!("moments on the device go with sums on the device"),
+        }
+    }
+
     /// A view in host memory, or a copy there.
     pub(crate) fn to_host(&self) -> Cow<'_, [f32]> {
         match self {

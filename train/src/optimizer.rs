@@ -11,9 +11,10 @@ use model::device::{DeviceSpec, Dtype};
 use rayon::prelude::*;
 
 use crate::adamw::AdamW;
+use crate::eight::{self, Eight, Meaning};
 use crate::gradients::Layout;
 use crate::numbers::{Numbers, STRETCH, slice_mut};
-use crate::settings::{DecayOn, Placement, TrainSettings};
+use crate::settings::{DecayOn, Placement, Precision, TrainSettings};
 
 /// The optimizer's memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,9 +26,30 @@ pub(crate) struct Optimizer {
     /// they are updated in host memory: they need never come from there.
     pub(crate) masters: Option<Vec<Numbers>>,
     /// Running means of the gradients.
-    pub(crate) first: Vec<Numbers>,
+    first: Vec<Moment>,
     /// Running means of the squared gradients.
-    pub(crate) second: Vec<Numbers>,
+    second: Vec<Moment>,
+}
+
+/// A running mean for each element of a parameter.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are two per parameter, and they stand for megabytes"
+)]
+pub(crate) enum Moment {
+    /// In f32.
+    Exact(Numbers),
+    /// In 8 bits, in host memory.
+    Eight(Eight),
+}
+
+/// A moment as a state holds it.
+pub(crate) enum Kept {
+    /// In f32.
+    Exact(Vec<f32>),
+    /// In 8 bits.
+    Eight(Eight),
 }
 
 impl Optimizer {
@@ -40,8 +62,13 @@ impl Optimizer {
     ) -> Self {
         let placement = settings.optimizer;
         let device = decoder.device().inner();
-        let zeros = || {
-            let zeros = |count| Numbers::zeros(count, placement, &device);
+        let zeros = |meaning| {
+            let zeros = |count| match settings.moments {
+                Precision::EightBit if eight::is_coded(count) => {
+                    Moment::Eight(Eight::zeros(count, meaning))
+                }
+                _ => Moment::Exact(Numbers::zeros(count, placement, &device)),
+            };
             layout.elements().map(zeros).collect()
         };
         // Adapters are in f32 whatever the weights beside them are in.
@@ -66,8 +93,16 @@ impl Optimizer {
             placement,
             rounds,
             masters,
-            first: zeros(),
-            second: zeros(),
+            first: zeros(Meaning::Signed),
+            second: zeros(Meaning::Square),
+        }
+    }
+
+    /// A moment of the parameter at `place`.
+    pub(crate) fn moment(&self, meaning: Meaning, place: usize) -> &Moment {
+        match meaning {
+            Meaning::Signed => &self.first[place],
+            Meaning::Square => &self.second[place],
         }
     }
 
@@ -77,22 +112,27 @@ impl Optimizer {
         &mut self,
         decoder: Decoder,
         layout: &Layout,
-        [weights, first, second]: [Vec<Vec<f32>>; 3],
+        weights: Vec<Vec<f32>>,
+        [first, second]: [Vec<Kept>; 2],
     ) -> Decoder {
         let device = decoder.device().inner();
         let placement = self.placement;
-        let keep = |values: Vec<Vec<f32>>| -> Vec<Numbers> {
-            let numbers = |values| Numbers::of(values, placement, &device);
-            values.into_iter().map(numbers).collect()
+        let numbers = |values| Numbers::of(values, placement, &device);
+        let moments = |moments: Vec<Kept>| {
+            let moment = |moment| match moment {
+                Kept::Exact(values) => Moment::Exact(numbers(values)),
+                Kept::Eight(eight) => Moment::Eight(eight),
+            };
+            moments.into_iter().map(moment).collect()
         };
-        self.first = keep(first);
-        self.second = keep(second);
+        self.first = moments(first);
+        self.second = moments(second);
         let rounds = self.rounds;
         let decoder = map(decoder, layout, |place, old| {
             replaced(old, &weights[place], rounds)
         });
         if self.masters.is_some() {
-            self.masters = Some(keep(weights));
+            self.masters = Some(weights.into_iter().map(numbers).collect());
         }
         decoder
     }
@@ -122,31 +162,16 @@ impl Optimizer {
                 DecayOn::All => true,
             };
             let master = masters.as_mut().map(|masters| &mut masters[place]);
-            let moments = [&mut first[place], &mut second[place]];
-            match (&gradients[place], moments) {
-                (Numbers::Device(None), _) => weights,
-                (gradient, [Numbers::Host(first), Numbers::Host(second)]) => {
-                    let gradient = gradient.to_host();
-                    if gradient.is_empty() {
-                        return weights;
-                    }
-                    let moments = (slice_mut(first), slice_mut(second));
-                    match master {
-                        Some(Numbers::Host(master)) => {
-                            let master = slice_mut(master);
-                            adamw.update(master, &gradient, moments, decays);
-                            replaced(weights, master, *rounds)
-                        }
-                        _ => write(weights, |weights| {
-                            adamw.update(weights, &gradient, moments, decays);
-                        }),
-                    }
-                }
-                (
-                    Numbers::Device(Some(gradient)),
-                    [Numbers::Device(Some(first)), Numbers::Device(Some(second))],
-                ) => {
-                    let gradient = gradient.clone();
+            let gradient = &gradients[place];
+            if gradient.are_none() {
+                return weights;
+            }
+            match [&mut first[place], &mut second[place]] {
+                [
+                    Moment::Exact(Numbers::Device(Some(first))),
+                    Moment::Exact(Numbers::Device(Some(second))),
+                ] => {
+                    let gradient = gradient.on_device();
                     let dtype = FloatDType::from(weights.dtype());
                     match master {
                         Some(Numbers::Device(master)) => {
@@ -160,8 +185,31 @@ impl Optimizer {
                             .cast(dtype),
                     }
                 }
-                (Numbers::Host(_), _) | (_, [_, _]) => {
-                    unreachable!("moments on the device go with sums on the device")
+                moments => {
+                    let gradient = gradient.to_host();
+                    let mut update = |weights: &mut [f32]| match moments {
+                        [
+                            Moment::Exact(Numbers::Host(first)),
+                            Moment::Exact(Numbers::Host(second)),
+                        ] => {
+                            let moments = (slice_mut(first), slice_mut(second));
+                            adamw.update(weights, &gradient, moments, decays);
+                        }
+                        [Moment::Eight(first), Moment::Eight(second)] => {
+                            adamw.update_coded(weights, &gradient, [first, second], decays);
+                        }
+                        _ => {
+                            unreachable!("both moments of a parameter are in one format and place")
+                        }
+                    };
+                    match master {
+                        Some(Numbers::Host(master)) => {
+                            let master = slice_mut(master);
+                            update(master);
+                            replaced(weights, master, *rounds)
+                        }
+                        _ => write(weights, update),
+                    }
                 }
             }
         })

@@ -1,6 +1,5 @@
 //! What a training keeps from step to step, and what it does in one.
 
-use std::borrow::Cow;
 use std::time::Instant;
 
 use burn::module::Module;
@@ -12,8 +11,9 @@ use sha2::{Digest, Sha256};
 
 use crate::adamw::AdamW;
 use crate::batch::{MicroBatch, pack};
-use crate::event::{Event, Started, StepReport, Watch, WorstReport};
 use crate::carrier::Landed;
+use crate::contents::Contents;
+use crate::event::{Event, Started, StepReport, Watch, WorstReport};
 use crate::gradients::{Gather, Layout, Sums};
 use crate::guard::{self, Fault};
 use crate::job::{Job, TrainError};
@@ -23,7 +23,7 @@ use crate::plan::{Order, Plan, count};
 use crate::samples::{self, Requirements, Weight, count_kinds, weigh};
 use crate::schedule::learning_rate;
 use crate::settings::{ClipNorm, OnSpike, Placement, TrainSettings};
-use crate::state::{self, Best, Standing, Store, Table};
+use crate::state::{self, Best, Standing, Store, Values};
 use crate::{train, weights};
 
 /// Everything but the weights.
@@ -39,7 +39,7 @@ pub(crate) struct Trainer<'a> {
     /// The memory of sums that are taken to the host, between two steps.
     landed: Vec<Landed>,
     standing: Standing,
-    table: Table,
+    contents: Contents,
     store: Store,
 }
 
@@ -109,7 +109,7 @@ impl<'a> Trainer<'a> {
             folder: job.state.to_owned(),
             key: key(job, decoder),
         };
-        let table = table(&layout);
+        let contents = Contents::of(&layout, &optimizer);
         Ok(Self {
             job,
             weights,
@@ -120,7 +120,7 @@ impl<'a> Trainer<'a> {
             gather,
             landed: Vec::new(),
             standing: Standing::default(),
-            table,
+            contents,
             store,
         })
     }
@@ -154,7 +154,7 @@ impl<'a> Trainer<'a> {
         decoder: Decoder,
         watch: &mut dyn Watch,
     ) -> Result<Decoder, TrainError> {
-        let found = self.store.newest(&self.table)?;
+        let found = self.store.newest(&self.contents.table)?;
         for (folder, error) in found.passed_over {
             watch.event(&Event::PassedOver {
                 folder,
@@ -172,17 +172,15 @@ impl<'a> Trainer<'a> {
 
     /// Goes to the state of `step`, which was saved and is needed.
     pub(crate) fn go_to(&mut self, step: usize, decoder: Decoder) -> Result<Decoder, TrainError> {
-        let (standing, values) = self.store.at(step, &self.table)?;
+        let (standing, values) = self.store.at(step, &self.contents.table)?;
         self.standing = standing;
         Ok(self.take(values, decoder))
     }
 
-    fn take(&mut self, mut values: Vec<Vec<f32>>, decoder: Decoder) -> Decoder {
-        let count = self.layout.parameters.len();
-        let second = values.split_off(2 * count);
-        let first = values.split_off(count);
+    fn take(&mut self, values: Vec<Values<'static>>, decoder: Decoder) -> Decoder {
+        let (weights, moments) = self.contents.sort(values);
         self.optimizer
-            .restore(decoder, &self.layout, [values, first, second])
+            .restore(decoder, &self.layout, weights, moments)
     }
 
     pub(crate) fn started(&self, decoder: &Decoder) -> Started {
@@ -526,18 +524,9 @@ impl<'a> Trainer<'a> {
 
     pub(crate) fn save(&self, decoder: &Decoder, watch: &mut dyn Watch) -> Result<(), TrainError> {
         let began = Instant::now();
-        let (parameters, count) = (decoder.trained_parameters(), self.layout.parameters.len());
-        let optimizer = &self.optimizer;
-        let values = |index: usize| match (index / count, index % count, &optimizer.masters) {
-            (0, place, Some(masters)) => masters[place].to_host(),
-            (0, place, None) => {
-                let values = parameters[place].data().try_into_vec_as::<f32>();
-                Cow::Owned(values.expect("float data converts to f32"))
-            }
-            (1, place, _) => optimizer.first[place].to_host(),
-            (_, place, _) => optimizer.second[place].to_host(),
-        };
-        let tensors = (&self.table, &values as &dyn Fn(usize) -> _);
+        let parameters = decoder.trained_parameters();
+        let values = |index| self.contents.values(index, &self.optimizer, &parameters);
+        let tensors = (&self.contents.table, &values as &dyn Fn(usize) -> _);
         let keep = self.job.settings.keep;
         let folder = self
             .store
@@ -558,17 +547,6 @@ fn clip_factor(settings: &TrainSettings, norm: f64) -> f64 {
         ClipNorm::None => 1.0,
         ClipNorm::At(limit) => (limit / (norm + 1e-6)).min(1.0),
     }
-}
-
-/// The tensors of a trainer state: weights or their masters, then first, then second moments.
-fn table(layout: &Layout) -> Table {
-    let mut table = Table::default();
-    for part in ["weights", "first", "second"] {
-        for entry in &layout.parameters {
-            table.push(format!("{part}.{}", entry.name), &entry.shape);
-        }
-    }
-    table
 }
 
 /// The hash of everything that decides the result: version, settings (less those that change none),

@@ -13,8 +13,9 @@ use model::device::{DeviceSpec, Dtype};
 use model::lineage::Lineage;
 use protocol::{Sample, SampleSpan, SpanKind};
 use train::{
-    ClipNorm, Computer, DecayOn, Event, Interrupter, Job, Outcome, Placement, Recompute, Rehearsal,
-    Schedule, Start, TrainOn, TrainSettings, Watch, Work, forecast, loss_and_gradients_with, train,
+    ClipNorm, Computer, DecayOn, Event, Interrupter, Job, Outcome, Placement, Precision, Recompute,
+    Rehearsal, Schedule, Start, TrainOn, TrainSettings, Watch, Work, forecast,
+    loss_and_gradients_with, train,
 };
 
 /// The system's allocator, counted.
@@ -116,6 +117,7 @@ fn settings(recompute: Recompute) -> TrainSettings {
         recompute,
         optimizer: Placement::Host,
         sums: Placement::Device,
+        moments: Precision::F32,
         lora: None,
         guard: None,
         held_out: None,

@@ -8,8 +8,8 @@ use model::memory;
 use protocol::{Sample, SampleSpan, SpanKind, Vocab};
 use serde_json::{Value, json};
 use train::{
-    ClipNorm, DecayOn, Event, Interrupter, Job, Placement, Recompute, Rehearsal, Schedule, Start,
-    TrainOn, TrainSettings, Watch,
+    ClipNorm, DecayOn, Event, Interrupter, Job, Placement, Precision, Recompute, Rehearsal,
+    Schedule, Start, TrainOn, TrainSettings, Watch,
 };
 
 use super::{ids, machine, spread, vocab};
@@ -133,6 +133,7 @@ fn settings(args: &BenchTrain, samples_per_step: usize) -> TrainSettings {
         },
         optimizer: Placement::Host,
         sums: Placement::Device,
+        moments: Precision::F32,
         lora: None,
         guard: None,
         held_out: None,
