@@ -19,6 +19,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use model::device::{Device, DeviceSpec};
 use model::lineage::Lineage;
+use model::self_check::Identity;
 use serde_json::json;
 use train::{Computer, Interrupter, Job, Outcome, Place, Rehearsal};
 
@@ -93,7 +94,9 @@ pub(crate) fn run(
         ..Lineage::default()
     };
     let stop = Interrupter::new();
-    let mut watch = Progressing::new(out, &key, &stop, examiner, output)?;
+    let own_name = Identity::of(*spec, &device).device;
+    let peak = devices::peak(&own_name, recipe.model.dtype);
+    let mut watch = Progressing::new(out, &key, &stop, examiner, peak, output)?;
     let card = |finished: &train::Finished| card::text(recipe, &lineage, &inputs, finished);
     let job = Job {
         settings: &recipe.train,

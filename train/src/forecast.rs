@@ -213,17 +213,14 @@ pub fn forecast(
         // The output projection, for the products by it and by its transpose.
         part("packed weights", Place::Device, 8 * sizes.head);
     }
-    let flops = |weights: f64, squares: f64| {
-        let heads = (config.num_attention_heads * config.head_dim) as f64;
-        weights * work.tokens as f64 + squares * layers as f64 * heads * work.squares as f64
-    };
-    let matrices = (sizes.layers + sizes.head) as f64;
-    let of_weights = if full { 6.0 } else { 4.0 } * matrices;
-    // Causal: half of the square.
-    let model_flops = flops(of_weights, 6.0);
+    let model_flops = flops_of_model(config, settings, work.tokens, work.squares);
     let again = match settings.recompute {
         Recompute::None => 0.0,
-        Recompute::Blocks => flops(2.0 * sizes.layers as f64, 2.0),
+        // One more forward pass of the layers.
+        Recompute::Blocks => {
+            let weights = 2.0 * sizes.layers as f64 * work.tokens as f64;
+            weights + 2.0 * attention(config, work.squares)
+        }
     };
     Forecast {
         parameters: sizes.all + sizes.adapters,
@@ -232,6 +229,30 @@ pub fn forecast(
         model_flops,
         executed_flops: model_flops + again,
     }
+}
+
+/// Floating-point operations that the model asks for in forward and backward passes over `tokens` in
+/// documents the squares of whose lengths add up to `squares`; what is computed again is not counted.
+///
+/// Six for each weight and token, four with adapters, whose frozen weights get no gradient; attention
+/// by its lower triangle.
+pub fn flops_of_model(
+    config: &ModelConfig,
+    settings: &TrainSettings,
+    tokens: u64,
+    squares: u64,
+) -> f64 {
+    let sizes = Sizes::of(config, None);
+    let of_weights = if settings.lora.is_none() { 6.0 } else { 4.0 };
+    let weights = of_weights * (sizes.layers + sizes.head) as f64 * tokens as f64;
+    weights + 6.0 * attention(config, squares)
+}
+
+/// Multiplications and additions of one of the two products of attention in all layers, one of each
+/// for two: half of each square is left out.
+fn attention(config: &ModelConfig, squares: u64) -> f64 {
+    let heads = (config.num_attention_heads * config.head_dim) as f64;
+    config.num_hidden_layers as f64 * heads * squares as f64
 }
 
 /// Numbers that one token leaves in one layer for the backward pass: inputs of both norms, what they

@@ -43,7 +43,7 @@ pub use burn::train::Interrupter;
 pub use crate::event::{
     Event, KindLoss, LookReport, Obedience, Started, StepReport, Watch, WorstReport,
 };
-pub use crate::forecast::{Computer, Forecast, Part, Place, Work, forecast};
+pub use crate::forecast::{Computer, Forecast, Part, Place, Work, flops_of_model, forecast};
 pub use crate::job::{Finished, Job, Outcome, Rehearsal, Start, TrainError};
 pub use crate::parity::{Gradients, loss_and_gradients, loss_and_gradients_with};
 pub use crate::plan::{Plan, order, plan};

@@ -14,6 +14,7 @@ use crate::batch::{MicroBatch, pack};
 use crate::carrier::Landed;
 use crate::contents::Contents;
 use crate::event::{Event, Started, StepReport, Watch, WorstReport};
+use crate::forecast::flops_of_model;
 use crate::gradients::{Gather, Layout, Sums};
 use crate::guard::{self, Fault};
 use crate::job::{Job, TrainError};
@@ -333,7 +334,11 @@ impl<'a> Trainer<'a> {
                 .map(|index| amount(&self.weights[*index]) as u64)
                 .sum::<u64>()
         };
-        let trained_tokens = of_step(|weight| weight.trained);
+        let (tokens, trained_tokens) = (
+            of_step(|weight| weight.tokens),
+            of_step(|weight| weight.trained),
+        );
+        let squares = of_step(|weight| weight.tokens * weight.tokens);
         let mut report = StepReport {
             step: step + 1,
             of: self.plan.steps,
@@ -341,13 +346,16 @@ impl<'a> Trainer<'a> {
             lr,
             grad_norm: norm,
             samples: indices.len(),
-            tokens: of_step(|weight| weight.tokens),
+            tokens,
             trained_tokens,
             trained_so_far: self.standing.trained_tokens + trained_tokens,
+            model_flops: flops_of_model(decoder.config(), settings, tokens, squares),
+            memory_bytes: None,
             seconds: began.elapsed().as_secs_f64(),
         };
         let guard = settings.guard.as_ref();
         if let Some(fault) = guard::fault(guard, &self.standing.recent, sums.loss, norm) {
+            report.memory_bytes = self.memory_bytes();
             watch.event(&Event::Step(report));
             return self.fail(decoder, fault, &report, &indices, watch);
         }
@@ -370,8 +378,17 @@ impl<'a> Trainer<'a> {
             self.standing.anchor = step + 1;
         }
         report.seconds = began.elapsed().as_secs_f64();
+        report.memory_bytes = self.memory_bytes();
         watch.event(&Event::Step(report));
         Ok(decoder)
+    }
+
+    /// What is held now.
+    fn memory_bytes(&self) -> Option<u64> {
+        match model::memory::of_device(self.job.device) {
+            Some(memory) => Some(memory.in_use),
+            None => model::memory::resident_bytes(),
+        }
     }
 
     /// Ends the training, or goes back to the anchor and on behind the step that is not believed.
