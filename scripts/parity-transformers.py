@@ -7,7 +7,8 @@ DIR is a Hugging Face folder in f32, such as SmolLM2-135M-Instruct. On the same 
 order (`leap train --order`) it takes 50 optimizer steps with `leap train` and with torch, and compares
 
   1. the loss and the gradient norm of each step: the largest difference, and whether the differences
-     lean to one side (mean against its standard error);
+     lean to one side (mean against its standard error); the norms of both against what torch computes in
+     f64 from the same weights, because rounding of squares leans by itself;
   2. the written checkpoint: transformers finds no missing and no unexpected tensor, the dtypes, shapes
      and config of the model it came from, and the weights that torch arrived at;
   3. an adapter after 10 steps: peft finds every tensor, and its logits are those of the folder that
@@ -117,6 +118,50 @@ def rate(step):
     return SETTINGS["lr"] * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def backward(net, batch):
+    """Loss and gradient of a step, summed over its samples; the gradient norm is summed in f64: torch
+    sums the squares of millions of elements in f32, which loses some of them."""
+    import torch
+
+    net.zero_grad(set_to_none=True)
+    total = sum(sum(trained[1:]) for _, trained in batch)
+    loss_sum = 0.0
+    for row, trained in batch:
+        row_ids, mask = torch.tensor([row]), torch.tensor(trained[1:])
+        logits = net(input_ids=row_ids, use_cache=False).logits[0, :-1]
+        losses = torch.nn.functional.cross_entropy(logits, row_ids[0, 1:], reduction="none")
+        loss = (losses * mask).sum() / total
+        loss.backward()
+        loss_sum += loss.item()
+    squares = [p.grad.double().square().sum().item() for p in net.parameters()]
+    return loss_sum, math.sqrt(sum(squares))
+
+
+def in_f64(net):
+    """A copy that computes all in f64: transformers has norms and rotary angles in f32 whatever comes in."""
+    import copy
+
+    import torch
+
+    exact = copy.deepcopy(net).double()
+    theta = net.config.rope_parameters["rope_theta"]
+    for module in exact.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            def norm(x, module=module):
+                mean = x.square().mean(-1, keepdim=True)
+                return module.weight * (x * torch.rsqrt(mean + module.variance_epsilon))
+            module.forward = norm
+        elif type(module).__name__.endswith("RotaryEmbedding"):
+            size = 2 * module.inv_freq.numel()
+            frequencies = theta ** -(torch.arange(0, size, 2, dtype=torch.float64) / size)
+            def angles(x, position_ids, frequencies=frequencies):
+                angles = position_ids[:, :, None].double() * frequencies
+                both = torch.cat((angles, angles), dim=-1)
+                return both.cos(), both.sin()
+            module.forward = angles
+    return exact
+
+
 def train_torch(model, order, samples):
     import torch
     import transformers
@@ -128,27 +173,21 @@ def train_torch(model, order, samples):
     groups = [{"params": decays, "weight_decay": SETTINGS["weight_decay"]}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=SETTINGS["lr"], betas=(SETTINGS["beta1"], SETTINGS["beta2"]),
                                   eps=SETTINGS["eps"])
+    exact = in_f64(net)
     curve = []
     for step, ids in enumerate(order):
-        optimizer.zero_grad(set_to_none=True)
         batch = [tokens(samples[i]) for i in ids]
-        total = sum(sum(trained[1:]) for _, trained in batch)
-        loss_sum = 0.0
-        for row, trained in batch:
-            row_ids, mask = torch.tensor([row]), torch.tensor(trained[1:])
-            logits = net(input_ids=row_ids, use_cache=False).logits[0, :-1].float()
-            losses = torch.nn.functional.cross_entropy(logits, row_ids[0, 1:], reduction="none")
-            loss = (losses * mask).sum() / total
-            loss.backward()
-            loss_sum += loss.item()
-        # In f64: torch sums the squares of millions of elements in f32, which loses some of them.
-        squares = [p.grad.double().square().sum() for p in net.parameters()]
-        norm = math.sqrt(sum(square.item() for square in squares))
+        with torch.no_grad():
+            for in_f64, p in zip(exact.parameters(), net.parameters()):
+                in_f64.copy_(p)
+        exact_loss, exact_norm = backward(exact, batch)
+        exact.zero_grad(set_to_none=True)
+        loss_sum, norm = backward(net, batch)
         torch.nn.utils.clip_grad_norm_(net.parameters(), SETTINGS["clip_norm"])
         for group in optimizer.param_groups:
             group["lr"] = rate(step)
         optimizer.step()
-        curve.append({"loss": loss_sum, "grad_norm": norm})
+        curve.append({"loss": loss_sum, "grad_norm": norm, "exact_loss": exact_loss, "exact_norm": exact_norm})
         print(f"torch step {step + 1} of {STEPS}: loss {loss_sum:.6f}", file=sys.stderr, flush=True)
     return net, curve
 
@@ -235,6 +274,11 @@ def main():
         net, theirs = train_torch(a.model, order, samples)
         losses = [ours["loss"] - their["loss"] for ours, their in zip(curve, theirs)]
         norms = [ours["grad_norm"] / their["grad_norm"] - 1 for ours, their in zip(curve, theirs)]
+        # Against f64, from the weights of torch: those of ours differ by what is compared below.
+        exact = [their["exact_norm"] for their in theirs]
+        off = lambda found: [one / other - 1 for one, other in zip(found, exact)]
+        ours_off = off([ours["grad_norm"] for ours in curve])
+        torch_off = off([their["grad_norm"] for their in theirs])
         subprocess.run([a.leap, "train", at("lora.toml"), "--out", at("lora"), "--no-progress"], check=True,
                        stdout=subprocess.DEVNULL)
         found = {
@@ -246,10 +290,22 @@ def main():
             "loss_lean": lean(losses),
             "grad_norm_off_by": max(map(abs, norms)),
             "grad_norm_lean": lean(norms),
+            "grad_norm_against_f64": {
+                name: {"off_by": max(map(abs, found)), "mean": statistics.fmean(found), "lean": lean(found)}
+                for name, found in (("ours", ours_off), ("torch", torch_off))
+            },
+            "loss_against_f64": {
+                name: {"off_by": max(map(abs, found)), "mean": statistics.fmean(found), "lean": lean(found)}
+                for name, found in (
+                    ("ours", [ours["loss"] - their["exact_loss"] for ours, their in zip(curve, theirs)]),
+                    ("torch", [their["loss"] - their["exact_loss"] for their in theirs]),
+                )
+            },
             "checkpoint": compare_checkpoint(os.path.join(at("full"), "checkpoint"), net, a.model),
             "adapter": compare_adapter(a.leap, a.model, os.path.join(at("lora"), "adapter"), work),
             "curve": [{"step": i + 1, "loss": ours["loss"], "loss_of_torch": their["loss"],
-                       "grad_norm": ours["grad_norm"], "grad_norm_of_torch": their["grad_norm"]}
+                       "grad_norm": ours["grad_norm"], "grad_norm_of_torch": their["grad_norm"],
+                       "grad_norm_in_f64": their["exact_norm"]}
                       for i, (ours, their) in enumerate(zip(curve, theirs))],
         }
     text = json.dumps(found, indent=1)
