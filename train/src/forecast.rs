@@ -1,9 +1,13 @@
 //! What a training will need, from the shape of the model alone: bytes by what they are for, and
 //! floating-point operations.
 //!
-//! Bytes are what is held at the worst moment of a step; an allocator's slack is not in them.
+//! Bytes are what is held at the worst moment of a step; an allocator's slack is not in them. On the
+//! CPU, where memory of results is this project's own affair, the passes are gone through result by
+//! result ([`pass`]); on a card everything that is ever held is added up.
 //! Legend: T tokens of a micro-batch, d width, V vocabulary, m width of the MLP, H query heads, K
 //! key-value heads, D head size, L layers.
+
+mod pass;
 
 use model::checkpoint::tensors;
 use model::config::ModelConfig;
@@ -148,8 +152,6 @@ pub fn forecast(
         (Dtype::F32, _) | (_, Computer::Cpu) => 4,
         (Dtype::Bf16, Computer::Card) => 2,
     };
-    // Adapters are in f32 beside weights of any format.
-    let trained_format = if full { format } else { 4 };
     let kept = match settings.optimizer {
         Placement::Host => Place::Host,
         Placement::Device => Place::Device,
@@ -179,39 +181,22 @@ pub fn forecast(
     if !crosses {
         part("sums of gradients", Place::Device, 4 * trained);
     }
-    let tokens = settings.tokens_per_micro_batch as u64;
-    let layers = config.num_hidden_layers as u64;
-    let width = config.hidden_size as u64;
-    let graph = format * tokens * saved_by_layer(config);
-    let boundary = format * tokens * width;
-    match settings.recompute {
-        Recompute::None => {
-            part("gradients", Place::Device, trained_format * trained);
-            part(
-                "saved for the backward pass",
-                Place::Device,
-                layers * graph + 2 * boundary,
-            );
+    match computer {
+        Computer::Cpu => {
+            let (tokens, recompute) = (settings.tokens_per_micro_batch, settings.recompute);
+            let worst = pass::worst(config, settings.lora.as_ref(), recompute, tokens);
+            for (what, bytes) in pass::PURPOSES.into_iter().zip(worst) {
+                part(what, Place::Device, bytes);
+            }
         }
-        Recompute::Blocks => {
-            // Those that are computed, and those that wait for the bus.
-            let parts = if crosses { 2 } else { 1 };
-            let at_once = parts * if full { sizes.part } else { trained / layers };
-            part("gradients", Place::Device, trained_format * at_once);
-            part("inputs of layers", Place::Device, (layers + 1) * boundary);
-            part("saved for the backward pass", Place::Device, graph);
+        Computer::Card => {
+            let trained_format = if full { format } else { 4 };
+            for (what, bytes) in
+                on_card(config, settings, &sizes, [format, trained_format], crosses)
+            {
+                part(what, Place::Device, bytes);
+            }
         }
-    }
-    // Gradients by what a layer computes: as large as its widest stretch, the MLP.
-    let inner = config.intermediate_size as u64;
-    let passing = format * tokens * (3 * inner + 2 * width);
-    part("backward pass of a layer", Place::Device, passing);
-    let rows = (logit_rows(config.vocab_size) as u64).min(tokens);
-    let logits = 4 * rows * config.vocab_size as u64;
-    part("logits", Place::Device, 2 * logits);
-    if computer == Computer::Cpu {
-        // The output projection, for the products by it and by its transpose.
-        part("packed weights", Place::Device, 8 * sizes.head);
     }
     let model_flops = flops_of_model(config, settings, work.tokens, work.squares);
     let again = match settings.recompute {
@@ -229,6 +214,49 @@ pub fn forecast(
         model_flops,
         executed_flops: model_flops + again,
     }
+}
+
+/// What a micro-batch holds on a card beside sums of gradients, all of it at once: memory that an
+/// allocator has taken from the device stays with it. `crosses` says that sums are in host memory.
+fn on_card(
+    config: &ModelConfig,
+    settings: &TrainSettings,
+    sizes: &Sizes,
+    [format, trained_format]: [u64; 2],
+    crosses: bool,
+) -> Vec<(&'static str, u64)> {
+    let (tokens, layers) = (
+        settings.tokens_per_micro_batch as u64,
+        config.num_hidden_layers as u64,
+    );
+    let full = settings.lora.is_none();
+    let trained = sizes.trained.iter().sum::<u64>();
+    let width = config.hidden_size as u64;
+    let graph = format * tokens * saved_by_layer(config);
+    let boundary = format * tokens * width;
+    let mut parts = match settings.recompute {
+        Recompute::None => vec![
+            ("gradients", trained_format * trained),
+            ("saved for the backward pass", layers * graph + 2 * boundary),
+        ],
+        Recompute::Blocks => {
+            // Those that are computed, and those that wait for the bus.
+            let copies = if crosses { 2 } else { 1 };
+            let at_once = copies * if full { sizes.part } else { trained / layers };
+            vec![
+                ("gradients", trained_format * at_once),
+                ("inputs of layers", (layers + 1) * boundary),
+                ("saved for the backward pass", graph),
+            ]
+        }
+    };
+    // Gradients by what a layer computes: as large as its widest stretch, the MLP.
+    let inner = config.intermediate_size as u64;
+    let passing = format * tokens * (3 * inner + 2 * width);
+    parts.push(("backward pass of a layer", passing));
+    let rows = (logit_rows(config.vocab_size) as u64).min(tokens);
+    parts.push(("logits", 8 * rows * config.vocab_size as u64));
+    parts
 }
 
 /// Floating-point operations that the model asks for in forward and backward passes over `tokens` in

@@ -149,7 +149,8 @@ impl Backward<Flex, 1> for Embedding {
         let dy = dense(grads.consume::<Flex>(&ops.node));
         let [Some(node)] = ops.parents else { return };
         let [_, width] = dims(&dy);
-        let mut table = vec![0.0; ops.state.rows * width];
+        let mut table = buffer(ops.state.rows * width);
+        table.fill(0.0);
         elementwise::scatter_add(values(&dy), width, &ops.state.ids, &mut table);
         grads.register::<Flex>(node.id, tensor(table, [ops.state.rows, width]));
     }
