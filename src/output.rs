@@ -185,6 +185,15 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
+/// A number of floating-point operations a second as people say it.
+pub(crate) fn flops(rate: f64) -> String {
+    match rate {
+        _ if rate < 1e12 => format!("{:.1} GFLOP/s", rate / 1e9),
+        _ if rate < 1e13 => format!("{:.2} TFLOP/s", rate / 1e12),
+        _ => format!("{:.0} TFLOP/s", rate / 1e12),
+    }
+}
+
 /// One stage's progress: redrawn on a terminal, a plain line every ten seconds otherwise.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,

@@ -131,6 +131,14 @@ pub(crate) const OPTIONAL_KEYS: &[(&str, &str)] = &[
         "\"host\"   # or \"device\": where moments and f32 masters lie",
     ),
     (
+        "train.moments",
+        "\"f32\"   # or \"8bit\": a quarter of the memory, nearly the same result",
+    ),
+    (
+        "train.sums",
+        "\"device\"   # or \"host\": where gradients of micro-batches are added up",
+    ),
+    (
         "train.lora.rank",
         "none   # adapters instead of weights: their rank",
     ),

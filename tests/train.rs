@@ -64,6 +64,39 @@ fn undisturbed(more: &[&str]) -> (Vec<(String, Vec<u8>)>, Duration) {
     (artefacts(&bench.path("out")), began.elapsed())
 }
 
+/// What the steps told adds up to the plan.
+#[track_caller]
+fn check_events(bench: &Bench) {
+    let mut plan = training("none", &["--plan", "--json"]);
+    plan.retain(|arg| arg != "--out" && arg != "none");
+    let plan = leap(bench, &plan).succeeds();
+    let plan: serde_json::Value = serde_json::from_str(&plan.stdout).expect("JSON");
+    let events = std::fs::read_to_string(bench.path("out/events.jsonl")).expect("events");
+    let lines = events
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"));
+    let steps: Vec<serde_json::Value> = lines
+        .filter(|line: &serde_json::Value| line["event"] == "step")
+        .collect();
+    let sum = |key: &str| {
+        let numbers = steps
+            .iter()
+            .map(|step| step[key].as_f64().expect("a number"));
+        numbers.sum::<f64>()
+    };
+    assert_eq!(plan["work"]["steps"], steps.len());
+    assert_eq!(plan["work"]["tokens"].as_f64(), Some(sum("tokens")));
+    let flops = plan["forecast"]["model_flops"].as_f64().expect("a number");
+    assert!((sum("model_flops") / flops - 1.0).abs() < 1e-12);
+    assert!(
+        steps
+            .iter()
+            .all(|step| step["memory_bytes"].as_u64() > Some(1 << 20))
+    );
+    // Nobody knows the best rate of a processor.
+    assert!(steps.iter().all(|step| step.get("mfu").is_none()));
+}
+
 #[test]
 fn a_training_leaves_a_checkpoint_with_its_card_and_curves() {
     let bench = Bench::new();
@@ -96,6 +129,7 @@ fn a_training_leaves_a_checkpoint_with_its_card_and_curves() {
         !bench.path("out/trainer").exists(),
         "states are needed no more"
     );
+    check_events(&bench);
     let text = |file: &str| std::fs::read_to_string(bench.path("out").join(file)).expect("a text");
     let card = text("checkpoint/README.md");
     for words in [
@@ -139,11 +173,14 @@ fn a_training_leaves_a_checkpoint_with_its_card_and_curves() {
     leap(&bench, &training("out", &["seed=2"])).fails("holds a run of another recipe");
     leap(&bench, &training("out", &["seed=2", "--overwrite"])).succeeds();
     assert!(artefacts(&bench.path("out")) != first);
-    // Where layers are computed again, and where moments lie, is no other training.
-    let same = ["train.recompute=blocks", "train.optimizer=device"];
-    leap(&bench, &training("same", &same)).succeeds();
+    // Where layers are computed again, and where moments and sums lie, is no other training.
     let weights = |out: &str| std::fs::read(bench.path(out).join("checkpoint/model.safetensors"));
-    assert!(weights("same").expect("weights") == weights("again").expect("weights"));
+    for place in ["train.optimizer=device", "train.sums=host"] {
+        let same = ["train.recompute=blocks", place];
+        leap(&bench, &training(place, &same)).succeeds();
+        let same = weights(place).expect("weights") == weights("again").expect("weights");
+        assert!(same, "{place}");
+    }
 }
 
 #[test]
@@ -275,13 +312,13 @@ fn every_training_recipe_has_a_plan_that_its_header_names() {
     for (name, fits) in [
         ("leap-t-1.5b", "fits"),
         ("leap-t-7b", "fits"),
-        ("leap-t-14b", "fits with train.lora.rank=16"),
+        ("leap-t-14b", "fits with train.sums=host"),
         ("leap-t-1.5b-lora", "fits"),
         ("leap-t-7b-lora", "fits"),
         ("leap-t-14b-lora", "fits"),
         ("control-1.5b", "fits"),
         ("control-7b", "fits"),
-        ("control-14b", "fits with train.lora.rank=16"),
+        ("control-14b", "fits with train.sums=host"),
     ] {
         let began = Instant::now();
         let plan = bench

@@ -68,6 +68,22 @@ pub fn of_device(device: &Device) -> Option<DeviceMemory> {
     })
 }
 
+/// Elements of the piece of memory in which a result of `elements` lies on the CPU, if such pieces are
+/// kept to be used again; else the result takes what it needs and is freed.
+pub fn kept_elements(elements: usize) -> Option<usize> {
+    crate::kernels::pool::kept_elements(elements)
+}
+
+/// Bytes that the backward pass of attention works in on the CPU, on all threads, for a document of
+/// `length` tokens.
+pub fn attention_bytes(length: usize, head_dim: usize, key_value_heads: usize) -> u64 {
+    let tasks = threads().min(key_value_heads);
+    4 * (tasks * crate::kernels::attention::scratch_elements(length, head_dim)) as u64
+}
+
+/// Bytes that are kept to be used again at most.
+pub const MOST_KEPT_BYTES: u64 = 4 * crate::kernels::pool::MOST as u64;
+
 /// Gives memory of results that is kept to be used again back to the system.
 ///
 /// What comes next takes a little longer. Where memory is short this is worth it between phases that

@@ -270,6 +270,22 @@ fn cross_entropy_of_nothing_is_zero() {
 }
 
 #[test]
+fn a_gradient_has_the_same_bits_beside_a_frozen_tensor() {
+    let (hidden, weight) = (tensor([9, 8], 1), tensor([5, 8], 2));
+    let gradients = |hidden: &Tensor<2>, weight: &Tensor<2>| {
+        let targets = [0, 1, 2, 3, 4, 0, 1, 2, 3];
+        let weights = [1.0, 0.0, 2.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0];
+        let loss = ops::cross_entropy(hidden.clone(), weight.clone(), &targets, &weights, 4);
+        let found = loss.backward();
+        [hidden.grad(&found), weight.grad(&found)].map(|gradient| gradient.map(|g| floats(&g)))
+    };
+    let [both_hidden, both_weight] = gradients(&hidden, &weight);
+    let frozen = |tensor: &Tensor<2>| Tensor::from_inner(tensor.clone().inner());
+    assert_eq!(gradients(&hidden, &frozen(&weight)), [both_hidden, None]);
+    assert_eq!(gradients(&frozen(&hidden), &weight), [None, both_weight]);
+}
+
+#[test]
 fn cross_entropy_survives_extreme_logits() {
     let (hidden, weight) = (tensor([4, 8], 1) * 1e4, tensor([5, 8], 2));
     let loss = ops::cross_entropy(hidden, weight.clone(), &[0, 1, 2, 3], &[1.0; 4], 3);

@@ -1,6 +1,7 @@
 //! Devices that a training is planned for.
 
 use anyhow::Result;
+use model::device::Dtype;
 use train::Computer;
 
 use crate::fault::Fault;
@@ -30,13 +31,58 @@ impl Device {
 
 const GIB: u64 = 1 << 30;
 
-/// Name, memory in GiB, dense bf16 and f32 TFLOP/s by the data sheets.
-const KNOWN: [(&str, u64, f64, f64); 4] = [
-    ("rtx-4090-24gb", 24, 165.2, 82.6),
-    ("a100-80gb", 80, 312.0, 19.5),
-    ("h100-80gb", 80, 989.4, 66.9),
-    ("h200-141gb", 141, 989.4, 66.9),
+/// A card that is known.
+struct Known {
+    name: &'static str,
+    /// What such cards call themselves. Others of the same series have other rates.
+    own_names: &'static [&'static str],
+    memory_gib: u64,
+    /// Dense TFLOP/s in bf16 and in f32 by the data sheet.
+    peak: (f64, f64),
+}
+
+const KNOWN: [Known; 4] = [
+    Known {
+        name: "rtx-4090-24gb",
+        own_names: &["NVIDIA GeForce RTX 4090"],
+        memory_gib: 24,
+        peak: (165.2, 82.6),
+    },
+    Known {
+        name: "a100-80gb",
+        own_names: &["NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe"],
+        memory_gib: 80,
+        peak: (312.0, 19.5),
+    },
+    Known {
+        name: "h100-80gb",
+        own_names: &["NVIDIA H100 80GB HBM3"],
+        memory_gib: 80,
+        peak: (989.4, 66.9),
+    },
+    Known {
+        name: "h200-141gb",
+        own_names: &["NVIDIA H200"],
+        memory_gib: 141,
+        peak: (989.4, 66.9),
+    },
 ];
+
+/// Operations a second at best of a card that calls itself so, in this number format, if it is known.
+pub(super) fn peak(own_name: &str, dtype: Dtype) -> Option<f64> {
+    let known = KNOWN
+        .iter()
+        .find(|known| known.own_names.contains(&own_name))?;
+    Some(1e12 * in_format(known.peak, dtype))
+}
+
+/// The rate for a number format, of those for bf16 and f32.
+pub(super) fn in_format((bf16, f32): (f64, f64), dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::Bf16 => bf16,
+        Dtype::F32 => f32,
+    }
+}
 
 /// The share of the best rate that a training reaches: what is published of dense models of 7B to
 /// 13B in bf16 on H100s lies between 35 and 46 percent. It is not a measurement of this toolkit.
@@ -55,11 +101,11 @@ pub(super) fn find(name: &str) -> Result<Device> {
             is_host: true,
         });
     }
-    if let Some((name, gib, bf16, f32)) = KNOWN.iter().find(|known| known.0 == name) {
+    if let Some(known) = KNOWN.iter().find(|known| known.name == name) {
         return Ok(Device {
-            name: (*name).to_string(),
-            bytes: Some(gib * GIB),
-            peak: Some((bf16 * 1e12, f32 * 1e12)),
+            name: known.name.to_string(),
+            bytes: Some(known.memory_gib * GIB),
+            peak: Some((known.peak.0 * 1e12, known.peak.1 * 1e12)),
             is_host: false,
         });
     }
@@ -71,7 +117,7 @@ pub(super) fn find(name: &str) -> Result<Device> {
             is_host: false,
         });
     }
-    let mut names: Vec<&str> = KNOWN.iter().map(|known| known.0).collect();
+    let mut names: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
     names.push("cpu");
     let known = names.join(", ");
     let hint = match recipes::nearest(name, &names) {
@@ -79,4 +125,23 @@ pub(super) fn find(name: &str) -> Result<Device> {
         None => format!("known are {known}, and sizes such as 48GB"),
     };
     Err(Fault::new(format!("there is no device `{name}`"), hint).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_rate_is_known_of_cards_that_are_named_exactly() {
+        for (name, dtype, expected) in [
+            ("NVIDIA H100 80GB HBM3", Dtype::Bf16, Some(1e12 * 989.4)),
+            ("NVIDIA H100 80GB HBM3", Dtype::F32, Some(1e12 * 66.9)),
+            ("NVIDIA H200", Dtype::Bf16, Some(1e12 * 989.4)),
+            ("NVIDIA H200 NVL", Dtype::Bf16, None),
+            ("NVIDIA H100 PCIe", Dtype::Bf16, None),
+            ("cpu", Dtype::F32, None),
+        ] {
+            assert_eq!(peak(name, dtype), expected, "{name} {dtype}");
+        }
+    }
 }

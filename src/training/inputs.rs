@@ -50,17 +50,11 @@ impl Inputs {
         let config = ModelConfig::read(&folder)?;
         let tokenizer = Tokenizer::load(&folder)?;
         tokenizer.check_fits(&config)?;
-        let mut samples = read(file)?;
+        let (samples, mut held_out) = parted(file, recipe)?;
         let mut hashes = vec![hash(file)?];
-        let mut held_out = match &recipe.samples.held_out {
-            Some(file) => {
-                hashes.push(hash(file)?);
-                read(file)?
-            }
-            None => Vec::new(),
-        };
-        if recipe.samples.hold_out_problems > 0 {
-            (samples, held_out) = hold_out(samples, recipe)?;
+        if let Some(file) = &recipe.samples.held_out {
+            hashes.push(hash(file)?);
+            held_out = read(file)?;
         }
         let needs = Requirements {
             tokenizer_hash: tokenizer.hash(),
@@ -90,8 +84,17 @@ impl Inputs {
     }
 }
 
+/// The samples of a file that are trained on, and those of it that are held out.
+pub(super) fn parted(file: &Path, recipe: &TrainRecipe) -> Result<(Vec<Sample>, Vec<Sample>)> {
+    let samples = read(file)?;
+    match recipe.samples.hold_out_problems {
+        0 => Ok((samples, Vec::new())),
+        _ => hold_out(samples, recipe),
+    }
+}
+
 /// The samples of a file.
-pub(super) fn read(file: &Path) -> Result<Vec<Sample>> {
+fn read(file: &Path) -> Result<Vec<Sample>> {
     ledger::check_listed(file)?;
     let name = || format!("cannot read the samples `{}`", file.display());
     let reader = BufReader::new(File::open(file).with_context(name)?);

@@ -19,6 +19,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use model::device::{Device, DeviceSpec};
 use model::lineage::Lineage;
+use model::self_check::Identity;
 use serde_json::json;
 use train::{Computer, Interrupter, Job, Outcome, Place, Rehearsal};
 
@@ -92,8 +93,10 @@ pub(crate) fn run(
         ..Lineage::default()
     };
     let stop = Interrupter::new();
+    let own_name = Identity::of(*spec, &device).device;
+    let peak = devices::peak(&own_name, recipe.model.dtype);
     let states = out.join(STATES);
-    let mut watch = Progressing::new(out, &states, &key, &stop, examiner, output)?;
+    let mut watch = Progressing::new(out, &states, &key, &stop, examiner, peak, output)?;
     let card = |finished: &train::Finished| card::text(recipe, &lineage, &inputs, finished);
     let job = Job {
         settings: &recipe.train,

@@ -33,7 +33,7 @@ pub(crate) fn plan(
     let device = devices::find(on)?;
     let config = recipe.shape()?;
     let samples = match &recipe.samples.file {
-        Some(file) if file.is_file() => inputs::read(file)?,
+        Some(file) if file.is_file() => inputs::parted(file, recipe)?.0,
         _ => Vec::new(),
     };
     let work = work(recipe, &samples)?;
@@ -98,13 +98,8 @@ fn rate(device: &Device, dtype: Dtype) -> Result<Option<f64>> {
         let rate = model::memory::product_rate(&cpu, Dtype::F32, 1024, 3);
         return Ok(rate.ok());
     }
-    Ok(device.peak.map(|(bf16, f32)| {
-        SHARE_OF_PEAK
-            * match dtype {
-                Dtype::Bf16 => bf16,
-                Dtype::F32 => f32,
-            }
-    }))
+    let peak = device.peak.map(|peak| devices::in_format(peak, dtype));
+    Ok(peak.map(|peak| SHARE_OF_PEAK * peak))
 }
 
 /// Whether a training fits.
@@ -131,8 +126,8 @@ impl Verdict {
     }
 }
 
-/// The first of these that fits: as it is; computing layers again; moments in host memory; smaller
-/// micro-batches; adapters.
+/// The first of these that fits: as it is; computing layers again; moments in host memory; sums of
+/// gradients there, too; smaller micro-batches; adapters.
 fn verdict(
     config: &ModelConfig,
     settings: &TrainSettings,
@@ -166,6 +161,14 @@ fn verdict(
     if settings.optimizer == Placement::Device && !device.is_host {
         settings.optimizer = Placement::Host;
         changes.push("train.optimizer=host".to_string());
+        if fits(&settings) {
+            return Verdict::With(changes);
+        }
+    }
+    let host = (Placement::Device, Placement::Host);
+    if (settings.sums, settings.optimizer) == host && !device.is_host {
+        settings.sums = Placement::Host;
+        changes.push("train.sums=host".to_string());
         if fits(&settings) {
             return Verdict::With(changes);
         }

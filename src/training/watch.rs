@@ -14,7 +14,7 @@ use super::obedience::Examiner;
 use crate::events::Events;
 use crate::growing::Growing;
 use crate::interrupt;
-use crate::output::{Output, Progress, count, size};
+use crate::output::{Output, Progress, count, flops, size};
 
 /// What hears.
 pub(super) struct Progressing<'a> {
@@ -24,6 +24,8 @@ pub(super) struct Progressing<'a> {
     curves: Growing,
     stop: &'a Interrupter,
     examiner: Option<Examiner>,
+    /// Operations a second that the device reaches at best, if that is known.
+    peak: Option<f64>,
     failed: Option<anyhow::Error>,
     last: Option<StepReport>,
 }
@@ -35,6 +37,7 @@ impl<'a> Progressing<'a> {
         key: &str,
         stop: &'a Interrupter,
         examiner: Option<Examiner>,
+        peak: Option<f64>,
         output: &'a mut Output,
     ) -> Result<Self> {
         let events = Events::open(out)?;
@@ -45,6 +48,7 @@ impl<'a> Progressing<'a> {
             curves: curves::open(out, states, key)?,
             stop,
             examiner,
+            peak,
             failed: None,
             last: None,
         })
@@ -126,11 +130,7 @@ impl<'a> Progressing<'a> {
 
     fn step(&mut self, report: &StepReport) -> Result<()> {
         self.last = Some(*report);
-        let rate = report.tokens as f64 / report.seconds.max(1e-9);
-        let more = format!(
-            "loss {:.4}, lr {:.2e}, grad norm {:.3}, {rate:.0} tokens/s",
-            report.loss, report.lr, report.grad_norm
-        );
+        let more = self.words(report);
         if let Some(progress) = &mut self.progress {
             progress.show(report.step as u64, report.of as u64, "steps", &more);
         }
@@ -142,6 +142,24 @@ impl<'a> Progressing<'a> {
             tokens: report.tokens,
             trained_tokens: report.trained_tokens,
         })
+    }
+
+    /// A step in words.
+    fn words(&self, report: &StepReport) -> String {
+        let rate = |number: f64| number / report.seconds.max(1e-9);
+        let used = match self.peak {
+            Some(peak) => format!("MFU {:.1}%", 100.0 * rate(report.model_flops) / peak),
+            None => flops(rate(report.model_flops)),
+        };
+        let held = report.memory_bytes;
+        let held = held.map_or(String::new(), |bytes| format!(", {}", size(bytes)));
+        format!(
+            "loss {:.4}, lr {:.2e}, grad norm {:.3}, {:.0} tokens/s, {used}{held}",
+            report.loss,
+            report.lr,
+            report.grad_norm,
+            rate(report.tokens as f64)
+        )
     }
 
     fn look(&mut self, look: &LookReport) -> Result<()> {
@@ -237,8 +255,11 @@ impl Watch for Progressing<'_> {
             self.failed.get_or_insert(error);
         }
         if !matches!(event, Event::MicroBatch { .. } | Event::LookBatch { .. })
-            && let Ok(line) = serde_json::to_value(event)
+            && let Ok(mut line) = serde_json::to_value(event)
         {
+            if let (Event::Step(step), Some(peak)) = (event, self.peak) {
+                line["mfu"] = json!(step.model_flops / step.seconds.max(1e-9) / peak);
+            }
             self.events.add(line);
         }
     }

@@ -137,6 +137,12 @@ pub struct StepReport {
     pub trained_tokens: u64,
     /// Trained tokens since the first step.
     pub trained_so_far: u64,
+    /// Floating-point operations that the model asks for in the step, as
+    /// [`flops_of_model`](crate::flops_of_model) counts them.
+    pub model_flops: f64,
+    /// Bytes held after the update: by tensors of the device, or on the CPU by the process, where the
+    /// system tells.
+    pub memory_bytes: Option<u64>,
     /// Wall-clock time of the step.
     pub seconds: f64,
 }

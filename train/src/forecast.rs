@@ -1,9 +1,13 @@
 //! What a training will need, from the shape of the model alone: bytes by what they are for, and
 //! floating-point operations.
 //!
-//! Bytes are what is held at the worst moment of a step; an allocator's slack is not in them.
+//! Bytes are what is held at the worst moment of a step; an allocator's slack is not in them. On the
+//! CPU, where memory of results is this project's own affair, the passes are gone through result by
+//! result ([`pass`]); on a card everything that is ever held is added up.
 //! Legend: T tokens of a micro-batch, d width, V vocabulary, m width of the MLP, H query heads, K
 //! key-value heads, D head size, L layers.
+
+mod pass;
 
 use model::checkpoint::tensors;
 use model::config::ModelConfig;
@@ -11,8 +15,9 @@ use model::device::Dtype;
 use model::lora::LoraSettings;
 use serde::Serialize;
 
+use crate::eight;
 use crate::gradients::logit_rows;
-use crate::settings::{Placement, Recompute, TrainSettings};
+use crate::settings::{Placement, Precision, Recompute, TrainSettings};
 
 /// What all steps work on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -90,6 +95,8 @@ struct Sizes {
     /// The largest part of the weights that gets its gradients at once, by layers.
     part: u64,
     adapters: u64,
+    /// Elements of each tensor that is trained.
+    trained: Vec<u64>,
 }
 
 impl Sizes {
@@ -103,20 +110,26 @@ impl Sizes {
         let of_layer = of_layer / config.num_hidden_layers as u64;
         let matrices = in_layers().filter(|(_, shape)| shape.len() == 2);
         let layers = matrices.clone().map(|(_, shape)| elements(shape)).sum();
-        let adapters = lora.map_or(0, |lora| {
-            let adapted = matrices.filter(|(name, _)| {
-                let mut targets = lora.targets.iter();
-                targets.any(|which| name.contains(which.name()))
-            });
-            let width = |shape: &[usize]| (shape[0] + shape[1]) as u64;
-            lora.rank as u64 * adapted.map(|(_, shape)| width(shape)).sum::<u64>()
-        });
+        let trained: Vec<u64> = match lora {
+            None => list.iter().map(|(_, shape)| elements(shape)).collect(),
+            Some(lora) => {
+                let adapted = matrices.filter(|(name, _)| {
+                    let mut targets = lora.targets.iter();
+                    targets.any(|which| name.contains(which.name()))
+                });
+                let factors = |(_, shape): &(_, Vec<usize>)| [shape[0], shape[1]];
+                let width = |width: usize| (lora.rank * width) as u64;
+                adapted.flat_map(factors).map(width).collect()
+            }
+        };
+        let adapters = lora.map_or(0, |_| trained.iter().sum());
         Self {
             all,
             layers,
             head,
             part: of_layer.max(head),
             adapters,
+            trained,
         }
     }
 }
@@ -139,8 +152,6 @@ pub fn forecast(
         (Dtype::F32, _) | (_, Computer::Cpu) => 4,
         (Dtype::Bf16, Computer::Card) => 2,
     };
-    // Adapters are in f32 beside weights of any format.
-    let trained_format = if full { format } else { 4 };
     let kept = match settings.optimizer {
         Placement::Host => Place::Host,
         Placement::Device => Place::Device,
@@ -153,54 +164,48 @@ pub fn forecast(
     };
     part("weights", Place::Device, format * sizes.all);
     part("adapters", Place::Device, 4 * sizes.adapters);
-    if dtype == Dtype::Bf16 && full {
+    // An optimizer in host memory beside a card keeps the weights there, too.
+    let apart = computer == Computer::Card && settings.optimizer == Placement::Host;
+    if apart || (dtype == Dtype::Bf16 && full) {
         part("f32 masters", kept, 4 * trained);
     }
-    part("moments", kept, 8 * trained);
-    part("sums of gradients", Place::Device, 4 * trained);
-    let tokens = settings.tokens_per_micro_batch as u64;
-    let layers = config.num_hidden_layers as u64;
-    let width = config.hidden_size as u64;
-    let graph = format * tokens * saved_by_layer(config);
-    let boundary = format * tokens * width;
-    match settings.recompute {
-        Recompute::None => {
-            part("gradients", Place::Device, trained_format * trained);
-            part(
-                "saved for the backward pass",
-                Place::Device,
-                layers * graph + 2 * boundary,
-            );
-        }
-        Recompute::Blocks => {
-            let at_once = if full { sizes.part } else { trained / layers };
-            part("gradients", Place::Device, trained_format * at_once);
-            part("inputs of layers", Place::Device, (layers + 1) * boundary);
-            part("saved for the backward pass", Place::Device, graph);
-        }
-    }
-    // Gradients by what a layer computes: as large as its widest stretch, the MLP.
-    let inner = config.intermediate_size as u64;
-    let passing = format * tokens * (3 * inner + 2 * width);
-    part("backward pass of a layer", Place::Device, passing);
-    let rows = (logit_rows(config.vocab_size) as u64).min(tokens);
-    let logits = 4 * rows * config.vocab_size as u64;
-    part("logits", Place::Device, 2 * logits);
-    if computer == Computer::Cpu {
-        // The output projection, for the products by it and by its transpose.
-        part("packed weights", Place::Device, 8 * sizes.head);
-    }
-    let flops = |weights: f64, squares: f64| {
-        let heads = (config.num_attention_heads * config.head_dim) as f64;
-        weights * work.tokens as f64 + squares * layers as f64 * heads * work.squares as f64
+    let moments = match settings.moments {
+        Precision::F32 => 8 * trained,
+        Precision::EightBit => 2 * sizes.trained.iter().map(|n| eight::bytes(*n)).sum::<u64>(),
     };
-    let matrices = (sizes.layers + sizes.head) as f64;
-    let of_weights = if full { 6.0 } else { 4.0 } * matrices;
-    // Causal: half of the square.
-    let model_flops = flops(of_weights, 6.0);
+    part("moments", kept, moments);
+    let crosses = apart && settings.sums == Placement::Host;
+    if apart {
+        part("sums of gradients", Place::Host, 4 * trained);
+    }
+    if !crosses {
+        part("sums of gradients", Place::Device, 4 * trained);
+    }
+    match computer {
+        Computer::Cpu => {
+            let (tokens, recompute) = (settings.tokens_per_micro_batch, settings.recompute);
+            let worst = pass::worst(config, settings.lora.as_ref(), recompute, tokens);
+            for (what, bytes) in pass::PURPOSES.into_iter().zip(worst) {
+                part(what, Place::Device, bytes);
+            }
+        }
+        Computer::Card => {
+            let trained_format = if full { format } else { 4 };
+            for (what, bytes) in
+                on_card(config, settings, &sizes, [format, trained_format], crosses)
+            {
+                part(what, Place::Device, bytes);
+            }
+        }
+    }
+    let model_flops = flops_of_model(config, settings, work.tokens, work.squares);
     let again = match settings.recompute {
         Recompute::None => 0.0,
-        Recompute::Blocks => flops(2.0 * sizes.layers as f64, 2.0),
+        // One more forward pass of the layers.
+        Recompute::Blocks => {
+            let weights = 2.0 * sizes.layers as f64 * work.tokens as f64;
+            weights + 2.0 * attention(config, work.squares)
+        }
     };
     Forecast {
         parameters: sizes.all + sizes.adapters,
@@ -209,6 +214,73 @@ pub fn forecast(
         model_flops,
         executed_flops: model_flops + again,
     }
+}
+
+/// What a micro-batch holds on a card beside sums of gradients, all of it at once: memory that an
+/// allocator has taken from the device stays with it. `crosses` says that sums are in host memory.
+fn on_card(
+    config: &ModelConfig,
+    settings: &TrainSettings,
+    sizes: &Sizes,
+    [format, trained_format]: [u64; 2],
+    crosses: bool,
+) -> Vec<(&'static str, u64)> {
+    let (tokens, layers) = (
+        settings.tokens_per_micro_batch as u64,
+        config.num_hidden_layers as u64,
+    );
+    let full = settings.lora.is_none();
+    let trained = sizes.trained.iter().sum::<u64>();
+    let width = config.hidden_size as u64;
+    let graph = format * tokens * saved_by_layer(config);
+    let boundary = format * tokens * width;
+    let mut parts = match settings.recompute {
+        Recompute::None => vec![
+            ("gradients", trained_format * trained),
+            ("saved for the backward pass", layers * graph + 2 * boundary),
+        ],
+        Recompute::Blocks => {
+            // Those that are computed, and those that wait for the bus.
+            let copies = if crosses { 2 } else { 1 };
+            let at_once = copies * if full { sizes.part } else { trained / layers };
+            vec![
+                ("gradients", trained_format * at_once),
+                ("inputs of layers", (layers + 1) * boundary),
+                ("saved for the backward pass", graph),
+            ]
+        }
+    };
+    // Gradients by what a layer computes: as large as its widest stretch, the MLP.
+    let inner = config.intermediate_size as u64;
+    let passing = format * tokens * (3 * inner + 2 * width);
+    parts.push(("backward pass of a layer", passing));
+    let rows = (logit_rows(config.vocab_size) as u64).min(tokens);
+    parts.push(("logits", 8 * rows * config.vocab_size as u64));
+    parts
+}
+
+/// Floating-point operations that the model asks for in forward and backward passes over `tokens` in
+/// documents the squares of whose lengths add up to `squares`; what is computed again is not counted.
+///
+/// Six for each weight and token, four with adapters, whose frozen weights get no gradient; attention
+/// by its lower triangle.
+pub fn flops_of_model(
+    config: &ModelConfig,
+    settings: &TrainSettings,
+    tokens: u64,
+    squares: u64,
+) -> f64 {
+    let sizes = Sizes::of(config, None);
+    let of_weights = if settings.lora.is_none() { 6.0 } else { 4.0 };
+    let weights = of_weights * (sizes.layers + sizes.head) as f64 * tokens as f64;
+    weights + 6.0 * attention(config, squares)
+}
+
+/// Multiplications and additions of one of the two products of attention in all layers, one of each
+/// for two: half of each square is left out.
+fn attention(config: &ModelConfig, squares: u64) -> f64 {
+    let heads = (config.num_attention_heads * config.head_dim) as f64;
+    config.num_hidden_layers as f64 * heads * squares as f64
 }
 
 /// Numbers that one token leaves in one layer for the backward pass: inputs of both norms, what they

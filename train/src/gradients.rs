@@ -13,7 +13,8 @@ use model::ops;
 use model::parameters::{Parameter, ParameterValues};
 
 use crate::batch::MicroBatch;
-use crate::numbers::Numbers;
+use crate::carrier::{Carrier, Landed};
+use crate::numbers::{Numbers, on_host};
 use crate::settings::{Placement, Recompute};
 
 /// What training changes: what is kept for each of these parameters is in this order.
@@ -58,35 +59,105 @@ impl Layout {
     }
 }
 
+/// Where the gradients of a step are added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gather {
+    /// In one place, where the optimizer finds them.
+    In(Placement),
+    /// On the device. As the last micro-batch makes each of them whole, it is taken to host memory.
+    DeviceThenHost,
+    /// In host memory, to which the gradients of each micro-batch are taken.
+    HostByLayers,
+}
+
+/// How many gradients may wait for host memory where those of each micro-batch are taken there:
+/// about those of a layer, so that a slow bus fills no device.
+const WAITING: usize = 12;
+
 /// What the micro-batches of a step have added up to.
-#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sums {
     /// The loss: the weighted mean over the trained tokens, once all micro-batches are in.
     pub(crate) loss: f64,
-    /// The gradient of each parameter, in the order of the layout; none until there is one.
+    /// The gradient of each parameter, in the order of the layout; none until there is one. Those
+    /// that are on their way to host memory are none, too, until [`Sums::end`].
     pub(crate) gradients: Vec<Numbers>,
+    gather: Gather,
+    carrier: Option<Carrier>,
+    /// The memory that carried sums lie in, before and after.
+    landed: Vec<Landed>,
+    /// Whether the micro-batch that is added is the last one of its step.
+    last: bool,
 }
 
 impl Sums {
-    pub(crate) fn new(layout: &Layout, placement: Placement) -> Self {
+    /// Nothing yet. `landed` is what [`Sums::into_landed`] gave of an earlier step, if there was
+    /// one: its memory is used again.
+    pub(crate) fn new(layout: &Layout, gather: Gather, landed: Vec<Landed>) -> Self {
+        let count = layout.parameters.len();
+        let (placement, waiting) = match gather {
+            Gather::In(placement) => (placement, None),
+            // They are on the device anyway.
+            Gather::DeviceThenHost => (Placement::Device, Some(count)),
+            Gather::HostByLayers => (Placement::Device, Some(WAITING)),
+        };
+        let carrier = waiting.map(|waiting| {
+            let mut landed = landed;
+            landed.resize(count, Landed::none());
+            Carrier::start(landed, waiting)
+        });
         Self {
             loss: 0.0,
-            gradients: vec![Numbers::none(placement); layout.parameters.len()],
+            gradients: vec![Numbers::none(placement); count],
+            gather,
+            carrier,
+            landed: Vec::new(),
+            last: false,
         }
     }
 
-    /// Adds loss and gradients of one micro-batch.
+    /// Adds loss and gradients of one micro-batch, the last one of the step or not.
     pub(crate) fn add(
         &mut self,
         decoder: &Decoder,
         batch: &MicroBatch,
         dropout: Option<&Dropout>,
         recompute: Recompute,
+        last: bool,
     ) {
+        self.last = last;
         match recompute {
             Recompute::None => self.add_at_once(decoder, batch, dropout),
             Recompute::Blocks => self.add_by_layers(decoder, batch, dropout),
         }
+    }
+
+    /// Waits for what is on its way. Has to come after the last micro-batch.
+    pub(crate) fn end(&mut self) {
+        let Some(carrier) = self.carrier.take() else {
+            return;
+        };
+        // What the last micro-batch did not reach.
+        for (place, sum) in self.gradients.iter_mut().enumerate() {
+            if let Numbers::Device(Some(sum)) = sum.take() {
+                carrier.take(place, sum, true);
+            }
+        }
+        self.landed = carrier.end();
+        for (sum, landed) in self.gradients.iter_mut().zip(&mut self.landed) {
+            if landed.begun {
+                *sum = Numbers::Host(std::mem::replace(&mut landed.sum, on_host(Vec::new())));
+            }
+        }
+    }
+
+    /// The memory of sums that were taken to the host, for the next step.
+    pub(crate) fn into_landed(mut self) -> Vec<Landed> {
+        for (sum, landed) in self.gradients.into_iter().zip(&mut self.landed) {
+            if let (Numbers::Host(memory), true) = (sum, landed.begun) {
+                landed.sum = memory;
+            }
+        }
+        self.landed
     }
 
     fn add_at_once(&mut self, decoder: &Decoder, batch: &MicroBatch, dropout: Option<&Dropout>) {
@@ -148,22 +219,42 @@ impl Sums {
             (one, other) => one.or(other),
         };
         if let Some(sum) = sum {
-            self.gradients[place].add(sum);
+            self.put(place, sum);
+        }
+    }
+
+    /// Adds a gradient of the parameter at `place`.
+    fn put<const D: usize>(&mut self, place: usize, gradient: Tensor<D>) {
+        let sum = &mut self.gradients[place];
+        match (&self.carrier, self.gather) {
+            (Some(carrier), Gather::HostByLayers) => {
+                let count = gradient.shape().num_elements();
+                carrier.take(place, gradient.reshape([count]), self.last);
+            }
+            (Some(carrier), _) => {
+                sum.add(gradient);
+                if self.last
+                    && let Numbers::Device(Some(sum)) = sum.take()
+                {
+                    carrier.take(place, sum, true);
+                }
+            }
+            (None, _) => sum.add(gradient),
         }
     }
 
     /// Moves the gradients of `parameters`, the first of which is at `place`, into the sums.
     fn take(&mut self, parameters: &[Parameter], place: usize, gradients: &mut Gradients) {
-        for (sum, parameter) in self.gradients[place..].iter_mut().zip(parameters) {
+        for (place, parameter) in (place..).zip(parameters) {
             match &parameter.values {
                 ParameterValues::Vector(tensor) => {
                     if let Some(gradient) = tensor.grad_remove(gradients) {
-                        sum.add(gradient);
+                        self.put(place, gradient);
                     }
                 }
                 ParameterValues::Matrix(tensor) => {
                     if let Some(gradient) = tensor.grad_remove(gradients) {
-                        sum.add(gradient);
+                        self.put(place, gradient);
                     }
                 }
             }
@@ -175,8 +266,20 @@ impl Sums {
     /// Stretches of fixed length are summed on their own and added in order, so that the result
     /// does not depend on the number of threads.
     pub(crate) fn norm(&self) -> f64 {
-        let sums = self.gradients.iter().flat_map(Numbers::squares);
-        sums.sum::<f64>().sqrt()
+        let mut sum = 0.0;
+        for (place, gradient) in self.gradients.iter().enumerate() {
+            // Those of carried sums were made on the way.
+            let landed = self.landed.get(place);
+            let made = landed.filter(|landed| landed.begun && !landed.squares.is_empty());
+            sum = match made {
+                Some(landed) => landed.squares.iter().fold(sum, |sum, square| sum + square),
+                None => gradient
+                    .squares()
+                    .iter()
+                    .fold(sum, |sum, square| sum + square),
+            };
+        }
+        sum.sqrt()
     }
 }
 

@@ -16,6 +16,9 @@
 
 mod adamw;
 mod batch;
+mod carrier;
+mod contents;
+mod eight;
 mod event;
 mod forecast;
 mod gradients;
@@ -40,14 +43,14 @@ pub use burn::train::Interrupter;
 pub use crate::event::{
     Event, KindLoss, LookReport, Obedience, Started, StepReport, Watch, WorstReport,
 };
-pub use crate::forecast::{Computer, Forecast, Part, Place, Work, forecast};
+pub use crate::forecast::{Computer, Forecast, Part, Place, Work, flops_of_model, forecast};
 pub use crate::job::{Finished, Job, Outcome, Rehearsal, Start, TrainError};
 pub use crate::parity::{Gradients, loss_and_gradients, loss_and_gradients_with};
 pub use crate::plan::{Plan, order, plan};
 pub use crate::samples::{KindCount, Requirements, SampleError, check, count_kinds};
 pub use crate::schedule::{Schedule, learning_rate, warmup_steps};
 pub use crate::settings::{
-    Budget, Chosen, ClipNorm, DecayOn, Guard, HeldOut, OnSpike, Placement, Recompute,
+    Budget, Chosen, ClipNorm, DecayOn, Guard, HeldOut, OnSpike, Placement, Precision, Recompute,
     SettingsError, TrainSettings,
 };
 pub use crate::state::StateError;

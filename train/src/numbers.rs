@@ -50,6 +50,34 @@ impl Numbers {
         }
     }
 
+    /// Takes them away: none are left.
+    pub(crate) fn take(&mut self) -> Self {
+        let none = match self {
+            Self::Host(_) => Self::none(Placement::Host),
+            Self::Device(_) => Self::none(Placement::Device),
+        };
+        std::mem::replace(self, none)
+    }
+
+    /// Whether there are none.
+    pub(crate) fn are_none(&self) -> bool {
+        match self {
+            Self::Host(values) => values.num_elements() == 0,
+            Self::Device(values) => values.is_none(),
+        }
+    }
+
+    /// Those on the device.
+    ///
+    /// # Panics
+    /// If they are in host memory, or there are none: a bug of the caller.
+    pub(crate) fn on_device(&self) -> Tensor<1> {
+        match self {
+            Self::Device(Some(values)) => values.clone(),
+            _ => unreachable!("moments on the device go with sums on the device"),
+        }
+    }
+
     /// A view in host memory, or a copy there.
     pub(crate) fn to_host(&self) -> Cow<'_, [f32]> {
         match self {
@@ -79,9 +107,13 @@ impl Numbers {
 
     /// The sums of the squares of its stretches, in order, in f64.
     pub(crate) fn squares(&self) -> Vec<f64> {
-        let squares = |part: &[f32]| part.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>();
         self.to_host().par_chunks(STRETCH).map(squares).collect()
     }
+}
+
+/// The sum of the squares of one stretch, in order, in f64.
+pub(crate) fn squares(stretch: &[f32]) -> f64 {
+    stretch.iter().map(|g| f64::from(*g).powi(2)).sum()
 }
 
 impl PartialEq for Numbers {
@@ -90,7 +122,8 @@ impl PartialEq for Numbers {
     }
 }
 
-fn on_host(values: Vec<f32>) -> TensorData {
+/// Numbers in host memory.
+pub(crate) fn on_host(values: Vec<f32>) -> TensorData {
     let count = values.len();
     TensorData::new(values, [count])
 }

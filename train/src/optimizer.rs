@@ -4,42 +4,77 @@
 //! updates are smaller than half of the distance between two bf16 numbers, and would be lost.
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use half::bf16;
 use model::decoder::Decoder;
+use model::device::{DeviceSpec, Dtype};
 use rayon::prelude::*;
 
 use crate::adamw::AdamW;
+use crate::eight::{self, Eight, Meaning};
 use crate::gradients::Layout;
 use crate::numbers::{Numbers, STRETCH, slice_mut};
-use crate::settings::{DecayOn, Placement};
+use crate::settings::{DecayOn, Placement, Precision, TrainSettings};
 
 /// The optimizer's memory.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Optimizer {
     placement: Placement,
-    /// The weights in f32, if those of the model are rounded from them.
+    /// Whether the weights are rounded to bf16.
+    rounds: bool,
+    /// The weights in f32, if those of the model are rounded from them, or lie on a device while
+    /// they are updated in host memory: they need never come from there.
     pub(crate) masters: Option<Vec<Numbers>>,
     /// Running means of the gradients.
-    pub(crate) first: Vec<Numbers>,
+    first: Vec<Moment>,
     /// Running means of the squared gradients.
-    pub(crate) second: Vec<Numbers>,
+    second: Vec<Moment>,
+}
+
+/// A running mean for each element of a parameter.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are two per parameter, and they stand for megabytes"
+)]
+pub(crate) enum Moment {
+    /// In f32.
+    Exact(Numbers),
+    /// In 8 bits, in host memory.
+    Eight(Eight),
+}
+
+/// A moment as a state holds it.
+pub(crate) enum Kept {
+    /// In f32.
+    Exact(Vec<f32>),
+    /// In 8 bits.
+    Eight(Eight),
 }
 
 impl Optimizer {
-    /// Nothing learned yet; with `masters`, they are the weights as they are.
+    /// Nothing learned yet; masters are the weights as they are.
     pub(crate) fn new(
         decoder: &Decoder,
         layout: &Layout,
-        placement: Placement,
-        masters: bool,
+        settings: &TrainSettings,
+        dtype: Dtype,
     ) -> Self {
+        let placement = settings.optimizer;
         let device = decoder.device().inner();
-        let zeros = || {
-            let zeros = |count| Numbers::zeros(count, placement, &device);
+        let zeros = |meaning| {
+            let zeros = |count| match settings.moments {
+                Precision::EightBit if eight::is_coded(count) => {
+                    Moment::Eight(Eight::zeros(count, meaning))
+                }
+                _ => Moment::Exact(Numbers::zeros(count, placement, &device)),
+            };
             layout.elements().map(zeros).collect()
         };
-        let masters = masters.then(|| {
+        // Adapters are in f32 whatever the weights beside them are in.
+        let rounds = dtype == Dtype::Bf16 && settings.lora.is_none();
+        let apart = placement == Placement::Host && !DeviceSpec::is_cpu(&device);
+        let masters = (rounds || apart).then(|| {
             let values = |parameter: model::parameters::Parameter| {
                 let values = parameter.data().try_into_vec_as::<f32>();
                 Numbers::of(
@@ -56,9 +91,18 @@ impl Optimizer {
         });
         Self {
             placement,
+            rounds,
             masters,
-            first: zeros(),
-            second: zeros(),
+            first: zeros(Meaning::Signed),
+            second: zeros(Meaning::Square),
+        }
+    }
+
+    /// A moment of the parameter at `place`.
+    pub(crate) fn moment(&self, meaning: Meaning, place: usize) -> &Moment {
+        match meaning {
+            Meaning::Signed => &self.first[place],
+            Meaning::Square => &self.second[place],
         }
     }
 
@@ -68,30 +112,35 @@ impl Optimizer {
         &mut self,
         decoder: Decoder,
         layout: &Layout,
-        [weights, first, second]: [Vec<Vec<f32>>; 3],
+        weights: Vec<Vec<f32>>,
+        [first, second]: [Vec<Kept>; 2],
     ) -> Decoder {
         let device = decoder.device().inner();
         let placement = self.placement;
-        let keep = |values: Vec<Vec<f32>>| -> Vec<Numbers> {
-            let numbers = |values| Numbers::of(values, placement, &device);
-            values.into_iter().map(numbers).collect()
+        let numbers = |values| Numbers::of(values, placement, &device);
+        let moments = |moments: Vec<Kept>| {
+            let moment = |moment| match moment {
+                Kept::Exact(values) => Moment::Exact(numbers(values)),
+                Kept::Eight(eight) => Moment::Eight(eight),
+            };
+            moments.into_iter().map(moment).collect()
         };
-        self.first = keep(first);
-        self.second = keep(second);
-        let rounds = self.masters.is_some();
+        self.first = moments(first);
+        self.second = moments(second);
+        let rounds = self.rounds;
         let decoder = map(decoder, layout, |place, old| {
-            write(old, |old| match rounds {
-                true => round(&weights[place], old),
-                false => old.copy_from_slice(&weights[place]),
-            })
+            replaced(old, &weights[place], rounds)
         });
-        if rounds {
-            self.masters = Some(keep(weights));
+        if self.masters.is_some() {
+            self.masters = Some(weights.into_iter().map(numbers).collect());
         }
         decoder
     }
 
     /// One update of every parameter that has a gradient.
+    ///
+    /// On a device whose optimizer is in host memory, new weights go there while the next ones are
+    /// computed here, and nothing comes from there.
     pub(crate) fn update(
         &mut self,
         decoder: Decoder,
@@ -101,6 +150,7 @@ impl Optimizer {
         decay_on: DecayOn,
     ) -> Decoder {
         let Self {
+            rounds,
             masters,
             first,
             second,
@@ -112,29 +162,16 @@ impl Optimizer {
                 DecayOn::All => true,
             };
             let master = masters.as_mut().map(|masters| &mut masters[place]);
-            let moments = [&mut first[place], &mut second[place]];
-            match (&gradients[place], moments) {
-                (Numbers::Device(None), _) => weights,
-                (gradient, [Numbers::Host(first), Numbers::Host(second)]) => {
-                    let gradient = gradient.to_host();
-                    if gradient.is_empty() {
-                        return weights;
-                    }
-                    let moments = (slice_mut(first), slice_mut(second));
-                    write(weights, |weights| match master {
-                        Some(Numbers::Host(master)) => {
-                            let master = slice_mut(master);
-                            adamw.update(master, &gradient, moments, decays);
-                            round(master, weights);
-                        }
-                        _ => adamw.update(weights, &gradient, moments, decays),
-                    })
-                }
-                (
-                    Numbers::Device(Some(gradient)),
-                    [Numbers::Device(Some(first)), Numbers::Device(Some(second))],
-                ) => {
-                    let gradient = gradient.clone();
+            let gradient = &gradients[place];
+            if gradient.are_none() {
+                return weights;
+            }
+            match [&mut first[place], &mut second[place]] {
+                [
+                    Moment::Exact(Numbers::Device(Some(first))),
+                    Moment::Exact(Numbers::Device(Some(second))),
+                ] => {
+                    let gradient = gradient.on_device();
                     let dtype = FloatDType::from(weights.dtype());
                     match master {
                         Some(Numbers::Device(master)) => {
@@ -148,8 +185,31 @@ impl Optimizer {
                             .cast(dtype),
                     }
                 }
-                (Numbers::Host(_), _) | (_, [_, _]) => {
-                    unreachable!("moments on the device go with sums on the device")
+                moments => {
+                    let gradient = gradient.to_host();
+                    let mut update = |weights: &mut [f32]| match moments {
+                        [
+                            Moment::Exact(Numbers::Host(first)),
+                            Moment::Exact(Numbers::Host(second)),
+                        ] => {
+                            let moments = (slice_mut(first), slice_mut(second));
+                            adamw.update(weights, &gradient, moments, decays);
+                        }
+                        [Moment::Eight(first), Moment::Eight(second)] => {
+                            adamw.update_coded(weights, &gradient, [first, second], decays);
+                        }
+                        _ => {
+                            unreachable!("both moments of a parameter are in one format and place")
+                        }
+                    };
+                    match master {
+                        Some(Numbers::Host(master)) => {
+                            let master = slice_mut(master);
+                            update(master);
+                            replaced(weights, master, *rounds)
+                        }
+                        _ => write(weights, update),
+                    }
                 }
             }
         })
@@ -175,6 +235,32 @@ fn round(from: &[f32], to: &mut [f32]) {
             *to = bf16::from_f32(*from).to_f32();
         }
     });
+}
+
+/// `values` in place of the weights, rounded to bf16 or not. What the weights were is not read.
+fn replaced(weights: Tensor<1>, values: &[f32], rounds: bool) -> Tensor<1> {
+    let (dtype, device) = (weights.dtype(), weights.device());
+    if DeviceSpec::is_cpu(&device) {
+        return write(weights, |weights| match rounds {
+            true => round(values, weights),
+            false => weights.copy_from_slice(values),
+        });
+    }
+    Tensor::from_data(packed(values, dtype, rounds), (&device, dtype))
+}
+
+/// `values` as they go to a device whose weights are in this format: bf16 takes half of the bytes
+/// on the bus.
+fn packed(values: &[f32], dtype: DType, rounds: bool) -> TensorData {
+    if dtype == DType::BF16 {
+        let rounded: Vec<bf16> = values.par_iter().map(|v| bf16::from_f32(*v)).collect();
+        return TensorData::new(rounded, [values.len()]);
+    }
+    let mut exact = values.to_vec();
+    if rounds {
+        round(values, &mut exact);
+    }
+    TensorData::new(exact, [values.len()])
 }
 
 /// Lets `change` write the values in f32, in host memory. On the CPU they are changed where they
@@ -230,5 +316,28 @@ impl<F: FnMut(usize, Tensor<1>) -> Tensor<1>> ModuleMapper for Change<F> {
             false => new,
         };
         Param::from_mapped_value(id, new.set_require_grad(needs_gradient), mapper)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_to_a_device_is_rounded_once() {
+        let values = [1.0, -0.0, 1.0 + 0.003, 1e-30, -3.4e38, f32::NAN];
+        let rounded = values.map(|value| bf16::from_f32(value).to_f32().to_bits());
+        for (dtype, rounds, expected) in [
+            (DType::BF16, true, rounded),
+            (DType::F32, true, rounded),
+            (DType::F32, false, values.map(f32::to_bits)),
+        ] {
+            let data = packed(&values, dtype, rounds);
+            assert_eq!(data.dtype(), dtype);
+            let data = data.convert::<f32>();
+            let data: &[f32] = data.as_slice().expect("f32");
+            let bits: Vec<u32> = data.iter().map(|value| value.to_bits()).collect();
+            assert_eq!(bits, expected, "{dtype:?} {rounds}");
+        }
     }
 }

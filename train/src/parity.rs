@@ -4,7 +4,7 @@ use model::decoder::Decoder;
 use protocol::Sample;
 
 use crate::batch::{MicroBatch, pack};
-use crate::gradients::{Layout, Sums};
+use crate::gradients::{Gather, Layout, Sums};
 use crate::samples::weigh;
 use crate::settings::{Placement, Recompute};
 use crate::train_on::TrainOn;
@@ -56,11 +56,12 @@ pub fn loss_and_gradients_with(
     let total: f64 = weights.iter().map(|weight| weight.sum).sum();
     assert!(total > 0.0, "some token carries loss");
     let layout = Layout::of(decoder);
-    let mut sums = Sums::new(&layout, Placement::Host);
+    let mut sums = Sums::new(&layout, Gather::In(Placement::Host), Vec::new());
     let indices: Vec<usize> = (0..samples.len()).collect();
-    for group in pack(&indices, &weights, tokens_per_micro_batch) {
-        let batch = MicroBatch::new(samples, &group, train_on, total);
-        sums.add(decoder, &batch, None, recompute);
+    let groups = pack(&indices, &weights, tokens_per_micro_batch);
+    for (done, group) in groups.iter().enumerate() {
+        let batch = MicroBatch::new(samples, group, train_on, total);
+        sums.add(decoder, &batch, None, recompute, done + 1 == groups.len());
     }
     let (loss, norm) = (sums.loss, sums.norm());
     let names = layout.parameters.into_iter().map(|entry| entry.name);

@@ -68,6 +68,19 @@ pub struct TrainSettings {
     /// Where moments and f32 masters lie: `"host"` or `"device"`. Changes no result.
     #[serde(default, skip_serializing_if = "Placement::is_default")]
     pub optimizer: Placement,
+    /// In how many bits moments are held: `"f32"` or `"8bit"`, which needs `optimizer = "host"`, takes
+    /// a quarter of the memory and changes the result a little.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub moments: Precision,
+    /// Where the gradients of a step's micro-batches are added up: `"device"`, or `"host"`, to which
+    /// those of each layer are taken while others are computed, so that the device never holds more
+    /// than a few layers' and the bus carries them once for each micro-batch. `"host"` needs
+    /// `optimizer = "host"`; on the CPU there is one memory. Changes no result.
+    #[serde(
+        default = "Placement::device",
+        skip_serializing_if = "Placement::is_device"
+    )]
+    pub sums: Placement,
     /// Adapters are trained, and the weights stay as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraSettings>,
@@ -108,6 +121,33 @@ pub enum Placement {
 }
 
 impl Placement {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn device() -> Self {
+        Self::Device
+    }
+
+    fn is_device(&self) -> bool {
+        *self == Self::Device
+    }
+}
+
+/// The number format of moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    #[serde(rename = "f32")]
+    F32,
+    /// 8 bits, with a scale for each 256 of them. Parameters with fewer than 4096 elements keep
+    /// theirs in f32.
+    #[serde(rename = "8bit")]
+    EightBit,
+}
+
+impl Precision {
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -224,6 +264,18 @@ pub enum SettingsError {
         /// Tokens of the longest sample.
         sample: usize,
     },
+    /// Gradients would go to host memory and come back.
+    #[error(
+        "`sums` is \"host\" and `optimizer` is \"device\": gradients are added up in host memory only \
+         for an optimizer that is there"
+    )]
+    Sums,
+    /// Moments in 8 bits lie in host memory.
+    #[error(
+        "`moments` is \"8bit\" and `optimizer` is \"device\": moments in 8 bits are in host memory; set \
+         `optimizer` to \"host\""
+    )]
+    Moments,
     /// Adapters that cannot work.
     #[error(transparent)]
     Lora(#[from] LoraError),
@@ -238,6 +290,7 @@ impl TrainSettings {
             keep: 1,
             recompute: Recompute::default(),
             optimizer: Placement::default(),
+            sums: Placement::Device,
             ..self.clone()
         }
     }
@@ -326,6 +379,12 @@ impl TrainSettings {
             positive("clip_norm", norm)?;
         }
         positive("keep", self.keep as f64)?;
+        if (self.sums, self.optimizer) == (Placement::Host, Placement::Device) {
+            return Err(SettingsError::Sums);
+        }
+        if (self.moments, self.optimizer) == (Precision::EightBit, Placement::Device) {
+            return Err(SettingsError::Moments);
+        }
         if let Some(lora) = &self.lora {
             lora.check()?;
         }

@@ -1,19 +1,21 @@
 //! What a training keeps from step to step, and what it does in one.
 
-use std::borrow::Cow;
 use std::time::Instant;
 
 use burn::module::Module;
 use model::decoder::Decoder;
-use model::device::{DeviceSpec, Dtype};
+use model::device::DeviceSpec;
 use model::lora::Dropout;
 use protocol::{Sample, Stream};
 use sha2::{Digest, Sha256};
 
 use crate::adamw::AdamW;
 use crate::batch::{MicroBatch, pack};
+use crate::carrier::Landed;
+use crate::contents::Contents;
 use crate::event::{Event, Started, StepReport, Watch, WorstReport};
-use crate::gradients::{Layout, Sums};
+use crate::forecast::flops_of_model;
+use crate::gradients::{Gather, Layout, Sums};
 use crate::guard::{self, Fault};
 use crate::job::{Job, TrainError};
 use crate::look;
@@ -22,7 +24,7 @@ use crate::plan::{Order, Plan, count};
 use crate::samples::{self, Requirements, Weight, count_kinds, weigh};
 use crate::schedule::learning_rate;
 use crate::settings::{ClipNorm, OnSpike, Placement, TrainSettings};
-use crate::state::{self, Best, Standing, Store, Table};
+use crate::state::{self, Best, Standing, Store, Values};
 use crate::{train, weights};
 
 /// Everything but the weights.
@@ -34,9 +36,11 @@ pub(crate) struct Trainer<'a> {
     layout: Layout,
     optimizer: Optimizer,
     /// Where gradients are summed.
-    sums: Placement,
+    gather: Gather,
+    /// The memory of sums that are taken to the host, between two steps.
+    landed: Vec<Landed>,
     standing: Standing,
-    table: Table,
+    contents: Contents,
     store: Store,
 }
 
@@ -92,19 +96,21 @@ impl<'a> Trainer<'a> {
         let mut order = Order::new(job.seed, job.samples.len(), settings.samples_per_step);
         let plan = count(settings, &weights, &mut order)?;
         let layout = Layout::of(decoder);
-        // Adapters are in f32 whatever the weights beside them are in.
-        let masters = job.dtype == Dtype::Bf16 && settings.lora.is_none();
-        let optimizer = Optimizer::new(decoder, &layout, settings.optimizer, masters);
-        // A sum that crossed to the host with every micro-batch would wait for the bus.
-        let sums = match DeviceSpec::is_cpu(job.device) {
-            true => settings.optimizer,
-            false => Placement::Device,
+        let optimizer = Optimizer::new(decoder, &layout, settings, job.dtype);
+        let gather = match (DeviceSpec::is_cpu(job.device), settings.optimizer) {
+            // There is one memory, and one set of processors: nothing to take anywhere.
+            (true, placement) => Gather::In(placement),
+            (false, Placement::Device) => Gather::In(Placement::Device),
+            (false, Placement::Host) => match settings.sums {
+                Placement::Device => Gather::DeviceThenHost,
+                Placement::Host => Gather::HostByLayers,
+            },
         };
         let store = Store {
             folder: job.state.to_owned(),
             key: key(job, decoder),
         };
-        let table = table(&layout);
+        let contents = Contents::of(&layout, &optimizer);
         Ok(Self {
             job,
             weights,
@@ -112,9 +118,10 @@ impl<'a> Trainer<'a> {
             plan,
             layout,
             optimizer,
-            sums,
+            gather,
+            landed: Vec::new(),
             standing: Standing::default(),
-            table,
+            contents,
             store,
         })
     }
@@ -148,7 +155,7 @@ impl<'a> Trainer<'a> {
         decoder: Decoder,
         watch: &mut dyn Watch,
     ) -> Result<Decoder, TrainError> {
-        let found = self.store.newest(&self.table)?;
+        let found = self.store.newest(&self.contents.table)?;
         for (folder, error) in found.passed_over {
             watch.event(&Event::PassedOver {
                 folder,
@@ -166,17 +173,15 @@ impl<'a> Trainer<'a> {
 
     /// Goes to the state of `step`, which was saved and is needed.
     pub(crate) fn go_to(&mut self, step: usize, decoder: Decoder) -> Result<Decoder, TrainError> {
-        let (standing, values) = self.store.at(step, &self.table)?;
+        let (standing, values) = self.store.at(step, &self.contents.table)?;
         self.standing = standing;
         Ok(self.take(values, decoder))
     }
 
-    fn take(&mut self, mut values: Vec<Vec<f32>>, decoder: Decoder) -> Decoder {
-        let count = self.layout.parameters.len();
-        let second = values.split_off(2 * count);
-        let first = values.split_off(count);
+    fn take(&mut self, values: Vec<Values<'static>>, decoder: Decoder) -> Decoder {
+        let (weights, moments) = self.contents.sort(values);
         self.optimizer
-            .restore(decoder, &self.layout, [values, first, second])
+            .restore(decoder, &self.layout, weights, moments)
     }
 
     pub(crate) fn started(&self, decoder: &Decoder) -> Started {
@@ -236,8 +241,10 @@ impl<'a> Trainer<'a> {
             }
         }
         let ((tokens, _), group, step) = worst;
-        let mut sums = Sums::new(&self.layout, self.sums);
-        self.add(&mut sums, decoder, &group, step, 1.0);
+        let mut sums = self.no_sums();
+        self.add(&mut sums, decoder, (&group, true), step, 1.0);
+        sums.end();
+        self.landed = sums.into_landed();
         let lengths = group.iter().map(|index| self.weights[*index].tokens as u64);
         watch.event(&Event::Worst(WorstReport {
             tokens,
@@ -247,7 +254,19 @@ impl<'a> Trainer<'a> {
         }));
     }
 
-    fn add(&self, sums: &mut Sums, decoder: &Decoder, group: &[usize], step: usize, total: f64) {
+    fn no_sums(&mut self) -> Sums {
+        Sums::new(&self.layout, self.gather, std::mem::take(&mut self.landed))
+    }
+
+    /// Adds the micro-batch of the samples `group`, the last one of its step or not.
+    fn add(
+        &self,
+        sums: &mut Sums,
+        decoder: &Decoder,
+        (group, last): (&[usize], bool),
+        step: usize,
+        total: f64,
+    ) {
         let settings = self.job.settings;
         let batch = MicroBatch::new(self.job.samples, group, &settings.train_on, total);
         let rate = settings.lora.as_ref().map_or(0.0, |lora| lora.dropout);
@@ -261,7 +280,7 @@ impl<'a> Trainer<'a> {
                 documents: batch.samples.iter().map(key).collect(),
             }
         });
-        sums.add(decoder, &batch, dropout.as_ref(), settings.recompute);
+        sums.add(decoder, &batch, dropout.as_ref(), settings.recompute, last);
     }
 
     /// Loss and gradient of the next step; `None` if a stop was asked for.
@@ -272,12 +291,13 @@ impl<'a> Trainer<'a> {
         // The weight of the whole step, whatever its micro-batches.
         let total: f64 = indices.iter().map(|index| self.weights[*index].sum).sum();
         let groups = pack(&indices, &self.weights, settings.tokens_per_micro_batch);
-        let mut sums = Sums::new(&self.layout, self.sums);
+        let mut sums = self.no_sums();
         for (done, group) in groups.iter().enumerate() {
             if self.job.stop.should_stop() {
                 return None;
             }
-            self.add(&mut sums, decoder, group, step, total);
+            let last = done + 1 == groups.len();
+            self.add(&mut sums, decoder, (group, last), step, total);
             let (step, of) = (step + 1, groups.len());
             watch.event(&Event::MicroBatch {
                 step,
@@ -285,6 +305,7 @@ impl<'a> Trainer<'a> {
                 of,
             });
         }
+        sums.end();
         Some(Computed {
             sums,
             indices,
@@ -313,7 +334,11 @@ impl<'a> Trainer<'a> {
                 .map(|index| amount(&self.weights[*index]) as u64)
                 .sum::<u64>()
         };
-        let trained_tokens = of_step(|weight| weight.trained);
+        let (tokens, trained_tokens) = (
+            of_step(|weight| weight.tokens),
+            of_step(|weight| weight.trained),
+        );
+        let squares = of_step(|weight| weight.tokens * weight.tokens);
         let mut report = StepReport {
             step: step + 1,
             of: self.plan.steps,
@@ -321,13 +346,16 @@ impl<'a> Trainer<'a> {
             lr,
             grad_norm: norm,
             samples: indices.len(),
-            tokens: of_step(|weight| weight.tokens),
+            tokens,
             trained_tokens,
             trained_so_far: self.standing.trained_tokens + trained_tokens,
+            model_flops: flops_of_model(decoder.config(), settings, tokens, squares),
+            memory_bytes: None,
             seconds: began.elapsed().as_secs_f64(),
         };
         let guard = settings.guard.as_ref();
         if let Some(fault) = guard::fault(guard, &self.standing.recent, sums.loss, norm) {
+            report.memory_bytes = self.memory_bytes();
             watch.event(&Event::Step(report));
             return self.fail(decoder, fault, &report, &indices, watch);
         }
@@ -341,15 +369,26 @@ impl<'a> Trainer<'a> {
             &adamw,
             settings.decay_on,
         );
+        let loss = sums.loss;
+        self.landed = sums.into_landed();
         self.standing.step = step + 1;
         self.standing.trained_tokens = report.trained_so_far;
-        guard::remember(&mut self.standing.recent, sums.loss);
+        guard::remember(&mut self.standing.recent, loss);
         if self.is_anchor() {
             self.standing.anchor = step + 1;
         }
         report.seconds = began.elapsed().as_secs_f64();
+        report.memory_bytes = self.memory_bytes();
         watch.event(&Event::Step(report));
         Ok(decoder)
+    }
+
+    /// What is held now.
+    fn memory_bytes(&self) -> Option<u64> {
+        match model::memory::of_device(self.job.device) {
+            Some(memory) => Some(memory.in_use),
+            None => model::memory::resident_bytes(),
+        }
     }
 
     /// Ends the training, or goes back to the anchor and on behind the step that is not believed.
@@ -389,10 +428,9 @@ impl<'a> Trainer<'a> {
         let decoder = match before.anchor {
             0 => {
                 let decoder = train::load(self.job)?;
-                let masters = self.optimizer.masters.is_some();
-                let placement = self.job.settings.optimizer;
+                let (settings, dtype) = (self.job.settings, self.job.dtype);
                 self.layout = Layout::of(&decoder);
-                self.optimizer = Optimizer::new(&decoder, &self.layout, placement, masters);
+                self.optimizer = Optimizer::new(&decoder, &self.layout, settings, dtype);
                 self.standing = Standing::default();
                 decoder
             }
@@ -503,18 +541,9 @@ impl<'a> Trainer<'a> {
 
     pub(crate) fn save(&self, decoder: &Decoder, watch: &mut dyn Watch) -> Result<(), TrainError> {
         let began = Instant::now();
-        let (parameters, count) = (decoder.trained_parameters(), self.layout.parameters.len());
-        let optimizer = &self.optimizer;
-        let values = |index: usize| match (index / count, index % count, &optimizer.masters) {
-            (0, place, Some(masters)) => masters[place].to_host(),
-            (0, place, None) => {
-                let values = parameters[place].data().try_into_vec_as::<f32>();
-                Cow::Owned(values.expect("float data converts to f32"))
-            }
-            (1, place, _) => optimizer.first[place].to_host(),
-            (_, place, _) => optimizer.second[place].to_host(),
-        };
-        let tensors = (&self.table, &values as &dyn Fn(usize) -> _);
+        let parameters = decoder.trained_parameters();
+        let values = |index| self.contents.values(index, &self.optimizer, &parameters);
+        let tensors = (&self.contents.table, &values as &dyn Fn(usize) -> _);
         let keep = self.job.settings.keep;
         let folder = self
             .store
@@ -535,17 +564,6 @@ fn clip_factor(settings: &TrainSettings, norm: f64) -> f64 {
         ClipNorm::None => 1.0,
         ClipNorm::At(limit) => (limit / (norm + 1e-6)).min(1.0),
     }
-}
-
-/// The tensors of a trainer state: weights or their masters, then first, then second moments.
-fn table(layout: &Layout) -> Table {
-    let mut table = Table::default();
-    for part in ["weights", "first", "second"] {
-        for entry in &layout.parameters {
-            table.push(format!("{part}.{}", entry.name), &entry.shape);
-        }
-    }
-    table
 }
 
 /// The hash of everything that decides the result: version, settings (less those that change none),

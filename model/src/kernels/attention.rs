@@ -18,7 +18,7 @@ use self::heads::{columns, put_head, take_head, take_turned};
 use super::disjoint::Disjoint;
 use super::exp::{exponentials, highest};
 use super::panels::{Matrix, Panels};
-use super::tile::PANEL;
+use super::tile::{LANES, PANEL};
 
 /// Query rows whose scores are held at once: a multiple of the tile's 6 rows.
 const QUERY_BLOCK: usize = 48;
@@ -38,6 +38,13 @@ struct Scratch {
     d_scores: Vec<f32>,
     key_columns: Panels,
     value_columns: Panels,
+}
+
+/// Elements of the memory of a task in the backward pass over a document of `length` tokens.
+pub(crate) fn scratch_elements(length: usize, dim: usize) -> usize {
+    let rows = length * dim.next_multiple_of(LANES);
+    // Eight by token, keys and values by column, and two blocks of scores.
+    10 * rows + 2 * QUERY_BLOCK * length.next_multiple_of(PANEL)
 }
 
 /// Attention output `[T, heads * D]` and the log-sum-exp of the scores `[heads, T]`.

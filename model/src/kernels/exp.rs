@@ -72,7 +72,13 @@ fn highest_body<const FMA: bool>(row: &[f32]) -> f32 {
     highest.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// Replaces each `x` by `e^(scale * x - shift)` and returns their sum: 8 lanes, then the lanes.
+/// Elements whose sum is taken on its own. Where a row has one element near 1 and very many that are
+/// below 2^-24, those that share a lane with it would be lost one by one: with a vocabulary of 49,152
+/// and sums over whole rows, losses were low by 1e-5.
+const STRETCH: usize = 512;
+
+/// Replaces each `x` by `e^(scale * x - shift)` and returns their sum: 8 lanes in each stretch, then
+/// the lanes, then the stretches in f64.
 ///
 /// Written with vector instructions: compilers split the loop into halves of a vector.
 pub(crate) fn exponentials(row: &mut [f32], scale: f32, shift: f32) -> f32 {
@@ -83,16 +89,24 @@ pub(crate) fn exponentials(row: &mut [f32], scale: f32, shift: f32) -> f32 {
             reason = "the processor was just seen to have AVX2 and FMA"
         )]
         // SAFETY: `wide_vectors` checked the features that the function is compiled with.
-        return unsafe { wide_exponentials(row, scale, shift) };
+        return sum_of_stretches(row, |row| unsafe { wide_exponentials(row, scale, shift) });
     }
-    let mut sums = [0.0_f32; LANES];
-    for chunk in row.chunks_mut(LANES) {
-        for (sum, x) in sums.iter_mut().zip(chunk) {
-            *x = exp::<false>(*x * scale - shift);
-            *sum += *x;
+    sum_of_stretches(row, |row| {
+        let mut sums = [0.0_f32; LANES];
+        for chunk in row.chunks_mut(LANES) {
+            for (sum, x) in sums.iter_mut().zip(chunk) {
+                *x = exp::<false>(*x * scale - shift);
+                *sum += *x;
+            }
         }
-    }
-    fold(sums)
+        fold(sums)
+    })
+}
+
+#[inline(always)]
+fn sum_of_stretches(row: &mut [f32], sum: impl Fn(&mut [f32]) -> f32) -> f32 {
+    let sums = row.chunks_mut(STRETCH).map(|row| f64::from(sum(row)));
+    sums.sum::<f64>() as f32
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -205,6 +219,16 @@ mod tests {
                 assert!((f64::from(y) - exact).abs() <= 8e-6 * exact);
             }
         }
+    }
+
+    #[test]
+    fn very_many_small_exponentials_count_beside_a_large_one() {
+        // 1, and 50,000 times 2e-8: together 1.001.
+        let mut row = vec![-17.72_f32; 50_001];
+        row[7] = 0.0;
+        let exact: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+        let sum = f64::from(exponentials(&mut row, 1.0, 0.0));
+        assert!((sum / exact - 1.0).abs() < 2e-6, "{sum} {exact}");
     }
 
     #[test]

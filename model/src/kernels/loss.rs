@@ -13,17 +13,27 @@ use super::pool::{buffer, give_back};
 pub(crate) struct CrossEntropy {
     /// The weighted sum of the negative log-likelihoods.
     pub(crate) loss: f32,
-    /// Its gradients by the hidden states `[T, d]` and by the projection `[V, d]`, if asked for.
-    pub(crate) gradients: Option<(Vec<f32>, Vec<f32>)>,
+    /// Its gradient by the hidden states `[T, d]`, if asked for.
+    pub(crate) d_hidden: Option<Vec<f32>>,
+    /// Its gradient by the projection `[V, d]`, if asked for.
+    pub(crate) d_projection: Option<Vec<f32>>,
 }
 
 /// Which gradients to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Want {
+pub(crate) struct Want {
+    /// That of the hidden states.
+    pub(crate) hidden: bool,
+    /// That of the projection; a frozen one needs none.
+    pub(crate) projection: bool,
+}
+
+impl Want {
     /// The loss alone.
-    Loss,
-    /// The loss and both gradients.
-    Gradients,
+    pub(crate) const LOSS: Self = Self {
+        hidden: false,
+        projection: false,
+    };
 }
 
 /// Sum over tokens of `weight * -log softmax(hidden projectionᵀ)[target]`.
@@ -40,23 +50,23 @@ pub(crate) fn cross_entropy(
 ) -> CrossEntropy {
     let vocabulary = projection.len() / width;
     let counted: Vec<usize> = (0..targets.len()).filter(|t| weights[*t] != 0.0).collect();
-    let mut gradients =
-        (want == Want::Gradients).then(|| (buffer(hidden.len()), buffer(projection.len())));
-    if let Some((d_hidden, _)) = &mut gradients {
-        d_hidden.fill(0.0);
-    }
+    let zeros = |len: usize| {
+        let mut zeros = buffer(len);
+        zeros.fill(0.0);
+        zeros
+    };
+    let mut d_hidden = want.hidden.then(|| zeros(hidden.len()));
     if counted.is_empty() {
-        if let Some((_, d_projection)) = &mut gradients {
-            d_projection.fill(0.0);
-        }
         return CrossEntropy {
             loss: 0.0,
-            gradients,
+            d_hidden,
+            d_projection: want.projection.then(|| zeros(projection.len())),
         };
     }
+    let mut d_projection = want.projection.then(|| buffer(projection.len()));
     let matrix = Matrix::new(projection, vocabulary, width);
     let columns = Passing::pack(matrix.transposed());
-    let rows = gradients.is_some().then(|| Passing::pack(matrix));
+    let rows = want.hidden.then(|| Passing::pack(matrix));
     let mut held = buffer(chunk.min(counted.len()) * vocabulary);
     let mut gathered = vec![0.0; chunk.min(counted.len()) * width];
     let mut d_gathered = vec![0.0; if rows.is_some() { gathered.len() } else { 0 }];
@@ -76,13 +86,15 @@ pub(crate) fn cross_entropy(
             .map(|(row, token)| weights[*token] * logits_row(row, targets[*token], weights[*token]))
             .collect();
         loss += losses.iter().map(|l| f64::from(*l)).sum::<f64>();
-        if let (Some((d_hidden, d_projection)), Some(rows)) = (&mut gradients, &rows) {
-            let d_logits = Matrix::new(logits, tokens.len(), vocabulary);
+        let d_logits = Matrix::new(logits, tokens.len(), vocabulary);
+        if let (Some(d_hidden), Some(rows)) = (&mut d_hidden, &rows) {
             let d_gathered = &mut d_gathered[..tokens.len() * width];
             product_parallel(d_logits, rows, d_gathered, width, Start::Zero);
             for (token, row) in tokens.iter().zip(d_gathered.chunks_exact(width)) {
                 d_hidden[token * width..(token + 1) * width].copy_from_slice(row);
             }
+        }
+        if let Some(d_projection) = &mut d_projection {
             product_transposed_left(d_logits, left, d_projection, start);
             start = Start::Current;
         }
@@ -90,7 +102,8 @@ pub(crate) fn cross_entropy(
     give_back(held);
     CrossEntropy {
         loss: loss as f32,
-        gradients,
+        d_hidden,
+        d_projection,
     }
 }
 

@@ -14,7 +14,7 @@ const SMALLEST: usize = 16 * 1024;
 /// as a vocabulary, and they would be held through the whole backward pass.
 const LARGEST: usize = 16 * 1024 * 1024;
 /// Elements kept at most (1 GiB).
-const MOST: usize = 256 * 1024 * 1024;
+pub(crate) const MOST: usize = 256 * 1024 * 1024;
 
 /// Pieces that wait to be used again, by size class.
 struct Pool {
@@ -33,12 +33,16 @@ fn class(len: usize) -> usize {
     len.next_multiple_of((len.next_power_of_two() / 16).max(1))
 }
 
+/// Elements of the piece for a result of `len` elements, if such pieces are kept.
+pub(crate) fn kept_elements(len: usize) -> Option<usize> {
+    (SMALLEST..=LARGEST).contains(&len).then(|| class(len))
+}
+
 /// Memory for a result of `len` elements that is about to be written in full; it may hold anything.
 pub(crate) fn buffer(len: usize) -> Vec<f32> {
-    if !(SMALLEST..=LARGEST).contains(&len) {
+    let Some(class) = kept_elements(len) else {
         return vec![0.0; len];
-    }
-    let class = class(len);
+    };
     let found = {
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
         let piece = pool.pieces.get_mut(&class).and_then(Vec::pop);
@@ -62,7 +66,7 @@ pub(crate) fn buffer(len: usize) -> Vec<f32> {
 
 /// Whether a piece came from [`buffer`] and may be given back.
 pub(crate) fn is_piece(values: &Vec<f32>) -> bool {
-    (SMALLEST..=LARGEST).contains(&values.len()) && values.capacity() == class(values.len())
+    kept_elements(values.len()) == Some(values.capacity())
 }
 
 /// Keeps a piece that nobody needs any more, unless there are enough; others are freed.

@@ -149,7 +149,8 @@ impl Backward<Flex, 1> for Embedding {
         let dy = dense(grads.consume::<Flex>(&ops.node));
         let [Some(node)] = ops.parents else { return };
         let [_, width] = dims(&dy);
-        let mut table = vec![0.0; ops.state.rows * width];
+        let mut table = buffer(ops.state.rows * width);
+        table.fill(0.0);
         elementwise::scatter_add(values(&dy), width, &ops.state.ids, &mut table);
         grads.register::<Flex>(node.id, tensor(table, [ops.state.rows, width]));
     }
@@ -201,13 +202,12 @@ struct CrossEntropy;
 
 impl Backward<Flex, 2> for CrossEntropy {
     /// The gradients by hidden states and projection, for an incoming gradient of 1.
-    type State = (FlexTensor, FlexTensor);
+    type State = [Option<FlexTensor>; 2];
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let incoming = values(&dense(grads.consume::<Flex>(&ops.node)))[0];
-        let (d_hidden, d_weight) = ops.state;
-        for (node, mut gradient) in ops.parents.into_iter().zip([d_hidden, d_weight]) {
-            if let Some(node) = node {
+        for (node, gradient) in ops.parents.into_iter().zip(ops.state) {
+            if let (Some(node), Some(mut gradient)) = (node, gradient) {
                 if incoming != 1.0 {
                     scale(gradient.storage_mut::<f32>(), incoming);
                 }
@@ -326,6 +326,10 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         weight: FloatTensor<Self>,
         plan: LossPlan,
     ) -> FloatTensor<Self> {
+        let want = Want {
+            hidden: hidden.is_tracked(),
+            projection: weight.is_tracked(),
+        };
         let ((hidden, hidden_node), (weight, weight_node)) =
             (hidden.into_parts(), weight.into_parts());
         let (hidden, weight) = (dense(hidden), dense(weight));
@@ -335,16 +339,18 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
             .stateful()
         {
             OpsKind::Tracked(prep) => {
-                let result = cross_entropy(&hidden, &weight, &plan, Want::Gradients);
-                let (d_hidden, d_weight) = result.gradients.expect("gradients were asked for");
-                let state = (
-                    tensor(d_hidden, dims::<2>(&hidden)),
-                    tensor(d_weight, dims::<2>(&weight)),
-                );
+                let result = cross_entropy(&hidden, &weight, &plan, want);
+                let shaped = |gradient, like| tensor(gradient, dims::<2>(like));
+                let state = [
+                    result.d_hidden.map(|gradient| shaped(gradient, &hidden)),
+                    result
+                        .d_projection
+                        .map(|gradient| shaped(gradient, &weight)),
+                ];
                 prep.finish(state, tensor(vec![result.loss], [1]))
             }
             OpsKind::UnTracked(prep) => {
-                let result = cross_entropy(&hidden, &weight, &plan, Want::Loss);
+                let result = cross_entropy(&hidden, &weight, &plan, Want::LOSS);
                 prep.finish(tensor(vec![result.loss], [1]))
             }
         }

@@ -105,7 +105,7 @@ impl FusedOps for Flex {
     }
 
     fn fused_cross_entropy(hidden: FlexTensor, weight: FlexTensor, plan: LossPlan) -> FlexTensor {
-        let result = cross_entropy(&dense(hidden), &dense(weight), &plan, Want::Loss);
+        let result = cross_entropy(&dense(hidden), &dense(weight), &plan, Want::LOSS);
         tensor(vec![result.loss], [1])
     }
 }

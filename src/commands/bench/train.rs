@@ -8,8 +8,8 @@ use model::memory;
 use protocol::{Sample, SampleSpan, SpanKind, Vocab};
 use serde_json::{Value, json};
 use train::{
-    ClipNorm, DecayOn, Event, Interrupter, Job, Placement, Recompute, Rehearsal, Schedule, Start,
-    TrainOn, TrainSettings, Watch,
+    ClipNorm, DecayOn, Event, Interrupter, Job, Placement, Precision, Recompute, Rehearsal,
+    Schedule, Start, TrainOn, TrainSettings, Watch,
 };
 
 use super::{ids, machine, spread, vocab};
@@ -132,6 +132,8 @@ fn settings(args: &BenchTrain, samples_per_step: usize) -> TrainSettings {
             BenchRecompute::Blocks => Recompute::Blocks,
         },
         optimizer: Placement::Host,
+        sums: Placement::Device,
+        moments: Precision::F32,
         lora: None,
         guard: None,
         held_out: None,

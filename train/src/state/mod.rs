@@ -9,14 +9,13 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use tensors::Table;
+pub(crate) use tensors::{Format, Table, Values};
 
 /// Why a trainer state cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -172,7 +171,7 @@ pub(crate) struct Store {
 /// The state to go on from, and those that were not fit.
 pub(crate) struct Found {
     /// With the values of each tensor.
-    pub(crate) state: Option<(Standing, Vec<Vec<f32>>)>,
+    pub(crate) state: Option<(Standing, Vec<Values<'static>>)>,
     pub(crate) passed_over: Vec<(PathBuf, StateError)>,
 }
 
@@ -206,7 +205,7 @@ impl Store {
         &self,
         step: usize,
         table: &Table,
-    ) -> Result<(Standing, Vec<Vec<f32>>), StateError> {
+    ) -> Result<(Standing, Vec<Values<'static>>), StateError> {
         self.read(step, &self.path(step), table)
     }
 
@@ -225,7 +224,7 @@ impl Store {
     pub(crate) fn save<'a>(
         &self,
         standing: &Standing,
-        (table, values): (&Table, &dyn Fn(usize) -> Cow<'a, [f32]>),
+        (table, values): (&Table, &dyn Fn(usize) -> Values<'a>),
         keep: usize,
         before: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<PathBuf, StateError> {
@@ -325,7 +324,7 @@ impl Store {
         step: usize,
         folder: &Path,
         table: &Table,
-    ) -> Result<(Standing, Vec<Vec<f32>>), StateError> {
+    ) -> Result<(Standing, Vec<Values<'static>>), StateError> {
         let manifest = self.manifest(folder)?;
         if manifest.standing.step != step {
             return Err(StateError::Step {

@@ -13,35 +13,111 @@ use sha2::{Digest, Sha256};
 
 use super::{StateError, hex, io_error};
 
-/// Names and shapes of f32 tensors, in order.
+/// Names, formats and shapes of tensors, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Table {
-    names: Vec<String>,
-    shapes: Vec<Vec<usize>>,
+    entries: Vec<Entry>,
 }
 
-/// Values converted at a time.
-const BLOCK: usize = 1 << 16;
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    name: String,
+    format: Format,
+    shape: Vec<usize>,
+}
+
+/// What the numbers of a tensor are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    F32,
+    /// Codes of moments in 8 bits.
+    U8,
+}
+
+/// The numbers of a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Values<'a> {
+    F32(Cow<'a, [f32]>),
+    U8(Cow<'a, [u8]>),
+}
+
+impl Values<'_> {
+    fn format(&self) -> Format {
+        match self {
+            Self::F32(_) => Format::F32,
+            Self::U8(_) => Format::U8,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::U8(values) => values.len(),
+        }
+    }
+
+    /// The numbers, which are f32.
+    ///
+    /// # Panics
+    /// If they are not: a bug of the caller.
+    pub(crate) fn into_f32(self) -> Vec<f32> {
+        match self {
+            Self::F32(values) => values.into_owned(),
+            Self::U8(_) => unreachable!("a state was read by a table with codes in this place"),
+        }
+    }
+
+    /// The numbers, which are codes.
+    ///
+    /// # Panics
+    /// If they are not: a bug of the caller.
+    pub(crate) fn into_codes(self) -> Vec<u8> {
+        match self {
+            Self::U8(values) => values.into_owned(),
+            Self::F32(_) => unreachable!("a state was read by a table with f32 in this place"),
+        }
+    }
+}
+
+impl Entry {
+    fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn bytes(&self) -> usize {
+        match self.format {
+            Format::F32 => 4 * self.elements(),
+            Format::U8 => self.elements(),
+        }
+    }
+}
+
+/// Bytes converted at a time.
+const BLOCK: usize = 1 << 18;
 
 impl Table {
     /// Adds a tensor.
-    pub(crate) fn push(&mut self, name: String, shape: &[usize]) {
-        self.names.push(name);
-        self.shapes.push(shape.to_vec());
-    }
-
-    fn elements(&self, index: usize) -> usize {
-        self.shapes[index].iter().product()
+    pub(crate) fn push(&mut self, name: String, format: Format, shape: &[usize]) {
+        let shape = shape.to_vec();
+        self.entries.push(Entry {
+            name,
+            format,
+            shape,
+        });
     }
 
     /// Length and JSON of a safetensors header.
     fn header(&self) -> Vec<u8> {
         let (mut entries, mut offset) = (Vec::new(), 0);
-        for (index, name) in self.names.iter().enumerate() {
-            let end = offset + 4 * self.elements(index);
-            let (name, shape) = (json!(name), json!(self.shapes[index]));
+        for entry in &self.entries {
+            let end = offset + entry.bytes();
+            let (name, shape) = (json!(entry.name), json!(entry.shape));
+            let format = match entry.format {
+                Format::F32 => "F32",
+                Format::U8 => "U8",
+            };
             entries.push(format!(
-                r#"{name}:{{"dtype":"F32","shape":{shape},"data_offsets":[{offset},{end}]}}"#
+                r#"{name}:{{"dtype":"{format}","shape":{shape},"data_offsets":[{offset},{end}]}}"#
             ));
             offset = end;
         }
@@ -56,7 +132,7 @@ impl Table {
     /// `values` gives the values of each tensor; they are asked for one tensor at a time.
     pub(super) fn write<'a>(
         &self,
-        values: &dyn Fn(usize) -> Cow<'a, [f32]>,
+        values: &dyn Fn(usize) -> Values<'a>,
         path: &Path,
         at: &mut dyn FnMut(&'static str, &Path) -> Result<(), StateError>,
     ) -> Result<String, StateError> {
@@ -70,17 +146,32 @@ impl Table {
             file.write_all(bytes).map_err(failed())
         };
         put(&self.header())?;
-        let mut bytes = Vec::with_capacity(4 * BLOCK);
-        for index in 0..self.names.len() {
+        let mut bytes = Vec::with_capacity(BLOCK);
+        // Small tensors share a write call.
+        let mut add = |more: usize, extend: &dyn Fn(&mut Vec<u8>)| -> Result<(), StateError> {
+            if bytes.len() + more > BLOCK {
+                put(&bytes)?;
+                bytes.clear();
+            }
+            extend(&mut bytes);
+            Ok(())
+        };
+        for (index, entry) in self.entries.iter().enumerate() {
             let values = values(index);
-            assert_eq!(values.len(), self.elements(index), "values fit their shape");
-            for block in values.chunks(BLOCK) {
-                // Small tensors share a write call.
-                if bytes.len() + 4 * block.len() > 4 * BLOCK {
-                    put(&bytes)?;
-                    bytes.clear();
+            let fits = (values.format(), values.len()) == (entry.format, entry.elements());
+            assert!(fits, "values fit their format and shape");
+            match &values {
+                Values::F32(values) => {
+                    for block in values.chunks(BLOCK / 4) {
+                        let words = || block.iter().flat_map(|value| value.to_le_bytes());
+                        add(4 * block.len(), &|bytes| bytes.extend(words()))?;
+                    }
                 }
-                bytes.extend(block.iter().flat_map(|value| value.to_le_bytes()));
+                Values::U8(values) => {
+                    for block in values.chunks(BLOCK) {
+                        add(block.len(), &|bytes| bytes.extend_from_slice(block))?;
+                    }
+                }
             }
         }
         put(&bytes)?;
@@ -90,7 +181,11 @@ impl Table {
     }
 
     /// The values of each tensor of a file that must hold these tensors and have this hash.
-    pub(super) fn read(&self, path: &Path, sha256: &str) -> Result<Vec<Vec<f32>>, StateError> {
+    pub(super) fn read(
+        &self,
+        path: &Path,
+        sha256: &str,
+    ) -> Result<Vec<Values<'static>>, StateError> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::UnexpectedEof => StateError::Tensors {
                 path: path.to_owned(),
@@ -108,17 +203,28 @@ impl Table {
         }
         let mut hash = Sha256::new();
         hash.update(&header);
-        let mut bytes = vec![0; 4 * BLOCK];
-        let mut all = Vec::with_capacity(self.names.len());
-        for index in 0..self.names.len() {
-            let elements = self.elements(index);
-            let mut values = Vec::with_capacity(elements);
-            while values.len() < elements {
-                let bytes = &mut bytes[..4 * BLOCK.min(elements - values.len())];
+        let mut bytes = vec![0; BLOCK];
+        let mut all = Vec::with_capacity(self.entries.len());
+        for entry in &self.entries {
+            let elements = entry.elements();
+            let mut values = match entry.format {
+                Format::F32 => Values::F32(Vec::with_capacity(elements).into()),
+                Format::U8 => Values::U8(Vec::with_capacity(elements).into()),
+            };
+            let mut left = entry.bytes();
+            while left > 0 {
+                let bytes = &mut bytes[..BLOCK.min(left)];
+                left -= bytes.len();
                 file.read_exact(bytes).map_err(failed)?;
                 hash.update(&*bytes);
-                let (words, _) = bytes.as_chunks::<4>();
-                values.extend(words.iter().map(|word| f32::from_le_bytes(*word)));
+                match &mut values {
+                    Values::F32(values) => {
+                        let (words, _) = bytes.as_chunks::<4>();
+                        let words = words.iter().map(|word| f32::from_le_bytes(*word));
+                        values.to_mut().extend(words);
+                    }
+                    Values::U8(values) => values.to_mut().extend_from_slice(bytes),
+                }
             }
             all.push(values);
         }

@@ -4,18 +4,23 @@ use super::*;
 
 fn table() -> Table {
     let mut table = Table::default();
-    table.push("matrix".to_owned(), &[2, 3]);
-    table.push("large".to_owned(), &[300_000]);
+    table.push("matrix".to_owned(), Format::F32, &[2, 3]);
+    table.push("large".to_owned(), Format::F32, &[300_000]);
+    table.push("codes".to_owned(), Format::U8, &[3, 100_001]);
     table
 }
 
-fn values(step: usize) -> impl Fn(usize) -> Cow<'static, [f32]> {
+fn values(step: usize) -> impl Fn(usize) -> Values<'static> {
     move |index| {
-        let count = [6, 300_000][index];
-        (0..count)
-            .map(|n| (n * (index + 1) + step) as f32 / 3.0)
-            .collect::<Vec<_>>()
-            .into()
+        let numbers = 0..[6, 300_000, 300_003][index];
+        match index {
+            2 => Values::U8(numbers.map(|n| (n * 7 + step) as u8).collect()),
+            _ => Values::F32(
+                numbers
+                    .map(|n| (n * (index + 1) + step) as f32 / 3.0)
+                    .collect(),
+            ),
+        }
     }
 }
 
@@ -59,7 +64,7 @@ fn check_newest(folder: &Path, step: usize) {
         }
     );
     for (index, found) in found_values.iter().enumerate() {
-        assert!(found[..] == values(step)(index)[..], "tensor {index}");
+        assert!(*found == values(step)(index), "tensor {index}");
     }
 }
 
@@ -117,8 +122,15 @@ fn the_file_is_a_safetensors_file() {
         (matrix.dtype(), matrix.shape()),
         (safetensors::Dtype::F32, [2, 3].as_slice())
     );
-    let first: Vec<u8> = values(7)(0).iter().flat_map(|v| v.to_le_bytes()).collect();
+    let first = values(7)(0).into_f32();
+    let first: Vec<u8> = first.iter().flat_map(|v| v.to_le_bytes()).collect();
     assert_eq!(matrix.data(), first);
+    let codes = tensors.tensor("codes").expect("it is there");
+    assert_eq!(
+        (codes.dtype(), codes.shape()),
+        (safetensors::Dtype::U8, [3, 100_001].as_slice())
+    );
+    assert_eq!(codes.data(), values(7)(2).into_codes());
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod guard;
 mod held_out;
 mod lora;
 mod miniature;
+mod moments;
 mod optimizer;
 mod parity;
 mod plan;

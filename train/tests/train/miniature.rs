@@ -7,8 +7,8 @@ use model::device::{Device, DeviceSpec, Dtype};
 use model::lineage::Lineage;
 use protocol::{Sample, SampleSpan, SpanKind, Stream};
 use train::{
-    ClipNorm, DecayOn, Event, Interrupter, Job, Outcome, Placement, Recompute, Rehearsal, Schedule,
-    Start, TrainError, TrainOn, TrainSettings, Watch, train,
+    ClipNorm, DecayOn, Event, Interrupter, Job, Outcome, Placement, Precision, Recompute,
+    Rehearsal, Schedule, Start, TrainError, TrainOn, TrainSettings, Watch, train,
 };
 
 /// Rows of the miniature's embedding.
@@ -42,6 +42,8 @@ pub(crate) fn settings() -> TrainSettings {
         keep: 2,
         recompute: Recompute::None,
         optimizer: Placement::Host,
+        sums: Placement::Device,
+        moments: Precision::F32,
         lora: None,
         guard: None,
         held_out: None,

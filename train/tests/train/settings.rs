@@ -55,6 +55,8 @@ fn written_settings_read_the_same() {
     check_same_after_writing(json!({ "clip_norm": "none", "decay_on": "all" }));
     check_same_after_writing(json!({ "clip_norm": 2, "schedule": "constant" }));
     check_same_after_writing(json!({ "train_on": "own+trigger" }));
+    check_same_after_writing(json!({ "optimizer": "device", "recompute": "blocks" }));
+    check_same_after_writing(json!({ "moments": "8bit", "sums": "host" }));
     check_same_after_writing(json!({ "train_on": "all" }));
     check_same_after_writing(json!({ "train_on": { "summary": 0.3, "answer": 2 } }));
 }
@@ -104,6 +106,14 @@ fn ranges_are_checked() {
     check_refused(
         json!({ "max_tokens": 65 }),
         "`tokens_per_micro_batch` is 64, below",
+    );
+    check_refused(
+        json!({ "sums": "host", "optimizer": "device" }),
+        "`sums` is \"host\" and `optimizer` is \"device\"",
+    );
+    check_refused(
+        json!({ "moments": "8bit", "optimizer": "device" }),
+        "set `optimizer` to \"host\"",
     );
     check_refused(
         json!({ "train_on": { "answer": -1.0 } }),

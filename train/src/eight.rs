@@ -1,0 +1,281 @@
+//! Numbers in 8 bits: running means of gradients and of their squares, block by block.
+//!
+//! Source: Dettmers, Lewis, Shleifer, Zettlemoyer, "8-bit Optimizers via Block-wise Quantization"
+//! (arXiv 2110.02861), and what `bitsandbytes` made of it: blocks of 256 numbers, each with the
+//! largest of them as its scale, and a code that is fine near 1 and reaches seven decades down.
+//! The code is spelled differently here: a decade's upper end is one of its numbers, so that the
+//! largest number of a block is exact; and no square becomes 0, because a step divides by its root.
+
+use std::sync::LazyLock;
+
+/// Numbers with a scale of their own.
+pub(crate) const BLOCK: usize = 256;
+
+/// Parameters with fewer elements keep their moments in f32: norms, biases, small adapters.
+const LEAST: usize = 4096;
+
+/// Whether the moments of a parameter of so many elements are held in 8 bits.
+pub(crate) fn is_coded(elements: usize) -> bool {
+    elements >= LEAST
+}
+
+/// Bytes of one moment of a parameter of so many elements, with moments in 8 bits.
+pub(crate) fn bytes(elements: u64) -> u64 {
+    match is_coded(elements as usize) {
+        true => elements + 4 * elements.div_ceil(BLOCK as u64),
+        false => 4 * elements,
+    }
+}
+
+/// What a code means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// A sign and one of 128 sizes: means of gradients.
+    Signed,
+    /// One of 256 sizes: means of squares. Only 0 is 0.
+    Square,
+}
+
+/// One number for each element of a parameter, in 8 bits.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Eight {
+    pub(crate) meaning: Meaning,
+    pub(crate) codes: Vec<u8>,
+    /// The largest size in each block.
+    pub(crate) scales: Vec<f32>,
+}
+
+impl Eight {
+    /// `count` zeros.
+    pub(crate) fn zeros(count: usize, meaning: Meaning) -> Self {
+        Self {
+            meaning,
+            codes: vec![0; count],
+            scales: vec![0.0; count.div_ceil(BLOCK)],
+        }
+    }
+}
+
+/// A code: sizes from 0 to 1 in rising order, and how to find the nearest.
+pub(crate) struct Code {
+    sizes: Vec<f32>,
+    /// Between a size and the next one, half-way; above the last there is none.
+    borders: Vec<f32>,
+    /// For each stretch of floats that share their upper 16 bits, the code of the lowest of them.
+    /// No stretch holds more than one border.
+    first: Vec<u8>,
+    is_signed: bool,
+}
+
+static SIGNED: LazyLock<Code> = LazyLock::new(|| Code::new(Meaning::Signed));
+static SQUARE: LazyLock<Code> = LazyLock::new(|| Code::new(Meaning::Square));
+
+/// Bits below those that name a stretch.
+const FRACTION: u32 = 16;
+/// The bits of 2^-24, below which everything is next to 0.
+const LOW: u32 = 103 << 23;
+const SIGN: u8 = 0x80;
+
+impl Code {
+    pub(crate) fn of(meaning: Meaning) -> &'static Self {
+        match meaning {
+            Meaning::Signed => &SIGNED,
+            Meaning::Square => &SQUARE,
+        }
+    }
+
+    fn new(meaning: Meaning) -> Self {
+        // From the highest decade down each has half as many sizes: 64, or 128 without a sign.
+        let is_signed = meaning == Meaning::Signed;
+        let mut sizes = vec![0.0];
+        if !is_signed {
+            sizes.push(1e-7);
+        }
+        for decade in 0..7 {
+            let count = (if is_signed { 1 } else { 2 }) << decade;
+            let top = 10_f64.powi(decade - 6);
+            let size = |step: i32| top * (0.1 + 0.9 * f64::from(step) / f64::from(count));
+            sizes.extend((1..=count).map(|step| size(step) as f32));
+        }
+        let border = |pair: &[f32]| ((f64::from(pair[0]) + f64::from(pair[1])) / 2.0) as f32;
+        let mut borders: Vec<f32> = sizes.windows(2).map(border).collect();
+        if !is_signed {
+            borders[0] = 0.0;
+        }
+        let ends = (LOW >> FRACTION)..=(1_f32.to_bits() >> FRACTION);
+        let first = ends.map(|upper| {
+            let lowest = f32::from_bits(upper << FRACTION);
+            borders.iter().filter(|border| **border < lowest).count() as u8
+        });
+        Self {
+            first: first.collect(),
+            borders: [borders, vec![f32::INFINITY]].concat(),
+            sizes,
+            is_signed,
+        }
+    }
+
+    /// The numbers of a block.
+    pub(crate) fn read(&self, codes: &[u8], scale: f32, to: &mut [f32]) {
+        for (to, code) in to.iter_mut().zip(codes) {
+            let size = match self.is_signed {
+                true => self.sizes[usize::from(code & !SIGN)],
+                false => self.sizes[usize::from(*code)],
+            };
+            let negative = self.is_signed && code & SIGN != 0;
+            *to = scale * if negative { -size } else { size };
+        }
+    }
+
+    /// Writes a block of finite numbers, or of squares that may be infinite; returns its scale.
+    pub(crate) fn write(&self, from: &[f32], codes: &mut [u8]) -> f32 {
+        let most = from
+            .iter()
+            .fold(0.0_f32, |most, value| most.max(value.abs()));
+        // What is infinite becomes the largest number there is.
+        let scale = most.min(f32::MAX);
+        if scale == 0.0 {
+            codes.fill(0);
+            return 0.0;
+        }
+        for (code, value) in codes.iter_mut().zip(from) {
+            let nearest = self.nearest((value.abs() / scale).min(1.0));
+            let sign = if self.is_signed && value.is_sign_negative() {
+                SIGN
+            } else {
+                0
+            };
+            *code = nearest | sign;
+        }
+        scale
+    }
+
+    /// The code of the size nearest to one from 0 to 1; half-way between two, that of the lower.
+    fn nearest(&self, size: f32) -> u8 {
+        let bits = size.to_bits();
+        if bits < LOW {
+            return u8::from(!self.is_signed && size > 0.0);
+        }
+        let first = self.first[((bits - LOW) >> FRACTION) as usize];
+        first + u8::from(size > self.borders[usize::from(first)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::Stream;
+
+    use super::*;
+
+    const MEANINGS: [Meaning; 2] = [Meaning::Signed, Meaning::Square];
+
+    #[test]
+    fn sizes_rise_from_0_to_1_and_fill_the_code() {
+        for (meaning, count) in [(Meaning::Signed, 128), (Meaning::Square, 256)] {
+            let sizes = &Code::of(meaning).sizes;
+            assert_eq!(sizes.len(), count);
+            assert!(sizes.is_sorted_by(|one, other| one < other));
+            assert_eq!((sizes[0], sizes[count - 1]), (0.0, 1.0));
+        }
+    }
+
+    #[test]
+    fn the_nearest_size_is_found() {
+        let stream = Stream::of_run(3);
+        for meaning in MEANINGS {
+            let code = Code::of(meaning);
+            let drawn = (0..20_000).map(|n| {
+                let (size, decade) = (stream.uniform(2 * n), stream.uniform(2 * n + 1));
+                (size * 10_f64.powf(-8.0 * decade)) as f32
+            });
+            // Sizes, and what lies on a border and next to it.
+            let borders = code.borders.iter().filter(|border| border.is_finite());
+            let near = borders.flat_map(|border| [*border, border.next_down(), border.next_up()]);
+            let sizes = code.sizes.iter().copied();
+            for size in drawn.chain(near).chain(sizes).chain([0.0, 1e-30, 1.0]) {
+                let size = size.max(0.0);
+                let distance = |of: usize| (f64::from(code.sizes[of]) - f64::from(size)).abs();
+                let least = (0..code.sizes.len()).map(distance).fold(1.0, f64::min);
+                let found = usize::from(code.nearest(size));
+                let kept = meaning == Meaning::Square && size > 0.0;
+                if kept && size < code.sizes[1] {
+                    assert_eq!(found, 1, "{size} is not nothing");
+                } else {
+                    // Borders are rounded to f32.
+                    let limit = least + 4e-7 * f64::from(size);
+                    assert!(distance(found) <= limit, "{meaning:?} {size}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_keeps_its_largest_number_and_is_near_in_all() {
+        let stream = Stream::of_run(4);
+        for meaning in MEANINGS {
+            for count in [1, 17, BLOCK] {
+                let draw = |n: usize| {
+                    let draw = stream.uniform((count * 1000 + n) as u64) as f32 - 0.5;
+                    match meaning {
+                        Meaning::Signed => draw * 3e-5,
+                        Meaning::Square => draw * draw * 1e-12,
+                    }
+                };
+                let values: Vec<f32> = (0..count).map(draw).collect();
+                let code = Code::of(meaning);
+                let (mut codes, mut read) = (vec![0; count], vec![0.0; count]);
+                let scale = code.write(&values, &mut codes);
+                code.read(&codes, scale, &mut read);
+                for (value, read) in values.iter().zip(&read) {
+                    // Half of the widest step, or half of the lowest size.
+                    let off = (value - read).abs();
+                    assert!(off <= scale * 0.0071, "{value} {read}");
+                    assert!(value.abs() < scale || value == read, "{value} {read}");
+                    assert_eq!(value.signum(), read.signum(), "{value} {read}");
+                }
+                let mut again = vec![0; count];
+                assert_eq!(code.write(&read, &mut again), scale);
+                assert_eq!(again, codes);
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_at_the_ends_of_f32_are_written() {
+        for (meaning, values, expected) in [
+            (Meaning::Signed, vec![0.0, -0.0], vec![0.0, 0.0]),
+            (Meaning::Signed, vec![-1e-45, 0.0], vec![-1e-45, 0.0]),
+            (
+                Meaning::Signed,
+                vec![f32::MAX, -f32::MAX],
+                vec![f32::MAX, -f32::MAX],
+            ),
+            (
+                Meaning::Square,
+                vec![f32::INFINITY, 0.0],
+                vec![f32::MAX, 0.0],
+            ),
+            (Meaning::Square, vec![1e-38, 1e-45], vec![1e-38, 1e-45]),
+        ] {
+            let code = Code::of(meaning);
+            let (mut codes, mut read) = ([0; 2], [0.0; 2]);
+            let scale = code.write(&values, &mut codes);
+            code.read(&codes, scale, &mut read);
+            assert_eq!(read.to_vec(), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_those_that_are_held() {
+        for count in [4095, 4096, 4097, 10 * BLOCK * BLOCK + 1] {
+            let held = match is_coded(count) {
+                true => {
+                    let eight = Eight::zeros(count, Meaning::Signed);
+                    eight.codes.len() + size_of_val(eight.scales.as_slice())
+                }
+                false => 4 * count,
+            };
+            assert_eq!(bytes(count as u64), held as u64);
+        }
+    }
+}
