@@ -138,10 +138,10 @@ fn servers_that_misbehave_die_and_return_lose_no_group() {
     recipe(&bench);
     let servers: Vec<Server> = (0..3).map(|_| Server::start(Kind::Vllm)).collect();
     let listed: Vec<&Server> = servers.iter().collect();
-    let work = work(&listed, scale(60, 3000));
+    let work = work(&listed, scale(200, 6000));
     let (expected, _) = work.undisturbed(&bench);
     for server in &servers {
-        server.delay(Duration::from_millis(scale(10, 20)));
+        server.delay(Duration::from_millis(30));
     }
     let stream = Stream::of_run(15).named("mischief");
     let started = Instant::now();

@@ -108,7 +108,9 @@ fn complete_now(stream: &TcpStream, state: &State, body: &[u8]) -> Option<()> {
         state.bodies.lock().expect("bodies").push(body.clone());
     }
     let act = state.acts.lock().expect("acts").pop_front();
-    sleep(*state.delay.lock().expect("the delay"));
+    // Read first: the lock is not held while it sleeps.
+    let delay = *state.delay.lock().expect("the delay");
+    sleep(delay);
     match act {
         Some(Act::Busy(after)) => {
             let header = match after {
