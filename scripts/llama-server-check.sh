@@ -33,7 +33,7 @@ for _ in $(seq 120); do
 done
 url=http://127.0.0.1:$port
 name=$(curl -sf "$url/v1/models" | sed 's/.*"id":"\([^"]*\)".*/\1/')
-for n in 1 2 3 4; do
+for n in 1 2 3 4 5 6 7 8 9 10; do
     echo "{\"id\": \"sum-$n\", \"problem\": \"What is $n + $((n + 3))?\", \"answer\": $((2 * n + 3))}"
 done >"$out/problems.jsonl"
 # A model as small as that may find no answer, which is exit code 1.

@@ -183,47 +183,6 @@ fn shards_are_merged_into_the_bytes_of_one_call() {
     check_same(&bench.path("whole"), &expected);
 }
 
-/// A folder `bytes` with a tokenizer whose ids are bytes, as the test's server speaks them.
-fn byte_tokenizer(bench: &Bench) {
-    // How byte-level tokenizers write bytes: those that can be seen as they are, the others behind.
-    let seen = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    let mut behind = 256;
-    let vocab: Map<String, Value> = (0..=255_u8)
-        .map(|byte| {
-            let letter = match seen(&byte) {
-                true => u32::from(byte),
-                false => {
-                    behind += 1;
-                    behind - 1
-                }
-            };
-            let letter = char::from_u32(letter).expect("a character");
-            (letter.to_string(), json!(byte))
-        })
-        .collect();
-    let level = json!({
-        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false,
-    });
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
-        "added_tokens": [{
-            "id": 256, "content": "<|end|>", "single_word": false, "lstrip": false,
-            "rstrip": false, "normalized": false, "special": true,
-        }],
-        "pre_tokenizer": level, "post_processor": null, "decoder": level,
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-            "ignore_merges": false, "vocab": vocab, "merges": [],
-        },
-    });
-    bench.write("bytes/tokenizer.json", &tokenizer.to_string());
-    bench.write(
-        "bytes/tokenizer_config.json",
-        "{\"eos_token\": \"<|end|>\"}",
-    );
-}
-
 /// Traces of six problems behind servers.
 fn remote<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let args = [
@@ -248,7 +207,7 @@ fn remote<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 #[test]
 fn traces_behind_servers_that_misbehave_and_a_client_that_is_killed_are_the_same() {
     let bench = Bench::new();
-    byte_tokenizer(&bench);
+    bench.byte_tokenizer();
     let servers = [Kind::Vllm; 2].map(Server::start);
     let [one, two] = servers.each_ref().map(Server::url);
     let both = format!("{one},{two}");
@@ -270,7 +229,7 @@ fn traces_behind_servers_that_misbehave_and_a_client_that_is_killed_are_the_same
         Act::Reset,
     ];
     for server in &servers {
-        server.delay(Duration::from_millis(4));
+        server.delay(Duration::from_millis(40));
     }
     let mut kills = 0;
     for attempt in 0..10 {
@@ -294,13 +253,13 @@ fn traces_behind_servers_that_misbehave_and_a_client_that_is_killed_are_the_same
 #[test]
 fn a_signal_waits_for_what_servers_are_at_and_nothing_is_asked_twice() {
     let bench = Bench::new();
-    byte_tokenizer(&bench);
+    bench.byte_tokenizer();
     let server = Server::start(Kind::Vllm);
     let url = server.url();
     let at = ["--server", &url];
     bench.leap(&remote("undisturbed", &at)).succeeds();
     let expected = files(&bench.path("undisturbed"));
-    server.delay(Duration::from_millis(15));
+    server.delay(Duration::from_millis(40));
     let mut stopped = 0;
     for attempt in 0..30 {
         let mut child = bench
@@ -329,7 +288,7 @@ fn a_signal_waits_for_what_servers_are_at_and_nothing_is_asked_twice() {
 #[test]
 fn a_trace_says_where_texts_went_to_and_fro() {
     let bench = Bench::new();
-    byte_tokenizer(&bench);
+    bench.byte_tokenizer();
     let server = Server::start(Kind::Plain);
     let url = server.url();
     bench.leap(&remote("out", &["--server", &url])).succeeds();
@@ -354,7 +313,7 @@ fn a_trace_says_where_texts_went_to_and_fro() {
 #[test]
 fn servers_answer_an_evaluation_and_a_single_problem() {
     let bench = Bench::new();
-    byte_tokenizer(&bench);
+    bench.byte_tokenizer();
     let server = Server::start(Kind::Sglang);
     let url = server.url();
     let eval = [
@@ -429,7 +388,7 @@ fn what_cannot_work_is_refused_with_advice() {
         "`leap data-gen traces teacher-simulated` runs it",
     );
     let bench = Bench::new();
-    byte_tokenizer(&bench);
+    bench.byte_tokenizer();
     bench.leap(&remote("out", &[])).fails("no server is named");
     let gone = Server::start(Kind::Vllm);
     gone.die();
@@ -479,7 +438,7 @@ fn what_cannot_work_is_refused_with_advice() {
 #[test]
 fn a_dry_run_tells_what_it_costs_at_most() {
     let bench = Bench::new();
-    byte_tokenizer(&bench);
+    bench.byte_tokenizer();
     bench.write(
         "aime.jsonl",
         "{\"id\": \"a\", \"problem\": \"1+1?\", \"answer\": 2}\n{\"id\": \"b\", \"problem\": \"2+2?\", \"answer\": 4}\n",

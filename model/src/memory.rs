@@ -50,6 +50,30 @@ pub fn machine_bytes() -> Option<(u64, u64)> {
     Some((kib("MemTotal:")? * 1024, kib("MemAvailable:")? * 1024))
 }
 
+/// Most bytes that this process may hold: the machine's memory, its control group's limit and its own
+/// (`ulimit -d`, `ulimit -v`), whichever is least; None where the system does not tell.
+pub fn allowed_bytes() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let machine = machine_bytes().map(|(all, _)| all);
+    let groups = read("/proc/self/cgroup").unwrap_or_default();
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"));
+    let group = group.and_then(|group| {
+        let limit = read(&format!(
+            "/sys/fs/cgroup{}/memory.max",
+            group.trim_end_matches('/')
+        ));
+        limit?.trim().parse().ok()
+    });
+    let limits = read("/proc/self/limits").unwrap_or_default();
+    let own = limits.lines().filter_map(|line| {
+        let rest = ["Max data size", "Max address space"]
+            .into_iter()
+            .find_map(|name| line.strip_prefix(name))?;
+        rest.split_whitespace().next()?.parse().ok()
+    });
+    machine.into_iter().chain(group).chain(own).min()
+}
+
 /// What a device's allocator holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct DeviceMemory {

@@ -105,7 +105,7 @@ pub(super) fn run(args: &TrapArgs, output: &mut Output) -> Result<ExitStatus> {
         prompts,
         beginnings,
     };
-    let _lock = Lock::folder(&args.out)?;
+    let _lock = Lock::output(&args.out)?;
     open_folder(&args.out, &plan, args.overwrite)?;
     output.step(
         "Trap",
@@ -193,6 +193,7 @@ fn open_folder(out: &Path, plan: &Plan, overwrite: bool) -> Result<()> {
             }
         }
     }
+    fs::create_dir_all(out).with_context(|| format!("cannot make `{}`", out.display()))?;
     ledger::write_whole(&path, text.as_bytes())
 }
 

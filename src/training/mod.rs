@@ -54,6 +54,7 @@ pub(crate) fn run(
 ) -> Result<ExitStatus> {
     let device = crate::devices::open(spec, output)?;
     let inputs = Inputs::read(recipe)?;
+    check_memory(recipe, &inputs, &device)?;
     let examiner = Examiner::new(recipe, &inputs)?;
     let essence = recipe.essence();
     let hash = recipes::hash(&essence)?;
@@ -219,6 +220,43 @@ fn write_recipe(recipe: &TrainRecipe, out: &Path) -> Result<()> {
     ledger::write_whole(&out.join("recipe.toml"), (header + &text).as_bytes())
 }
 
+/// Refuses a training that this process has no memory for, before anything is done.
+fn check_memory(recipe: &TrainRecipe, inputs: &Inputs, device: &Device) -> Result<()> {
+    let forecast = forecast(recipe, inputs, device)?;
+    let needed = match DeviceSpec::is_cpu(device) {
+        true => forecast.bytes(Place::Device) + forecast.bytes(Place::Host),
+        false => forecast.bytes(Place::Host),
+    };
+    match model::memory::allowed_bytes() {
+        Some(allowed) if needed > allowed => Err(Fault::new(
+            format!(
+                "the training needs {} of memory, and this process may have {}",
+                size(needed),
+                size(allowed)
+            ),
+            "`--plan` says what takes it, and which settings would fit",
+        )
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+fn forecast(recipe: &TrainRecipe, inputs: &Inputs, device: &Device) -> Result<train::Forecast> {
+    let work = planning::work(recipe, &inputs.samples)?;
+    let (config, dtype) = (&inputs.config, recipe.model.dtype);
+    let computer = match DeviceSpec::is_cpu(device) {
+        true => Computer::Cpu,
+        false => Computer::Card,
+    };
+    Ok(train::forecast(
+        config,
+        &recipe.train,
+        dtype,
+        computer,
+        &work,
+    ))
+}
+
 /// What was planned beside what was needed.
 fn tell_memory(
     recipe: &TrainRecipe,
@@ -226,13 +264,7 @@ fn tell_memory(
     device: &Device,
     output: &mut Output,
 ) -> Result<()> {
-    let work = planning::work(recipe, &inputs.samples)?;
-    let (config, dtype) = (&inputs.config, recipe.model.dtype);
-    let computer = match DeviceSpec::is_cpu(device) {
-        true => Computer::Cpu,
-        false => Computer::Card,
-    };
-    let forecast = train::forecast(config, &recipe.train, dtype, computer, &work);
+    let forecast = forecast(recipe, inputs, device)?;
     let planned = forecast.bytes(Place::Device) + forecast.bytes(Place::Host);
     if let Some(peak) = model::memory::peak_bytes() {
         let what = format!(

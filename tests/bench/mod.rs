@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 /// A temporary folder in which `leap` is run.
@@ -46,6 +47,47 @@ impl Bench {
         for name in ["config.json", "model.safetensors"] {
             std::fs::copy(format!("{golden}{name}"), folder.join(name)).expect("a golden file");
         }
+    }
+
+    /// A folder `bytes` with a tokenizer whose ids are bytes, as the test's server speaks them.
+    pub(crate) fn byte_tokenizer(&self) {
+        // How byte-level tokenizers write bytes: those that can be seen as they are, the others behind.
+        let seen = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+        let mut behind = 256;
+        let vocab: Map<String, Value> = (0..=255_u8)
+            .map(|byte| {
+                let letter = match seen(&byte) {
+                    true => u32::from(byte),
+                    false => {
+                        behind += 1;
+                        behind - 1
+                    }
+                };
+                let letter = char::from_u32(letter).expect("a character");
+                (letter.to_string(), json!(byte))
+            })
+            .collect();
+        let level = json!({
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false,
+        });
+        let tokenizer = json!({
+            "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+            "added_tokens": [{
+                "id": 256, "content": "<|end|>", "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true,
+            }],
+            "pre_tokenizer": level, "post_processor": null, "decoder": level,
+            "model": {
+                "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+                "ignore_merges": false, "vocab": vocab, "merges": [],
+            },
+        });
+        self.write("bytes/tokenizer.json", &tokenizer.to_string());
+        self.write(
+            "bytes/tokenizer_config.json",
+            "{\"eos_token\": \"<|end|>\"}",
+        );
     }
 
     /// `leap` as it asks a hub, with nothing of this machine's own settings for hubs.

@@ -86,6 +86,13 @@ pub(crate) fn run(bench: &Bench, work: &Work, number: usize, how: How, at: u64) 
 }
 
 impl Ended {
+    /// Whether the output was whole before this call, whose command does not write what is there: a call
+    /// can be killed between the name of its output and its end.
+    pub(crate) fn finds_it_done(&self) -> bool {
+        let there = ["exists", "is there already"];
+        self.status.code() == Some(2) && there.iter().any(|words| self.told.contains(words))
+    }
+
     /// Checks that a call which the disk failed has ended as it should: with what is wrong, where, and
     /// what to do, or in spite of it.
     #[track_caller]

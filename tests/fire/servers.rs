@@ -1,6 +1,5 @@
 //! Servers that misbehave, die and come back: no group is lost, none is there twice, memory is flat.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -24,7 +23,11 @@ fn work(servers: &[&Server], groups: usize) -> Work {
         &[
             "data-gen",
             "traces",
-            "remote.toml",
+            "teacher-simulated",
+            "teacher.engine=remote",
+            "teacher.folder=bytes",
+            "teacher.remote.model=babbler",
+            "teacher.remote.positions=4096",
             &count,
             "--server",
             &urls,
@@ -38,56 +41,6 @@ fn work(servers: &[&Server], groups: usize) -> Work {
         ],
         "traces",
     )
-}
-
-/// The recipe of the remote teacher, whose tokenizer is one of bytes.
-fn recipe(bench: &Bench) {
-    let folder = bench.path("bytes");
-    fs::create_dir_all(&folder).expect("the folder");
-    fs::write(folder.join("tokenizer.json"), bytes_tokenizer().to_string()).expect("written");
-    let config = serde_json::json!({"eos_token": "<end>"});
-    fs::write(folder.join("tokenizer_config.json"), config.to_string()).expect("written");
-    let simulated = bench
-        .leap(&["recipe", "cat", "teacher-simulated"])
-        .succeeds();
-    let mut recipe: toml::Table = simulated.stdout.parse().expect("TOML");
-    let teacher = "engine = \"remote\"\nfolder = \"bytes\"\ndtype = \"f32\"\n\
-                   [remote]\nmodel = \"babbler\"\npositions = 4096\n";
-    let teacher: toml::Table = teacher.parse().expect("TOML");
-    recipe.insert("teacher".into(), teacher.into());
-    bench.write("remote.toml", &toml::to_string(&recipe).expect("TOML"));
-}
-
-/// A tokenizer whose ids are the bytes of a text, and 256 its end.
-fn bytes_tokenizer() -> Value {
-    // The letters that byte-level tokenizers write bytes as.
-    let printable = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
-    let mut next = 256;
-    let vocabulary: BTreeMap<String, u32> = (0..256)
-        .map(|byte: u32| {
-            let letter = match printable(&byte) {
-                true => byte,
-                false => {
-                    next += 1;
-                    next - 1
-                }
-            };
-            (char::from_u32(letter).expect("a letter").to_string(), byte)
-        })
-        .collect();
-    serde_json::json!({
-        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
-        "added_tokens": [{"id": 256, "content": "<end>", "single_word": false, "lstrip": false,
-                          "rstrip": false, "normalized": false, "special": true}],
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
-                          "use_regex": false},
-        "post_processor": null,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true,
-                    "use_regex": true},
-        "model": {"type": "BPE", "dropout": null, "unk_token": null, "fuse_unk": false,
-                  "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary,
-                  "merges": []},
-    })
 }
 
 /// Resident memory of a process in kilobytes; none if it has ended.
@@ -135,7 +88,7 @@ fn mischief(stream: &Stream, at: u64) -> Act {
 #[test]
 fn servers_that_misbehave_die_and_return_lose_no_group() {
     let bench = Bench::new();
-    recipe(&bench);
+    bench.byte_tokenizer();
     let servers: Vec<Server> = (0..3).map(|_| Server::start(Kind::Vllm)).collect();
     let listed: Vec<&Server> = servers.iter().collect();
     let work = work(&listed, scale(200, 6000));
@@ -219,7 +172,7 @@ fn servers_that_misbehave_die_and_return_lose_no_group() {
 #[test]
 fn a_generation_behind_servers_killed_at_random_times_has_the_same_bytes() {
     let bench = Bench::new();
-    recipe(&bench);
+    bench.byte_tokenizer();
     let servers: Vec<Server> = (0..2).map(|_| Server::start(Kind::Vllm)).collect();
     let listed: Vec<&Server> = servers.iter().collect();
     let work = work(&listed, scale(40, 200));

@@ -72,21 +72,8 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn open(path: &Path, overwrite: bool, key: &str) -> Result<Self> {
-        let begun = || fs::read_to_string(path.join(STARTED)).is_ok_and(|begun| begun == key);
-        let refused = || {
-            Fault::new(
-                format!(
-                    "`{}` holds samples of another recipe or other traces",
-                    path.display()
-                ),
-                "choose another folder with --out, or pass --overwrite",
-            )
-        };
+        let lock = Lock::output(path)?;
         let report = path.join(REPORT);
-        if !report.exists() && path.join(SAMPLES).exists() && !begun() && !overwrite {
-            return Err(refused().into());
-        }
-        let lock = Lock::folder(path)?;
         let old = match fs::read_to_string(&report) {
             Ok(text) => Some(serde_json::from_str::<Report>(&text).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -96,9 +83,19 @@ impl Folder {
         };
         let same = matches!(&old, Some(Some(report)) if report.key == key);
         // Cut off while files got their names: it is done again.
-        if old.is_some() && !same && !begun() && !overwrite {
-            return Err(refused().into());
+        let begun = fs::read_to_string(path.join(STARTED)).is_ok_and(|begun| begun == key);
+        let foreign = old.is_none() && path.join(SAMPLES).exists() && !begun;
+        if (old.is_some() && !same || foreign) && !overwrite {
+            return Err(Fault::new(
+                format!(
+                    "`{}` holds samples of another recipe or other traces",
+                    path.display()
+                ),
+                "choose another folder with --out, or pass --overwrite",
+            )
+            .into());
         }
+        fs::create_dir_all(path).with_context(|| format!("cannot make `{}`", path.display()))?;
         let whole = Ledger::read(path)?.is_some_and(|l| l.valid(path, STAGE, key).is_some());
         let finished = same && whole && !overwrite;
         if !finished {
