@@ -20,6 +20,8 @@ mod disk;
 #[cfg(target_os = "linux")]
 mod full;
 #[cfg(target_os = "linux")]
+mod memory;
+#[cfg(target_os = "linux")]
 #[path = "../../infer/tests/server/mod.rs"]
 mod server;
 #[cfg(target_os = "linux")]
