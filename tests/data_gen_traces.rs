@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use bench::{Bench, artefacts, check_error, micro};
 use protocol::{Stream, Trace};
-use serde_json::{Map, Value, json};
 use server::{Act, Kind, Server};
 
 /// All files that must be the same, and none that tells of work in progress.

@@ -30,6 +30,7 @@ fn a_training_that_cannot_fit_is_refused_before_it_begins() {
     let ran = limited(&[
         "train.tokens_per_micro_batch=1000000",
         "train.samples_per_step=4000",
+        "train.warmup=0",
     ]);
     let told = String::from_utf8_lossy(&ran.stderr).into_owned();
     assert_eq!(ran.status.code(), Some(2), "{told}");
