@@ -28,6 +28,9 @@ pub struct Mark {
     check: Check,
 }
 
+/// Hears a whole line as an object, with the mark behind it, and says what is wrong with it.
+pub type Hear<'a> = dyn FnMut(&[u8], Mark) -> Result<(), String> + 'a;
+
 /// Why such a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LinesError {
@@ -84,15 +87,11 @@ impl CheckedLines {
     /// the line.
     pub const OBJECT: usize = OPENING.len() - 1;
 
-    /// Opens the file at `path`, or makes it. `hear` gets each whole line as an object, with the
-    /// mark behind it, and says what is wrong with it.
+    /// Opens the file at `path`, or makes it; `hear` hears what is there.
     ///
     /// # Errors
     /// If it cannot be read, or a line before the last is damaged, or `hear` says so of any.
-    pub fn open(
-        path: &Path,
-        hear: &mut dyn FnMut(&[u8], Mark) -> Result<(), String>,
-    ) -> Result<Self, LinesError> {
+    pub fn open(path: &Path, hear: &mut Hear<'_>) -> Result<Self, LinesError> {
         let io = |source| LinesError::Io {
             path: path.to_owned(),
             source,
@@ -186,11 +185,7 @@ impl CheckedLines {
 }
 
 /// The place behind the last whole line.
-fn read(
-    path: &Path,
-    file: &File,
-    hear: &mut dyn FnMut(&[u8], Mark) -> Result<(), String>,
-) -> Result<Mark, LinesError> {
+fn read(path: &Path, file: &File, hear: &mut Hear<'_>) -> Result<Mark, LinesError> {
     let mut lines = BufReader::with_capacity(1 << 20, file);
     let (mut line, mut end) = (Vec::new(), Mark::default());
     for number in 1.. {

@@ -62,12 +62,12 @@ pub(crate) fn kill_at_random(
 fn under_way(bench: &Bench, work: &Work, number: usize) -> Option<String> {
     let events = bench.path(&work.out(number)).join("events.jsonl");
     let text = std::fs::read_to_string(events).ok()?;
-    let last = text.lines().filter_map(|line| {
+    let mut told = text.lines().filter_map(|line| {
         let event: serde_json::Value = serde_json::from_str(line).ok()?;
         let stage = event["stage"].as_str()?.to_owned();
         Some((event["event"] == "stage").then_some(stage))
     });
-    last.last().flatten()
+    told.next_back().flatten()
 }
 
 /// Goes through a work in calls that are cut off at a change of the disk, each at one of the first

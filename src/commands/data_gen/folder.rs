@@ -96,7 +96,9 @@ impl Folder {
             .into());
         }
         fs::create_dir_all(path).with_context(|| format!("cannot make `{}`", path.display()))?;
-        let whole = Ledger::read(path)?.is_some_and(|l| l.valid(path, STAGE, key).is_some());
+        // A ledger that is damaged vouches for nothing.
+        let ledger = Ledger::read(path).ok().flatten();
+        let whole = ledger.is_some_and(|ledger| ledger.valid(path, STAGE, key).is_some());
         let finished = same && whole && !overwrite;
         if !finished {
             ledger::write_whole(&path.join(STARTED), key.as_bytes())?;
