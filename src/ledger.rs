@@ -146,39 +146,46 @@ fn files_below(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
 /// # Errors
 /// If the ledger lists it with another content: it was damaged, or edited.
 pub(crate) fn check_listed(path: &Path) -> Result<()> {
-    let Ok(path) = path.canonicalize() else {
-        // Whoever reads it says that it is not there.
-        return Ok(());
-    };
-    for folder in path.ancestors().skip(1).take(DEEPEST) {
-        let Ok(Some(ledger)) = Ledger::read(folder) else {
-            continue;
-        };
-        let name = path.strip_prefix(folder).unwrap_or(&path);
-        let name = name.to_string_lossy();
-        let listed = ledger
-            .stages
-            .values()
-            .find_map(|done| done.made.get(&*name));
-        let Some(listed) = listed else { continue };
-        let found = hash_of(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        if found != *listed {
-            return Err(Fault::new(
-                format!(
-                    "`{}` is not what was written: it was damaged or edited",
-                    path.display()
-                ),
-                format!(
-                    "the command that made `{}` makes it again; a copy in another folder is taken \
-                     as it is",
-                    folder.display()
-                ),
-            )
-            .into());
-        }
-        return Ok(());
+    match listing(path) {
+        Some(_) => checked_hash(path).map(drop),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The hash of a file that somebody names, checked as [`check_listed`] does.
+///
+/// # Errors
+/// Those of [`check_listed`], and if it cannot be read.
+pub(crate) fn checked_hash(path: &Path) -> Result<String> {
+    let found = hash_of(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    match listing(path) {
+        Some((folder, listed)) if listed != found => Err(Fault::new(
+            format!(
+                "`{}` is not what was written: it was damaged or edited",
+                path.display()
+            ),
+            format!(
+                "the command that made `{}` makes it again; a copy in another folder is taken as \
+                 it is",
+                folder.display()
+            ),
+        )
+        .into()),
+        _ => Ok(found),
+    }
+}
+
+/// The run's folder whose ledger lists a file, and the hash that it lists; none also if the file is
+/// not there, which whoever reads it says.
+fn listing(path: &Path) -> Option<(PathBuf, String)> {
+    let path = path.canonicalize().ok()?;
+    path.ancestors().skip(1).take(DEEPEST).find_map(|folder| {
+        let ledger = Ledger::read(folder).ok().flatten()?;
+        let name = path.strip_prefix(folder).ok()?.to_string_lossy();
+        let mut made = ledger.stages.values().map(|done| &done.made);
+        let listed = made.find_map(|made| made.get(&*name))?;
+        Some((folder.to_owned(), listed.clone()))
+    })
 }
 
 /// Folders between a run's and its files, at most.

@@ -50,10 +50,10 @@ impl Inputs {
         let config = ModelConfig::read(&folder)?;
         let tokenizer = Tokenizer::load(&folder)?;
         tokenizer.check_fits(&config)?;
+        let mut hashes = vec![ledger::checked_hash(file)?];
         let (samples, mut held_out) = parted(file, recipe)?;
-        let mut hashes = vec![hash(file)?];
         if let Some(file) = &recipe.samples.held_out {
-            hashes.push(hash(file)?);
+            hashes.push(ledger::checked_hash(file)?);
             held_out = read(file)?;
         }
         let needs = Requirements {
@@ -95,14 +95,9 @@ pub(super) fn parted(file: &Path, recipe: &TrainRecipe) -> Result<(Vec<Sample>, 
 
 /// The samples of a file.
 fn read(file: &Path) -> Result<Vec<Sample>> {
-    ledger::check_listed(file)?;
     let name = || format!("cannot read the samples `{}`", file.display());
     let reader = BufReader::new(File::open(file).with_context(name)?);
     protocol::jsonl::read(reader).with_context(name)
-}
-
-fn hash(file: &Path) -> Result<String> {
-    ledger::hash_of(file).with_context(|| format!("cannot read `{}`", file.display()))
 }
 
 /// Takes all samples of some problems out.

@@ -14,6 +14,7 @@ use super::devices::{self, Device, SHARE_OF_PEAK};
 use super::inputs;
 use crate::commands::ExitStatus;
 use crate::fault::Fault;
+use crate::ledger;
 use crate::output::{Output, size};
 use crate::train_recipe::TrainRecipe;
 
@@ -33,7 +34,10 @@ pub(crate) fn plan(
     let device = devices::find(on)?;
     let config = recipe.shape()?;
     let samples = match &recipe.samples.file {
-        Some(file) if file.is_file() => inputs::parted(file, recipe)?.0,
+        Some(file) if file.is_file() => {
+            ledger::check_listed(file)?;
+            inputs::parted(file, recipe)?.0
+        }
         _ => Vec::new(),
     };
     let work = work(recipe, &samples)?;

@@ -9,7 +9,7 @@ use protocol::Stream;
 use serde_json::Value;
 
 use crate::bench::Bench;
-use crate::row::{scale, tell};
+use crate::row::{long, scale, tell};
 use crate::server::{Act, Kind, Server};
 use crate::work::Work;
 
@@ -48,6 +48,18 @@ fn resident(process: &Child) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Looks at a process's memory for so long, or until it ends.
+fn look(process: &Child, memory: &mut Vec<u64>, time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        match resident(process) {
+            Some(now) => memory.push(now),
+            None => return,
+        }
+        sleep(Duration::from_millis(20));
+    }
 }
 
 fn start(mut command: Command) -> Child {
@@ -113,10 +125,9 @@ fn servers_that_misbehave_die_and_return_lose_no_group() {
     let (mut acts, mut deaths) = (0, 0);
     let disturbed = Duration::from_secs(scale(8, 300));
     while process.try_wait().expect("a state").is_none() {
-        memory.extend(resident(&process));
         if started.elapsed() > disturbed {
             servers.iter().for_each(Server::forget_acts);
-            sleep(Duration::from_millis(50));
+            look(&process, &mut memory, Duration::from_millis(50));
             continue;
         }
         for (number, server) in servers.iter().enumerate() {
@@ -130,9 +141,9 @@ fn servers_that_misbehave_die_and_return_lose_no_group() {
         let dying = &servers[deaths % servers.len()];
         dying.die();
         deaths += 1;
-        sleep(Duration::from_millis(300));
+        look(&process, &mut memory, Duration::from_millis(300));
         dying.rise();
-        sleep(Duration::from_millis(1700));
+        look(&process, &mut memory, Duration::from_millis(1700));
     }
     let told = process.wait_with_output().expect("it ends");
     let told_text = String::from_utf8_lossy(&told.stderr);
@@ -147,9 +158,9 @@ fn servers_that_misbehave_die_and_return_lose_no_group() {
     let early = memory[memory.len() / 10];
     let late = memory[memory.len() * 9 / 10..].iter().max().copied();
     let growth = late.unwrap_or(early) as f64 / early as f64;
-    if memory.len() > 50 {
-        assert!(growth <= 1.3, "memory grows: {memory:?}");
-    }
+    // Hundreds of connections take seconds to come to the size of their buffers: a short run is over
+    // by then, and only shows the figure.
+    assert!(!long() || growth <= 1.3, "memory grows: {memory:?}");
     let failed = told_text.lines().rev().find(|line| line.contains("groups"));
     tell(
         "servers that misbehave, die and return",

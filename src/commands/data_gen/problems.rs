@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use anyhow::{Context, Result};
 use data_gen::choices::{check_spread, shuffle};
@@ -17,10 +18,10 @@ use super::super::ExitStatus;
 use super::super::hub::tables;
 use crate::cli::{Kind, ProblemsArgs};
 use crate::fault::Fault;
-use crate::interrupt;
 use crate::lock::Lock;
 use crate::output::{Output, count};
 use crate::road::write_records;
+use crate::{interrupt, ledger};
 
 /// Benchmark hits that are shown; the file has all of them.
 const SHOWN: usize = 5;
@@ -28,13 +29,8 @@ const SHOWN: usize = 5;
 pub(super) fn run(args: &ProblemsArgs, output: &mut Output) -> Result<ExitStatus> {
     interrupt::listen()?;
     let left_out_file = beside(&args.out)?;
-    // What was left out alone is of a call that was cut off, or that left no problem.
     if args.out.exists() && !args.overwrite {
-        return Err(Fault::new(
-            format!("`{}` exists", args.out.display()),
-            "nothing is overwritten: choose another name, or pass --overwrite",
-        )
-        .into());
+        return Err(exists(&args.out).into());
     }
     let _lock = Lock::output(&args.out)?;
     let before = before(&args.before)?;
@@ -50,7 +46,7 @@ pub(super) fn run(args: &ProblemsArgs, output: &mut Output) -> Result<ExitStatus
     }
     tell(&made, read, output);
     if made.problems.is_empty() {
-        write_records(&left_out_file, &made.left_out)?;
+        write_left_out(&left_out_file, &made.left_out, args.overwrite)?;
         output.note("no problem is left");
         if made.left_out.iter().any(|one| one.why == Why::Year) {
             output.hint("--before none keeps problems of every year");
@@ -71,10 +67,33 @@ pub(super) fn run(args: &ProblemsArgs, output: &mut Output) -> Result<ExitStatus
         )
     })?;
     // The problems last: when they are there, all is.
-    write_records(&left_out_file, &made.left_out)?;
+    write_left_out(&left_out_file, &made.left_out, args.overwrite)?;
     write_records(&args.out, &made.problems)?;
     output.data(&args.out.display().to_string());
     Ok(ExitStatus::Done)
+}
+
+/// Writes what was left out. A call that was cut off before the problems has left the same bytes there;
+/// anything else is refused, unless it may be overwritten.
+fn write_left_out(to: &Path, left_out: &[LeftOut], overwrite: bool) -> Result<()> {
+    let mut bytes = Vec::new();
+    for one in left_out {
+        protocol::jsonl::write(&mut bytes, one)?;
+    }
+    match fs::read(to) {
+        Ok(there) if there == bytes => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        _ if overwrite => {}
+        _ => return Err(exists(to).into()),
+    }
+    ledger::write_whole(to, &bytes)
+}
+
+fn exists(file: &Path) -> Fault {
+    Fault::new(
+        format!("`{}` exists", file.display()),
+        "nothing is overwritten: choose another name, or pass --overwrite",
+    )
 }
 
 /// Where what was left out goes: `problems.left-out.jsonl`.

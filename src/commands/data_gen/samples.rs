@@ -73,10 +73,7 @@ fn key(recipe: &SampleRecipe, problems: &Path) -> Result<String> {
     let traces = recipe.traces.leap.iter().chain(&recipe.traces.control);
     let mut hashes = Vec::new();
     for file in [problems].into_iter().chain(traces.map(PathBuf::as_path)) {
-        ledger::check_listed(file)?;
-        let hash =
-            ledger::hash_of(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-        hashes.push(hash);
+        hashes.push(ledger::checked_hash(file)?);
     }
     let mut settings = recipe.clone();
     settings.problems = None;
