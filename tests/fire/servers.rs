@@ -14,10 +14,11 @@ use crate::server::{Act, Kind, Server};
 use crate::work::Work;
 
 /// Traces of the model behind these servers, in the ids of bytes that they speak.
-fn work(servers: &[&Server], groups: usize) -> Work {
+fn work(servers: &[&Server], problems: usize, groups: usize) -> Work {
     let urls: Vec<String> = servers.iter().map(|server| server.url()).collect();
     let urls = urls.join(",");
-    let count = format!("problems.count={groups}");
+    let count = format!("problems.count={problems}");
+    let groups = format!("traces.groups={groups}");
     Work::new(
         "data-gen traces behind servers",
         &[
@@ -29,6 +30,7 @@ fn work(servers: &[&Server], groups: usize) -> Work {
             "teacher.remote.model=babbler",
             "teacher.remote.positions=4096",
             &count,
+            &groups,
             "--server",
             &urls,
             "--in-flight",
@@ -103,7 +105,7 @@ fn servers_that_misbehave_die_and_return_lose_no_group() {
     bench.byte_tokenizer();
     let servers: Vec<Server> = (0..3).map(|_| Server::start(Kind::Vllm)).collect();
     let listed: Vec<&Server> = servers.iter().collect();
-    let work = work(&listed, scale(200, 6000));
+    let work = work(&listed, scale(200, 700), scale(2, 18));
     let (expected, _) = work.undisturbed(&bench);
     for server in &servers {
         server.delay(Duration::from_millis(30));
@@ -186,7 +188,7 @@ fn a_generation_behind_servers_killed_at_random_times_has_the_same_bytes() {
     bench.byte_tokenizer();
     let servers: Vec<Server> = (0..2).map(|_| Server::start(Kind::Vllm)).collect();
     let listed: Vec<&Server> = servers.iter().collect();
-    let work = work(&listed, scale(40, 200));
+    let work = work(&listed, scale(40, 200), 2);
     for server in &servers {
         server.delay(Duration::from_millis(40));
     }
