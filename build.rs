@@ -9,8 +9,9 @@ fn main() {
         (output.status.success() && !text.trim().is_empty()).then(|| text.trim().to_string())
     };
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_string());
-    let flex = std::env::var_os("CARGO_FEATURE_FLEX").map(|_| "flex");
-    let features: Vec<&str> = flex.into_iter().collect();
+    let is_on =
+        |name: &&str| std::env::var_os(format!("CARGO_FEATURE_{}", name.to_uppercase())).is_some();
+    let features: Vec<&str> = ["flex", "cuda", "wgpu"].into_iter().filter(is_on).collect();
     let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
     let features = if features.is_empty() {
         "none".to_string()

@@ -8,6 +8,9 @@
 # ROWS  rows, separated by commas          (default: all; see `leap bench gpu --help`)
 # LEAP  a binary that is built already     (default: built here)
 # LEAP_DEVICE  the device                  (default: cuda:0)
+# LEAP_CACHE   where compiled kernels are kept: only the first run compiles them, for minutes
+#
+# scripts/gpu-peers.py measures PyTorch and transformers on the same card.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/bench-gpu}
@@ -19,6 +22,4 @@ fi
 mkdir -p "$out"
 # What is missing is worth knowing even if nothing can be measured.
 "$LEAP" doctor --offline | tee "$out/doctor.txt" || true
-# Only the first run of a kernel is slow if what was compiled is kept beside the rows.
-export CUBECL_AUTOTUNE_LEVEL=${CUBECL_AUTOTUNE_LEVEL:-minimal}
 exec "$LEAP" bench gpu --device "${LEAP_DEVICE:-cuda:0}" --out "$out" ${rows:+--only "$rows"}

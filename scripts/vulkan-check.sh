@@ -18,6 +18,5 @@ if [ -z "${LEAP:-}" ]; then
     LEAP=target/release/leap
 fi
 # Each choice between kernels takes a minute here.
-export CUBECL_AUTOTUNE_LEVEL=${CUBECL_AUTOTUNE_LEVEL:-minimal}
 "$LEAP" doctor --offline || true
 exec taskset -c 0 "$LEAP" bench gpu --device wgpu:0 --small --out "$out" --only "$rows"

@@ -1,12 +1,11 @@
 //! Opening a device that is known to compute right, and what becomes of one that fails later.
 
 use std::any::Any;
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::Result;
 use infer::vocab::Unencodable;
-use model::device::{Device, DeviceSpec, Dtype};
+use model::device::{Device, DeviceSpec, Dtype, cache_folder};
 use model::foreign;
 use model::ops::portable::use_attention_kernel;
 use model::self_check::{self, Extent, Identity, Verdict};
@@ -68,11 +67,7 @@ pub(crate) fn open(spec: &DeviceSpec, output: &mut Output) -> Result<Device> {
     }
     IN_USE.get_or_init(|| *spec);
     let identity = Identity::of(*spec, &device);
-    let folder = folder();
-    let known = folder
-        .as_deref()
-        .and_then(|folder| self_check::remembered(folder, &identity));
-    let verdict = match known {
+    let verdict = match known(&identity) {
         Some(verdict) => verdict,
         None => {
             output.note(&format!(
@@ -87,6 +82,11 @@ pub(crate) fn open(spec: &DeviceSpec, output: &mut Output) -> Result<Device> {
     };
     heed(spec, &device, &verdict, output)?;
     Ok(device)
+}
+
+/// What an earlier run has found out about a device, if one has.
+pub(crate) fn known(identity: &Identity) -> Option<Verdict> {
+    self_check::remembered(&cache_folder()?, identity)
 }
 
 /// The number formats that a device computes in, the one for models last.
@@ -124,7 +124,7 @@ pub(crate) fn check(
 
 /// Keeps a verdict for later runs, if there is a place for it.
 pub(crate) fn keep(verdict: &Verdict, output: &mut Output) {
-    let kept = folder().map(|folder| self_check::remember(&folder, verdict));
+    let kept = cache_folder().map(|folder| self_check::remember(&folder, verdict));
     match kept {
         Some(Ok(path)) => output.note(&format!("the verdict is kept in `{}`", path.display())),
         Some(Err(error)) => output.note(&format!(
@@ -162,15 +162,4 @@ pub(crate) fn heed(
     }
     use_attention_kernel(device, verdict.attention);
     Ok(())
-}
-
-/// Where verdicts are kept: `LEAP_CACHE`, else `leap-t` in the user's cache folder.
-fn folder() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    set("LEAP_CACHE").map(PathBuf::from).or_else(|| {
-        let cache = set("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
-        Some(cache.join("leap-t"))
-    })
 }

@@ -13,6 +13,7 @@ mod report;
 mod wgpu;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 pub use burn::tensor::{Device, TensorData};
@@ -131,13 +132,13 @@ impl DeviceSpec {
             Self::Cpu => Ok(Device::flex()),
             #[cfg(feature = "cuda")]
             Self::Cuda(index) => {
-                keep_products_exact();
+                configure_kernels();
                 cuda::check(*self, *index)?;
                 answer::asked(*self, Device::cuda(*index))
             }
             #[cfg(feature = "wgpu")]
             Self::Wgpu(index) => {
-                keep_products_exact();
+                configure_kernels();
                 answer::asked(*self, wgpu::device(*self, *index)?)
             }
             #[cfg(not(feature = "cuda"))]
@@ -161,16 +162,40 @@ impl DeviceSpec {
     }
 }
 
-/// Keeps products of f32 in f32. By default CubeK rounds their factors to tf32, 10 bits of fraction,
-/// where a card multiplies those faster; who wants speed takes bf16.
+/// Where what is found out of a device is kept: `LEAP_CACHE`, else `leap-t` in the user's cache folder;
+/// None if neither of these nor a home is set.
+pub fn cache_folder() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    set("LEAP_CACHE").map(PathBuf::from).or_else(|| {
+        let cache = set("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
+        Some(cache.join("leap-t"))
+    })
+}
+
+/// Says how kernels are made, before the first of them.
+///
+/// Products of f32 stay in f32: by default CubeK rounds their factors to tf32, 10 bits of fraction,
+/// where a card multiplies those faster; who wants speed takes bf16. Compiled kernels, and which of
+/// them are fastest for a shape, are kept in [`cache_folder`] between runs; a `cubecl.toml` that names
+/// another place is heeded.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn keep_products_exact() {
-    use cubek_std::config::{CubekConfig, MatmulConfig, RuntimeConfig};
+fn configure_kernels() {
+    use cubecl::config::cache::CacheConfig;
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig as _};
+    use cubek_std::config::{CubekConfig, MatmulConfig};
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let matmul = MatmulConfig { allow_tf32: false };
         // What an application around us has set stays.
         let _ = CubekConfig::try_set(CubekConfig { matmul });
+        let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+        if let (CacheConfig::Target, Some(folder)) = (&config.environment.path, cache_folder()) {
+            config.environment.path = CacheConfig::Directory(folder.join("kernels"));
+            config.compilation.cache = true;
+        }
+        let _ = CubeClRuntimeConfig::try_set(config);
     });
 }
 

@@ -160,6 +160,15 @@ impl KvCache {
         }
     }
 
+    /// Steps that were sent as one recorded piece, and why none is recorded any more, if that is so.
+    /// 0 and nothing in host memory.
+    pub fn recorded_steps(&self) -> (u64, Option<&str>) {
+        match &self.store {
+            Store::Host(_) => (0, None),
+            Store::Device(texts) => (texts.recorder.replayed(), texts.recorder.off()),
+        }
+    }
+
     /// Bytes of memory that keys and values take.
     pub fn bytes(&self) -> usize {
         match &self.store {

@@ -98,7 +98,8 @@ impl Linear {
         }
     }
 
-    fn all() -> Vec<Self> {
+    /// All of them.
+    pub fn all() -> Vec<Self> {
         Self::ALL.to_vec()
     }
 }

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Distribution, Tensor};
 use rayon::prelude::*;
 
 use crate::device::Dtype;
@@ -166,15 +166,14 @@ fn sum(part: &[f32]) -> f32 {
 /// If `repeat` is 0.
 pub fn copy_bandwidth(device: &Device, bytes: usize, repeat: usize) -> Result<f64, String> {
     let numbers = (bytes / size_of::<f32>()).max(1);
-    let data = Tensor::<1>::ones([numbers], (device, DType::F32));
-    let best = best_of(device, repeat, || {
-        black_box(data.clone() * 1.5);
-    })?;
+    let data = Tensor::<1>::random([numbers], Distribution::Default, (device, DType::F32));
+    let best = best_of(device, repeat, || data.clone() * 1.5)?;
     Ok((2 * numbers * size_of::<f32>()) as f64 / best)
 }
 
-/// Floating-point operations per second of a product of two square matrices of `size`; the best of
-/// `repeat`. The first products, which choose and compile kernels, are not counted.
+/// Floating-point operations per second of the product `[m, k] x [n, k]ᵀ` of random numbers, as of
+/// activations with the weight of a linear map; the best of `repeat`. The first products, which
+/// choose and compile kernels, are not counted.
 ///
 /// # Errors
 /// What the device said.
@@ -184,29 +183,32 @@ pub fn copy_bandwidth(device: &Device, bytes: usize, repeat: usize) -> Result<f6
 pub fn product_rate(
     device: &Device,
     dtype: Dtype,
-    size: usize,
+    [m, n, k]: [usize; 3],
     repeat: usize,
 ) -> Result<f64, String> {
-    let matrix = || Tensor::<2>::ones([size, size], (device, dtype.tensors())) * 0.001;
-    let (a, b) = (matrix(), matrix());
-    let best = best_of(device, repeat, || {
-        black_box(a.clone().matmul(b.clone().transpose()));
-    })?;
-    Ok(2.0 * (size as f64).powi(3) / best)
+    let matrix = |rows| {
+        let options = (device, dtype.tensors());
+        Tensor::<2>::random([rows, k], Distribution::Uniform(-1.0, 1.0), options)
+    };
+    let (a, b) = (matrix(m), matrix(n));
+    let best = best_of(device, repeat, || a.clone().matmul(b.clone().transpose()))?;
+    Ok(2.0 * m as f64 * n as f64 * k as f64 / best)
 }
 
-/// The least seconds of `repeat` runs, after two that are not counted.
-fn best_of(device: &Device, repeat: usize, run: impl Fn()) -> Result<f64, String> {
+/// The least seconds of `repeat` runs, after two that are not counted. Results are held until they are
+/// computed: what nobody holds need not be.
+fn best_of<T>(device: &Device, repeat: usize, run: impl Fn() -> T) -> Result<f64, String> {
     let wait = || device.sync().map_err(|error| error.to_string());
     let mut best = f64::INFINITY;
     for round in 0..repeat + 2 {
         wait()?;
         let started = Instant::now();
-        run();
+        let result = run();
         wait()?;
         if round >= 2 {
             best = best.min(started.elapsed().as_secs_f64());
         }
+        drop(black_box(result));
     }
     assert!(best.is_finite(), "at least one run");
     Ok(best)

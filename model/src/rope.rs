@@ -5,6 +5,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
 use crate::config::{Llama3Scaling, ModelConfig};
 
 /// Cosines and sines of the first `positions` positions, `[positions, head_dim / 2]` each.
@@ -19,11 +21,29 @@ pub struct RopeTable {
     pub sin: Vec<f32>,
 }
 
-/// The frequencies of a model, with a table that grows as longer texts come.
+/// The frequencies of a model, with tables that grow as longer texts come.
 #[derive(Clone, Debug)]
 pub struct Rope {
     frequencies: Arc<[f64]>,
     table: Arc<Mutex<Arc<RopeTable>>>,
+    on_device: Arc<Mutex<Option<OnDevice>>>,
+}
+
+/// A table as it was last wanted on a device.
+#[derive(Debug)]
+struct OnDevice {
+    device: Device,
+    positions: usize,
+    turns: Turns,
+}
+
+/// What turns heads on a device: `x * cos + halves_swapped(x) * sin`.
+#[derive(Clone, Debug)]
+pub(crate) struct Turns {
+    /// The cosine of each pair, for both of its elements: `[positions, head_dim]` in f32.
+    pub(crate) cos: Tensor<2>,
+    /// Its sine, negative for the first one.
+    pub(crate) sin: Tensor<2>,
 }
 
 impl Rope {
@@ -38,6 +58,7 @@ impl Rope {
         Self {
             frequencies,
             table: Arc::default(),
+            on_device: Arc::default(),
         }
     }
 
@@ -64,6 +85,53 @@ impl Rope {
             *table = Arc::new(grown);
         }
         Arc::clone(&table)
+    }
+}
+
+impl Rope {
+    /// What turns heads at so many positions from 0 on, without a graph. Kept for the device that was
+    /// asked for last, so that layers and steps do not bring it there anew.
+    pub(crate) fn turns(&self, positions: usize, device: &Device) -> Turns {
+        let device = device.clone().inner();
+        let mut kept = self
+            .on_device
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let kept = match kept.take() {
+            Some(known) if known.device == device && known.positions >= positions => {
+                kept.insert(known)
+            }
+            _ => kept.insert(self.brought(positions.next_power_of_two().max(64), device)),
+        };
+        let rows = |table: &Tensor<2>| match positions == kept.positions {
+            true => table.clone(),
+            false => table.clone().narrow(0, 0, positions),
+        };
+        Turns {
+            cos: rows(&kept.turns.cos),
+            sin: rows(&kept.turns.sin),
+        }
+    }
+
+    fn brought(&self, positions: usize, device: Device) -> OnDevice {
+        let (table, half) = (self.table(positions), self.frequencies.len());
+        let brought = |values: &[f32], sign: f32| {
+            let rows = values[..positions * half].chunks_exact(half);
+            let both: Vec<f32> = rows
+                .flat_map(|row| row.iter().map(move |x| sign * x).chain(row.iter().copied()))
+                .collect();
+            let data = TensorData::new(both, [positions, 2 * half]);
+            Tensor::from_data(data, (&device, DType::F32))
+        };
+        let turns = Turns {
+            cos: brought(&table.cos, 1.0),
+            sin: brought(&table.sin, -1.0),
+        };
+        OnDevice {
+            device,
+            positions,
+            turns,
+        }
     }
 }
 

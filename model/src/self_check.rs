@@ -123,10 +123,11 @@ pub fn run(
             check
         })
         .collect();
-    let fused_is_right = checks
+    let mut of_fused = checks
         .iter()
         .filter(|check| check.name.starts_with(cases::FUSED))
-        .all(Check::passed);
+        .peekable();
+    let fused_is_right = of_fused.peek().is_some() && of_fused.all(Check::passed);
     Verdict {
         identity,
         attention: match fused_is_right {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
+pub(crate) use self::device::Recorder;
 use self::layer::{Buffers, Pass, Token, multiply};
 pub(crate) use self::weights::Prepared;
 use crate::decoder::Decoder;
@@ -73,7 +74,25 @@ impl Decoder {
         self.advance(rows, cache, Which::All)
     }
 
-    fn advance(&self, rows: &[Row<'_>], cache: &mut KvCache, which: Which) -> Tensor<2> {
+    /// As [`Decoder::step`], for a cache that is written by this decoder alone: where rows of one token
+    /// each come again and again on a device that can, their launches are recorded and sent as one.
+    ///
+    /// A recording holds on to the weights it was made with, and writes with these whatever decoder
+    /// asks; so give a cache that was stepped in this way no other weights.
+    ///
+    /// # Panics
+    /// As [`Decoder::step`].
+    pub fn step_recorded(&self, rows: &[Row<'_>], cache: &mut KvCache) -> Tensor<2> {
+        self.check_rows(rows, cache);
+        match &mut cache.store {
+            Store::Device(texts) if rows.iter().all(|row| row.ids.len() == 1) => {
+                self.single_recorded(rows, texts)
+            }
+            _ => self.advance(rows, cache, Which::Last),
+        }
+    }
+
+    fn check_rows(&self, rows: &[Row<'_>], cache: &KvCache) {
         let sizes = Sizes::of(self.config());
         assert_eq!(
             cache.sizes, sizes,
@@ -89,6 +108,10 @@ impl Decoder {
             assert!(!row.ids.is_empty(), "a row has at least one id");
             self.check_ids(row.ids);
         }
+    }
+
+    fn advance(&self, rows: &[Row<'_>], cache: &mut KvCache, which: Which) -> Tensor<2> {
+        self.check_rows(rows, cache);
         match &mut cache.store {
             Store::Host(texts) => self.advance_in_memory(rows, texts, which),
             Store::Device(texts) => self.advance_on_device(rows, texts, which),

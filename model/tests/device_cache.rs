@@ -196,3 +196,34 @@ fn bf16_decoders_stay_near_f32_and_write_as_they_read() {
         assert!(off < 4e-2, "{architecture:?}: {off}");
     }
 }
+
+/// Where nothing can be recorded, as on the CPU, the same steps are taken one by one.
+#[test]
+fn steps_that_may_be_recorded_give_what_steps_give() {
+    let decoder = Decoder::init(&config(Architecture::Qwen2), 5, &Device::flex());
+    let mut caches = [KvCache::on_device(&decoder), KvCache::on_device(&decoder)];
+    let slots: Vec<[Slot; 2]> = (0..3)
+        .map(|_| caches.each_mut().map(KvCache::open))
+        .collect();
+    for turn in 0..20 {
+        // A prompt in between is no step of one token per row.
+        let count = if turn % 9 == 0 { 5 } else { 1 };
+        let texts: Vec<Vec<u32>> = (0..3).map(|row| text(count, turn + row)).collect();
+        let rows = |which: usize| -> Vec<Row<'_>> {
+            let pairs = slots.iter().zip(&texts);
+            pairs
+                .map(|(slot, ids)| Row {
+                    slot: slot[which],
+                    ids,
+                })
+                .collect()
+        };
+        let [plain, recorded] = &mut caches;
+        let expected = floats(decoder.step(&rows(0), plain));
+        let found = floats(decoder.step_recorded(&rows(1), recorded));
+        assert_eq!(found, expected, "step {turn}");
+    }
+    let (sent, reason) = caches[1].recorded_steps();
+    assert_eq!(sent, 0);
+    assert!(reason.is_some(), "the CPU says that it cannot");
+}

@@ -181,6 +181,7 @@ pub(crate) struct BenchRemote {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Rows:\n  roof          memory bandwidth and products per second, measured\n  \
+                  products      the products of a 7B model by rows, as a share of both\n  \
                   self-check    every operation against the CPU, forward and backward\n  \
                   logits        a small model's logits against the CPU's f32\n  \
                   training      20 steps of a small model against the CPU's f32\n  \
@@ -196,6 +197,9 @@ pub(crate) struct BenchGpu {
     /// Rows to run [default: all].
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<GpuRow>,
+    /// Shapes of the models that are measured [default: all].
+    #[arg(long, value_delimiter = ',', value_parser = ["1.5b", "7b"])]
+    pub(crate) shapes: Vec<String>,
     /// Folder for one JSON file a row; files of earlier calls are replaced.
     #[arg(long, default_value = "runs/bench-gpu", value_hint = ValueHint::DirPath)]
     pub(crate) out: PathBuf,
@@ -209,6 +213,7 @@ pub(crate) struct BenchGpu {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum GpuRow {
     Roof,
+    Products,
     SelfCheck,
     Logits,
     Training,

@@ -99,7 +99,7 @@ pub(super) fn work(recipe: &TrainRecipe, samples: &[Sample]) -> Result<Work> {
 fn rate(device: &Device, dtype: Dtype) -> Result<Option<f64>> {
     if device.is_host {
         let cpu = DeviceSpec::Cpu.open()?;
-        let rate = model::memory::product_rate(&cpu, Dtype::F32, 1024, 3);
+        let rate = model::memory::product_rate(&cpu, Dtype::F32, [1024; 3], 3);
         return Ok(rate.ok());
     }
     let peak = device.peak.map(|peak| devices::in_format(peak, dtype));

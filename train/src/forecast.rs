@@ -11,7 +11,7 @@ mod pass;
 
 use model::checkpoint::tensors;
 use model::config::ModelConfig;
-use model::device::Dtype;
+use model::device::{Device, DeviceSpec, Dtype};
 use model::lora::LoraSettings;
 use serde::Serialize;
 
@@ -49,6 +49,16 @@ pub enum Computer {
     Cpu,
     /// A card, which holds weights and results in the number format of the weights.
     Card,
+}
+
+impl Computer {
+    /// What computes on a device.
+    pub(crate) fn of(device: &Device) -> Self {
+        match DeviceSpec::is_cpu(device) {
+            true => Self::Cpu,
+            false => Self::Card,
+        }
+    }
 }
 
 /// Bytes with one purpose.
@@ -254,7 +264,7 @@ fn on_card(
     let inner = config.intermediate_size as u64;
     let passing = format * tokens * (3 * inner + 2 * width);
     parts.push(("backward pass of a layer", passing));
-    let rows = (logit_rows(config.vocab_size) as u64).min(tokens);
+    let rows = (logit_rows(config.vocab_size, Computer::Card) as u64).min(tokens);
     parts.push(("logits", 8 * rows * config.vocab_size as u64));
     parts
 }

@@ -14,6 +14,7 @@ use model::parameters::{Parameter, ParameterValues};
 
 use crate::batch::MicroBatch;
 use crate::carrier::{Carrier, Landed};
+use crate::forecast::Computer;
 use crate::numbers::{Numbers, on_host};
 use crate::settings::{Placement, Recompute};
 
@@ -286,7 +287,7 @@ impl Sums {
 /// The loss of a micro-batch: its share of that of the step.
 fn loss(decoder: &Decoder, hidden: Tensor<2>, batch: &MicroBatch) -> Tensor<1> {
     let head = decoder.head_weight();
-    let chunk = logit_rows(head.dims()[0]);
+    let chunk = logit_rows(head.dims()[0], Computer::of(&head.device()));
     ops::cross_entropy(hidden, head, &batch.targets, &batch.weights, chunk)
 }
 
@@ -349,7 +350,12 @@ impl Parts {
     }
 }
 
-/// How many rows of logits are held at once: 64 MiB of them, but enough rows for a product.
-pub(crate) fn logit_rows(vocabulary: usize) -> usize {
-    ((16 << 20) / vocabulary).clamp(64, 4096)
+/// How many rows of logits are held at once: 64 MiB of them, and 512 MiB on a card, which reads the
+/// whole projection for each such piece; but enough rows for a product.
+pub(crate) fn logit_rows(vocabulary: usize, computer: Computer) -> usize {
+    let logits = match computer {
+        Computer::Cpu => 1 << 24,
+        Computer::Card => 1 << 27,
+    };
+    (logits / vocabulary).clamp(64, 4096)
 }

@@ -54,5 +54,5 @@ pub use crate::settings::{
     SettingsError, TrainSettings,
 };
 pub use crate::state::StateError;
-pub use crate::train::train;
+pub use crate::train::{steps, train};
 pub use crate::train_on::{KindWeights, TrainOn};

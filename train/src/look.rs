@@ -11,6 +11,7 @@ use protocol::{Sample, SpanKind};
 
 use crate::batch::pack;
 use crate::event::{Event, KindLoss, LookReport, Watch};
+use crate::forecast::Computer;
 use crate::gradients::logit_rows;
 use crate::job::Job;
 use crate::samples::{weigh, weighted};
@@ -77,7 +78,7 @@ fn add(
     }
     let hidden = decoder.hidden(&packed); // [T, d]
     let head = decoder.head_weight();
-    let chunk = logit_rows(head.dims()[0]);
+    let chunk = logit_rows(head.dims()[0], Computer::of(&head.device()));
     for (kind, tokens, sum) in sums {
         let weights: Vec<f32> = kinds
             .iter()

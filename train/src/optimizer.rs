@@ -8,6 +8,7 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use half::bf16;
 use model::decoder::Decoder;
 use model::device::{DeviceSpec, Dtype};
+use model::parameters::ParameterValues;
 use rayon::prelude::*;
 
 use crate::adamw::AdamW;
@@ -75,13 +76,17 @@ impl Optimizer {
         let rounds = dtype == Dtype::Bf16 && settings.lora.is_none();
         let apart = placement == Placement::Host && !DeviceSpec::is_cpu(&device);
         let masters = (rounds || apart).then(|| {
-            let values = |parameter: model::parameters::Parameter| {
-                let values = parameter.data().try_into_vec_as::<f32>();
-                Numbers::of(
-                    values.expect("float data converts to f32"),
-                    placement,
-                    &device,
-                )
+            let values = |parameter: model::parameters::Parameter| match placement {
+                // Made where they stay.
+                Placement::Device => Numbers::Device(Some(match parameter.values {
+                    ParameterValues::Vector(tensor) => wide(tensor),
+                    ParameterValues::Matrix(tensor) => wide(tensor),
+                })),
+                Placement::Host => {
+                    let values = parameter.data().try_into_vec_as::<f32>();
+                    let values = values.expect("float data converts to f32");
+                    Numbers::of(values, placement, &device)
+                }
             };
             decoder
                 .trained_parameters()
@@ -214,6 +219,12 @@ impl Optimizer {
             }
         })
     }
+}
+
+/// The values of a parameter in f32, flat and without a graph.
+fn wide<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+    let count = tensor.shape().num_elements();
+    tensor.inner().reshape([count]).cast(FloatDType::F32)
 }
 
 /// The decoder with its weights rounded to bf16.

@@ -73,6 +73,28 @@ pub fn train(job: &Job<'_>, watch: &mut dyn Watch) -> Result<Outcome, TrainError
     finish(job, &mut trainer, decoder)
 }
 
+/// Takes the steps of a job on a decoder that is in memory, for measuring: nothing is read, saved or
+/// looked at, and `job.start` is not asked.
+///
+/// # Errors
+/// If settings or samples cannot work, or a loss or gradient is not a finite number.
+pub fn steps(
+    job: &Job<'_>,
+    mut decoder: Decoder,
+    watch: &mut dyn Watch,
+) -> Result<Decoder, TrainError> {
+    job.settings.check()?;
+    // Nothing is saved that would have to be known again.
+    let mut trainer = Trainer::keyed(job, &decoder, String::new)?;
+    while let Some(computed) = match trainer.is_done() {
+        true => None,
+        false => trainer.compute(&decoder, watch),
+    } {
+        decoder = trainer.apply(decoder, computed, watch)?;
+    }
+    Ok(decoder)
+}
+
 /// The weights that training begins with, adapters and rounding included.
 pub(crate) fn load(job: &Job<'_>) -> Result<Decoder, TrainError> {
     let device = job.device.clone().autodiff();

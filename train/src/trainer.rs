@@ -66,6 +66,15 @@ pub(crate) enum Looked {
 
 impl<'a> Trainer<'a> {
     pub(crate) fn new(job: &'a Job<'a>, decoder: &Decoder) -> Result<Self, TrainError> {
+        Self::keyed(job, decoder, || key(job, decoder))
+    }
+
+    /// One whose states have this key: it is asked for once all is checked, as it reads all weights.
+    pub(crate) fn keyed(
+        job: &'a Job<'a>,
+        decoder: &Decoder,
+        key: impl FnOnce() -> String,
+    ) -> Result<Self, TrainError> {
         let settings = job.settings;
         let needs = Requirements {
             tokenizer_hash: job.tokenizer_hash,
@@ -108,7 +117,7 @@ impl<'a> Trainer<'a> {
         };
         let store = Store {
             folder: job.state.to_owned(),
-            key: key(job, decoder),
+            key: key(),
         };
         let contents = Contents::of(&layout, &optimizer);
         Ok(Self {

@@ -5,6 +5,7 @@
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{Sizes, Slot};
+use crate::step::Recorder;
 
 /// Places by which slots grow, so that shapes, and with them compiled kernels, stay few.
 const PLACES: usize = 256;
@@ -28,6 +29,7 @@ pub(crate) struct DeviceTexts {
     /// Of each slot, None where it is not open. Memory is there for `slots` of them.
     lengths: Vec<Option<usize>>,
     slots: usize,
+    pub(crate) recorder: Recorder,
 }
 
 impl DeviceTexts {
@@ -40,6 +42,7 @@ impl DeviceTexts {
             places: 0,
             lengths: Vec::new(),
             slots: 0,
+            recorder: Recorder::default(),
         }
     }
 
@@ -67,9 +70,7 @@ impl DeviceTexts {
             for pair in &mut self.layers {
                 for flat in [&mut pair.keys, &mut pair.values] {
                     let rows = flat.clone().select(0, from.clone());
-                    flat.inplace(|flat| {
-                        flat.select_assign(0, to.clone(), rows, IndexingUpdateOp::Assign)
-                    });
+                    put(flat, &to, rows);
                 }
             }
         }
@@ -104,8 +105,13 @@ impl DeviceTexts {
         2 * self.layers.len() * values * self.bytes_per_value()
     }
 
+    /// Places of a slot.
+    pub(crate) fn all_places(&self) -> usize {
+        self.places
+    }
+
     /// `[S, K, C, D]`.
-    fn shape(&self) -> [usize; 4] {
+    pub(crate) fn shape(&self) -> [usize; 4] {
         [self.slots, self.sizes.kv_heads, self.places, self.sizes.dim]
     }
 
@@ -151,18 +157,20 @@ impl DeviceTexts {
     /// Where new tokens at (slot, position) are written, one place for each key-value head:
     /// `[N * K]`.
     pub(crate) fn write_places(&self, tokens: &[(Slot, usize)]) -> Tensor<1, Int> {
-        let heads = self.sizes.kv_heads;
-        let places: Vec<i32> = tokens
-            .iter()
-            .flat_map(|(slot, position)| {
-                (0..heads).map(move |head| {
-                    let place = (slot.0 * heads + head) * self.places + position;
-                    i32::try_from(place).expect("fewer than 2^31 places")
-                })
-            })
-            .collect();
+        let places: Vec<i32> = self.places_of(tokens).collect();
         let count = places.len();
         Tensor::from_data(TensorData::new(places, [count]), &self.device)
+    }
+
+    /// [`DeviceTexts::write_places`] as numbers.
+    pub(crate) fn places_of(&self, tokens: &[(Slot, usize)]) -> impl Iterator<Item = i32> {
+        let heads = self.sizes.kv_heads;
+        tokens.iter().flat_map(move |(slot, position)| {
+            (0..heads).map(move |head| {
+                let place = (slot.0 * heads + head) * self.places + position;
+                i32::try_from(place).expect("fewer than 2^31 places")
+            })
+        })
     }
 
     /// Writes keys and values `[N * K, D]` of a layer.
@@ -174,13 +182,8 @@ impl DeviceTexts {
         values: Tensor<2>,
     ) {
         let pair = &mut self.layers[layer];
-        let assign = |flat: &mut Tensor<2>, rows: Tensor<2>| {
-            let places = places.clone();
-            // In place: nothing else holds the tensor.
-            flat.inplace(|flat| flat.select_assign(0, places, rows, IndexingUpdateOp::Assign));
-        };
-        assign(&mut pair.keys, keys);
-        assign(&mut pair.values, values);
+        put(&mut pair.keys, places, keys);
+        put(&mut pair.values, places, values);
     }
 
     /// Keys and values of a layer for the first `length` places of some slots:
@@ -211,14 +214,24 @@ impl DeviceTexts {
         (take(&pair.keys), take(&pair.values))
     }
 
-    /// Places that a step reads of texts up to `length` tokens long: as few shapes as can be.
+    /// Places that a step reads of texts up to `length` tokens long: few shapes, and few places more than
+    /// there are tokens.
     pub(crate) fn places_read(&self, length: usize) -> usize {
-        length.next_multiple_of(64).min(self.places)
+        let step = (length / 16).next_power_of_two().clamp(64, 1024);
+        length.next_multiple_of(step).min(self.places)
     }
 
     pub(crate) fn set_len(&mut self, slot: Slot, length: usize) {
         self.lengths[slot.0] = Some(length);
     }
+}
+
+/// Writes rows at some places, each named once, in place: nothing else holds the tensor.
+fn put(flat: &mut Tensor<2>, places: &Tensor<1, Int>, rows: Tensor<2>) {
+    let [count] = places.dims();
+    let places = places.clone().reshape([count, 1]);
+    // A thread for each number; CubeCL's `select_assign` has one for each column.
+    flat.inplace(|flat| flat.scatter_nd(places, rows, IndexingUpdateOp::Assign));
 }
 
 fn flatten(tensor: Tensor<4>) -> Tensor<2> {

@@ -13,11 +13,13 @@ use crate::rope::Rope;
 /// See [`super::rms_norm`].
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     let dtype = x.dtype();
+    // Reshaped first: what stands between two operations keeps a backend from fusing them.
+    let weight = weight.unsqueeze::<2>();
     let x = to_f32(x);
     let mean_square = x.clone().square().mean_dim(1); // [N, 1]
     let scale = (mean_square + eps).sqrt().recip();
     // Rounded before the weight, as transformers does.
-    (x * scale).cast(dtype) * weight.unsqueeze::<2>()
+    (x * scale).cast(dtype) * weight
 }
 
 /// A tensor in f32.
@@ -27,10 +29,10 @@ fn to_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// See [`super::linear`].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    let y = x.matmul(weight.transpose());
-    match bias {
-        Some(bias) => y + bias.unsqueeze::<2>(),
-        None => y,
+    let weight = weight.transpose();
+    match bias.map(Tensor::unsqueeze::<2>) {
+        Some(bias) => x.matmul(weight) + bias,
+        None => x.matmul(weight),
     }
 }
 
@@ -57,22 +59,26 @@ fn indices(ids: &[u32], device: &burn::tensor::Device) -> Tensor<1, Int> {
 /// `x: [S, heads * D]`, result `[heads, S, D]`.
 pub fn rotate(x: Tensor<2>, dim: usize, first: usize, rope: &Rope) -> Tensor<3> {
     let length = x.dims()[0];
-    let device = x.device();
-    let half = dim / 2;
-    let table = rope.table(first + length);
-    let part = |values: &[f32]| {
-        let rows = values[first * half..(first + length) * half].to_vec();
-        let rows = Tensor::<2>::from_data(TensorData::new(rows, [length, half]), &device);
-        Tensor::cat(vec![rows.clone(), rows], 1).unsqueeze::<3>() // [1, S, D]
+    let turns = rope.turns(first + length, &x.device());
+    let part = |table: Tensor<2>| {
+        let rows = table.narrow(0, first, length).unsqueeze::<3>(); // [1, S, D]
+        match x.device().is_autodiff() {
+            true => Tensor::from_inner(rows),
+            false => rows,
+        }
     };
+    let (cos, sin) = (part(turns.cos), part(turns.sin));
     let dtype = x.dtype();
-    let x = to_f32(split_heads(x, dim)); // [heads, S, D]
-    let (a, b) = (
-        x.clone().narrow(2, 0, half),
-        x.clone().narrow(2, half, half),
-    );
-    let turned = Tensor::cat(vec![b.neg(), a], 2);
-    (x * part(&table.cos) + turned * part(&table.sin)).cast(dtype)
+    let swapped = halves_swapped(x.clone(), dim);
+    let [x, swapped] = [x, swapped].map(|x| to_f32(split_heads(x, dim))); // [heads, S, D]
+    (x * cos + swapped * sin).cast(dtype)
+}
+
+/// The second half of each head of `dim` elements before its first.
+pub(crate) fn halves_swapped<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {
+    let shape = x.shape();
+    let heads = shape.num_elements() / dim;
+    x.reshape([heads, 2, dim / 2]).flip([1]).reshape(shape)
 }
 
 /// `[S, heads * D]` as `[heads, S, D]`.

@@ -14,6 +14,7 @@ use model::config::ModelConfig;
 use model::lora::{Linear, LoraSettings};
 use model::memory;
 
+use crate::forecast::Computer;
 use crate::gradients::logit_rows;
 use crate::settings::Recompute;
 
@@ -383,7 +384,7 @@ impl Pass<'_> {
     fn head(&mut self, gradients: &mut Vec<Piece>) -> Piece {
         let [d, ..] = self.widths();
         let vocabulary = self.config.vocab_size;
-        let rows = logit_rows(vocabulary).min(self.tokens);
+        let rows = logit_rows(vocabulary, Computer::Cpu).min(self.tokens);
         let normed = self.take(SAVED, d);
         let d_normed = self.take(PASSING, d);
         if self.is_full() {

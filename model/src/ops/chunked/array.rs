@@ -149,7 +149,9 @@ impl<B: Backend> Array<B> {
     /// Puts `values` in the place of the rows that `indices` name; no row twice.
     pub(super) fn with_selected(self, indices: IntTensor<B>, values: Self) -> Self {
         let update = IndexingUpdateOp::Assign;
-        Self(B::float_select_assign(self.0, 0, indices, values.0, update))
+        let count = indices.shape().num_elements();
+        let indices = B::int_reshape(indices, [count, 1].into());
+        Self(B::float_scatter_nd(self.0, indices, values.0, update))
     }
 
     /// One element of each row of a matrix: `[N, V]` and `[N, 1]` to `[N, 1]`.

@@ -9,21 +9,24 @@ use model::kv_cache::{KvCache, Slot};
 use model::step::Row;
 use serde_json::{Value, json};
 
-use super::shapes::{distilled, ids, noise};
+use super::shapes::{ids, noise};
 use super::{Bench, Found, Roof};
 
 /// Rows that write side by side.
 const BATCHES: [usize; 3] = [1, 16, 64];
 
+/// Steps before time is taken.
+const WARM_UP: usize = 8;
+
 pub(super) fn run(bench: &mut Bench<'_>) -> Result<Found> {
     let roof = bench.roof()?;
     let dtype = bench.dtype();
     let mut rows = Vec::new();
-    for shape in distilled(bench.small) {
+    for shape in bench.models() {
         bench.output.step("Decoding", shape.name);
         let decoder = noise(&shape.config, dtype, &bench.device);
         for batch in BATCHES {
-            let figures = one(&decoder, batch, bench.small, dtype, roof)?;
+            let figures = one(bench, &decoder, batch, roof)?;
             rows.push(json!({ "shape": shape.name, "dtype": dtype, "figures": figures }));
         }
     }
@@ -33,8 +36,9 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Found> {
     })
 }
 
-fn one(decoder: &Decoder, batch: usize, small: bool, dtype: Dtype, roof: Roof) -> Result<Value> {
-    let (context, new) = if small { (40, 4) } else { (2048, 32) };
+fn one(bench: &mut Bench<'_>, decoder: &Decoder, batch: usize, roof: Roof) -> Result<Value> {
+    let (context, new) = if bench.small { (40, 4) } else { (2048, 32) };
+    let dtype = bench.dtype();
     let config = decoder.config();
     let mut cache = KvCache::of(decoder);
     let first = cache.open();
@@ -50,42 +54,72 @@ fn one(decoder: &Decoder, batch: usize, small: bool, dtype: Dtype, roof: Roof) -
     }
     let mut slots: Vec<Slot> = vec![first];
     slots.extend((1..batch).map(|_| cache.fork(first)));
-    let mut next: Vec<u32> = (0..batch).map(|row| ids(1, row, config)[0]).collect();
-    let mut step = |next: &mut Vec<u32>| -> Result<()> {
-        let rows: Vec<Row<'_>> = slots
-            .iter()
-            .zip(next.chunks(1))
-            .map(|(slot, ids)| Row { slot: *slot, ids })
-            .collect();
-        let best = decoder.step(&rows, &mut cache).argmax(1);
-        let data = best
-            .try_into_data()
-            .map_err(|error| anyhow!("the device failed: {error}"))?;
-        *next = data.iter::<i64>().map(|id| id as u32).collect();
-        Ok(())
-    };
-    // Kernels are chosen and compiled.
-    for _ in 0..4 {
-        step(&mut next)?;
+    let prompted = cache.len(first);
+    let mut figures = Vec::new();
+    let mut written: Vec<Vec<u32>> = Vec::new();
+    for recorded in [false, true] {
+        for slot in &slots {
+            cache.truncate(*slot, prompted);
+        }
+        let mut next: Vec<u32> = (0..batch).map(|row| ids(1, row, config)[0]).collect();
+        let mut all = Vec::new();
+        let mut step = |cache: &mut KvCache| -> Result<()> {
+            let rows: Vec<Row<'_>> = slots
+                .iter()
+                .zip(next.chunks(1))
+                .map(|(slot, ids)| Row { slot: *slot, ids })
+                .collect();
+            let logits = match recorded {
+                true => decoder.step_recorded(&rows, cache),
+                false => decoder.step(&rows, cache),
+            };
+            let data = logits
+                .argmax(1)
+                .try_into_data()
+                .map_err(|error| anyhow!("the device failed: {error}"))?;
+            next = data.iter::<i64>().map(|id| id as u32).collect();
+            all.extend_from_slice(&next);
+            Ok(())
+        };
+        // Kernels are chosen and compiled, and a step is recorded and proved.
+        for _ in 0..WARM_UP {
+            step(&mut cache)?;
+        }
+        let started = Instant::now();
+        for _ in 0..new {
+            step(&mut cache)?;
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        written.push(all);
+        let bytes_of_weights = weight_bytes(decoder, dtype);
+        let length = (context + WARM_UP) as f64 + new as f64 / 2.0;
+        let kv = batch as f64 * length * cache.bytes_per_token() as f64;
+        let read = (bytes_of_weights as f64 + kv) * new as f64 / seconds;
+        let (steps, reason) = cache.recorded_steps();
+        bench.output.step(
+            if recorded { "Recorded" } else { "One by one" },
+            &format!(
+                "{batch} rows: {:.1} tokens/s, {:.1}% of the memory roof{}",
+                (batch * new) as f64 / seconds,
+                100.0 * read / roof.memory,
+                reason.map_or_else(String::new, |reason| format!(" ({reason})"))
+            ),
+        );
+        figures.push(json!({
+            "batch": batch,
+            "context": context,
+            "recorded": recorded,
+            "recorded_steps": steps,
+            "not_recorded_because": reason,
+            "tokens_per_s": (batch * new) as f64 / seconds,
+            "weight_bytes_per_step": bytes_of_weights,
+            "kv_bytes_per_step": kv,
+            "bytes_per_s": read,
+            "share_of_memory_roof": read / roof.memory,
+        }));
     }
-    let started = Instant::now();
-    for _ in 0..new {
-        step(&mut next)?;
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    let bytes_of_weights = weight_bytes(decoder, dtype);
-    let length = context as f64 + 4.0 + new as f64 / 2.0;
-    let kv = batch as f64 * length * cache.bytes_per_token() as f64;
-    let read = (bytes_of_weights as f64 + kv) * new as f64 / seconds;
-    Ok(json!({
-        "batch": batch,
-        "context": context,
-        "tokens_per_s": (batch * new) as f64 / seconds,
-        "weight_bytes_per_step": bytes_of_weights,
-        "kv_bytes_per_step": kv,
-        "bytes_per_s": read,
-        "share_of_memory_roof": read / roof.memory,
-    }))
+    let same = written.windows(2).all(|pair| pair[0] == pair[1]);
+    Ok(json!({ "same_tokens": same, "runs": figures }))
 }
 
 /// Bytes of weights that a step reads: all but the rows of the embedding, of which it reads a few.

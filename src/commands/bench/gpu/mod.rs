@@ -2,6 +2,7 @@
 
 mod decode;
 mod parity;
+mod products;
 mod shapes;
 mod training;
 
@@ -15,6 +16,7 @@ use model::memory;
 use model::self_check::{Extent, Identity};
 use serde_json::{Value, json};
 
+use self::shapes::{Shape, distilled};
 use super::super::ExitStatus;
 use crate::cli::{BenchGpu, GpuRow};
 use crate::devices;
@@ -28,6 +30,8 @@ struct Bench<'a> {
     /// Number formats that it computes in.
     formats: Vec<Dtype>,
     small: bool,
+    /// Names of the shapes that are measured; none: all.
+    shapes: &'a [String],
     output: &'a mut Output,
     /// Once it is measured.
     roof: Option<Roof>,
@@ -52,6 +56,9 @@ pub(super) fn run(args: &BenchGpu, output: &mut Output) -> Result<ExitStatus> {
     let spec: DeviceSpec = args.device.parse()?;
     let device = spec.open()?;
     let identity = Identity::of(spec, &device);
+    if let Some(verdict) = devices::known(&identity) {
+        model::ops::portable::use_attention_kernel(&device, verdict.attention);
+    }
     let mut bench = Bench {
         formats: match spec {
             DeviceSpec::Cpu => vec![Dtype::F32],
@@ -60,6 +67,7 @@ pub(super) fn run(args: &BenchGpu, output: &mut Output) -> Result<ExitStatus> {
         device,
         spec,
         small: args.small,
+        shapes: &args.shapes,
         output,
         roof: None,
     };
@@ -121,6 +129,7 @@ impl Bench<'_> {
     fn row(&mut self, row: GpuRow) -> Result<Found> {
         match row {
             GpuRow::Roof => self.measure_roof(),
+            GpuRow::Products => products::run(self),
             GpuRow::SelfCheck => Ok(self.self_check()),
             GpuRow::Logits => parity::logits(self),
             GpuRow::Training => training::parity(self),
@@ -128,6 +137,13 @@ impl Bench<'_> {
             GpuRow::Train => training::speed(self),
             GpuRow::Growth => training::growth(self),
         }
+    }
+
+    /// The models that are measured.
+    fn models(&self) -> Vec<Shape> {
+        let mut all = distilled(self.small);
+        all.retain(|shape| self.shapes.is_empty() || self.shapes.iter().any(|s| s == shape.name));
+        all
     }
 
     /// The format in which models are measured.
@@ -152,7 +168,7 @@ impl Bench<'_> {
         let memory = memory::copy_bandwidth(&self.device, bytes, 5).map_err(failed)?;
         let mut products = Vec::new();
         for &dtype in &self.formats {
-            let rate = memory::product_rate(&self.device, dtype, size, 5).map_err(failed)?;
+            let rate = memory::product_rate(&self.device, dtype, [size; 3], 5).map_err(failed)?;
             products.push((dtype.to_string(), rate));
         }
         let last = products.last().map_or(f64::NAN, |(_, rate)| *rate);

@@ -61,19 +61,29 @@ fn config(
     }
 }
 
-/// A decoder whose weights are noise of a sensible size, made quickly.
+/// A decoder whose weights are noise of a sensible size, made quickly: a stretch of it again and
+/// again.
 pub(super) fn noise(config: &ModelConfig, dtype: Dtype, device: &Device) -> Decoder {
+    // A prime: no two rows of a matrix are the same.
+    const STRETCH: usize = 1_000_003;
     let mut state = 1_u32;
+    let stretch: Vec<f32> = (0..STRETCH)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 * (0.07 / (1 << 24) as f32) - 0.035
+        })
+        .collect();
     let built = Decoder::from_source(config, device, dtype, |name, shape| {
         let count: usize = shape.iter().product();
         Ok::<_, Infallible>(match (shape.len(), name.ends_with("bias")) {
             (1, false) => vec![1.0; count],
-            _ => (0..count)
-                .map(|_| {
-                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    (state >> 8) as f32 * (0.07 / (1 << 24) as f32) - 0.035
-                })
-                .collect(),
+            _ => {
+                let mut values = Vec::with_capacity(count);
+                while values.len() < count {
+                    values.extend_from_slice(&stretch[..STRETCH.min(count - values.len())]);
+                }
+                values
+            }
         })
     });
     match built {

@@ -1,16 +1,24 @@
 //! A step on a device: all new tokens go through each product together; rows that append one token
 //! attend together, rows that append more attend one by one.
 //!
+//! Where every row appends one token, all that the host says comes in one tensor (`single`), so that
+//! the launches of such a step can be recorded and sent again as one (`recorded`).
+//!
 //! Legend: N new tokens, R rows of one token, L places read, n tokens of a longer row, d width,
 //! H query heads, K key-value heads, G = H / K, D head size.
+
+mod recorded;
+mod single;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
+pub(crate) use self::recorded::Recorder;
 use super::{Row, Which};
 use crate::decoder::Decoder;
 use crate::kv_cache::{DeviceTexts, Slot};
 use crate::lora::Linear;
+use crate::ops::reference::halves_swapped;
 use crate::ops::{self, Heads};
 
 /// Scores of one product of a longer row: half a gigabyte in f32.
@@ -28,7 +36,7 @@ struct Pass<'a> {
     single_mask: Option<(usize, Tensor<4>)>,
     /// Longer rows: slot, first new position, number of new tokens.
     long: Vec<(Slot, usize, usize)>,
-    /// Cosines and sines at the new tokens' positions, `[N, 1, D]` each.
+    /// What turns heads at the new tokens' positions, `[N, 1, D]` each.
     turn: [Tensor<3>; 2],
     places: Tensor<1, Int>,
     texts: &'a mut DeviceTexts,
@@ -47,6 +55,12 @@ impl Decoder {
             .zip(&before)
             .map(|(row, len)| len + row.ids.len());
         texts.reserve(ends.clone().max().unwrap_or(0));
+        if rows.iter().all(|row| row.ids.len() == 1) {
+            let step = self.single(rows, texts);
+            let logits = self.write_single(&step, texts);
+            step.end(texts);
+            return logits;
+        }
         // Rows of one token first, so that they lie together.
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|row| rows[*row].ids.len() > 1);
@@ -75,43 +89,41 @@ impl Decoder {
                 .iter()
                 .map(|row| (rows[*row].slot, before[*row], rows[*row].ids.len()))
                 .collect(),
-            turn: self.turns(&tokens, texts),
+            turn: {
+                let positions: Vec<i32> = tokens.iter().map(|(_, at)| *at as i32).collect();
+                let data = TensorData::new(positions, [tokens.len()]);
+                self.turns(&Tensor::from_data(data, &texts.device), texts)
+            },
             places: texts.write_places(&tokens),
             texts,
         };
-        let hidden = self.through_layers(&ids, pass);
+        let embedding = self.model.embed_tokens.weight.val();
+        let hidden = self.through_layers(ops::embedding(embedding, &ids).inner(), pass);
         for (row, end) in rows.iter().zip(ends) {
             texts.set_len(row.slot, end);
         }
         let wanted = wanted(rows, &order, which);
         let count = wanted.len();
         let wanted = Tensor::from_data(TensorData::new(wanted, [count]), &texts.device);
-        let hidden = hidden.select(0, wanted);
+        self.logits_of_device(hidden.select(0, wanted))
+    }
+
+    /// Logits `[N, V]` in f32 of what comes out of the last layer.
+    fn logits_of_device(&self, hidden: Tensor<2>) -> Tensor<2> {
         let normed = self.model.norm.apply(hidden, self.config().rms_norm_eps);
         self.logits(normed).inner().cast(DType::F32)
     }
 
-    /// Cosines and sines at the positions of tokens.
-    fn turns(&self, tokens: &[(Slot, usize)], texts: &DeviceTexts) -> [Tensor<3>; 2] {
-        let last = tokens.iter().map(|(_, position)| position + 1).max();
-        let table = self.rope().table(last.unwrap_or(0));
-        let half = self.heads().dim / 2;
-        [&table.cos, &table.sin].map(|values| {
-            let mut picked = Vec::with_capacity(tokens.len() * 2 * half);
-            for (_, position) in tokens {
-                let row = &values[position * half..(position + 1) * half];
-                picked.extend_from_slice(row);
-                picked.extend_from_slice(row);
-            }
-            let data = TensorData::new(picked, [tokens.len(), 1, 2 * half]);
-            Tensor::from_data(data, (&texts.device, DType::F32))
-        })
+    /// What turns heads at the positions of tokens `[N]`: cosines and sines, `[N, 1, D]` each.
+    fn turns(&self, positions: &Tensor<1, Int>, texts: &DeviceTexts) -> [Tensor<3>; 2] {
+        // As far as the cache reaches: the tables stay where they are while it does not grow.
+        let turns = self.rope().turns(texts.all_places(), &texts.device);
+        [turns.cos, turns.sin].map(|table| table.select(0, positions.clone()).unsqueeze_dim(1))
     }
 
-    fn through_layers(&self, ids: &[u32], pass: Pass<'_>) -> Tensor<2> {
+    fn through_layers(&self, mut hidden: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
         let eps = self.config().rms_norm_eps;
-        let tokens = ids.len();
-        let mut hidden = ops::embedding(self.model.embed_tokens.weight.val(), ids).inner();
+        let [tokens, _] = hidden.dims();
         for (index, layer) in self.model.layers.iter().enumerate() {
             let x = layer.input_layernorm.apply(hidden.clone(), eps);
             let attention = &layer.self_attn;
@@ -143,15 +155,10 @@ impl Decoder {
 impl Pass<'_> {
     /// Turns queries or keys `[N, heads, D]` by their positions, in f32.
     fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
-        let (dtype, half) = (x.dtype(), self.heads.dim / 2);
-        let x = x.cast(DType::F32);
-        let (a, b) = (
-            x.clone().narrow(2, 0, half),
-            x.clone().narrow(2, half, half),
-        );
-        let turned = Tensor::cat(vec![b.neg(), a], 2);
+        let dtype = x.dtype();
+        let swapped = halves_swapped(x.clone(), self.heads.dim);
         let [cos, sin] = self.turn.clone();
-        (x * cos + turned * sin).cast(dtype)
+        (x.cast(DType::F32) * cos + swapped.cast(DType::F32) * sin).cast(dtype)
     }
 
     /// Attention of queries `[N, H, D]`, whose keys and values are in the cache: `[N, H * D]`.
@@ -243,6 +250,12 @@ fn hidden_after(lengths: &[usize], places: usize, texts: &DeviceTexts) -> Tensor
     let rows = lengths.len();
     let lengths: Vec<i32> = lengths.iter().map(|length| *length as i32).collect();
     let lengths = Tensor::<1, Int>::from_data(TensorData::new(lengths, [rows]), &texts.device);
+    hidden_from(lengths, places, texts)
+}
+
+/// [`hidden_after`] for lengths that are on the device: `[rows]`.
+fn hidden_from(lengths: Tensor<1, Int>, places: usize, texts: &DeviceTexts) -> Tensor<4> {
+    let [rows] = lengths.dims();
     let all = Tensor::<1, Int>::arange(0..places as i64, &texts.device).reshape([1, places]);
     let hidden = all
         .repeat_dim(0, rows)

@@ -1,0 +1,250 @@
+// A driver without a card, for machines that have none: what CubeCL asks of CUDA is answered, kernels
+// are really compiled (NVRTC) and assembled (ptxas), and a launch does nothing. Results are zeros.
+//
+// What it tells: whether the path to a card runs through without a panic, how many kernels a step
+// launches, how long they take to compile, and what the host spends. It names itself as an H200, so
+// that kernels are those of compute capability 9.0.
+//
+// It is found as libnvcuda.so: NVRTC itself looks for libcuda.so and would call it.
+//
+// CARD_TRACE=1 prints each launch; those that are recorded into a graph have a star.
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef int Result;
+typedef void *Handle;
+typedef unsigned long long Address;
+
+enum { OK = 0, INVALID_VALUE = 1, NO_SUCH_DEVICE = 101, LINK_FAILED = 218, NOT_SUPPORTED = 801 };
+
+#define MEMORY 150110011392ULL
+// What a launch takes by the clock of events: kernels cannot be told apart by it.
+#define LAUNCH_MS 0.02
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static long launches, recorded, assembled, replays;
+static double clock_ms, assembling_s;
+static int is_recording;
+
+static void tell(void) {
+    fprintf(stderr, "offline card: %ld launches, %ld of them recorded, %ld replays; %ld kernels assembled in %.1f s\n",
+            launches, recorded, replays, assembled, assembling_s);
+}
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec + time.tv_nsec * 1e-9;
+}
+
+static Handle something(void) { return calloc(1, sizeof(double)); }
+
+// Addresses without memory behind them until they are written, which nobody does.
+static void *room(size_t bytes) {
+    void *start = mmap(0, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return start == MAP_FAILED ? NULL : start;
+}
+
+// The driver and its one card.
+Result cuInit(unsigned flags) {
+    static int told;
+    pthread_mutex_lock(&lock);
+    if (!told++) atexit(tell);
+    pthread_mutex_unlock(&lock);
+    return OK;
+}
+Result cuDriverGetVersion(int *version) { *version = 13000; return OK; }
+Result cuDeviceGetCount(int *count) { *count = 1; return OK; }
+Result cuDeviceGet(int *device, int index) { *device = 0; return index ? NO_SUCH_DEVICE : OK; }
+Result cuDeviceGetName(char *name, int length, int device) { snprintf(name, length, "NVIDIA H200"); return OK; }
+Result cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = MEMORY; return OK; }
+Result cuDeviceGetUuid(char *id, int device) { memset(id, 1, 16); return OK; }
+Result cuDeviceGetUuid_v2(char *id, int device) { return cuDeviceGetUuid(id, device); }
+Result cuDeviceGetLuid(char *id, unsigned *mask, int device) { return NOT_SUPPORTED; }
+Result cuDeviceGetPCIBusId(char *text, int length, int device) { snprintf(text, length, "0000:00:00.0"); return OK; }
+Result cuDeviceGetAttribute(int *value, int attribute, int device) {
+    switch (attribute) {
+    case 1: case 2: case 3: *value = 1024; break;      // threads of a block, x and y
+    case 4: *value = 64; break;                         // z
+    case 5: *value = 2147483647; break;                 // blocks of a grid, x
+    case 6: case 7: *value = 65535; break;              // y and z
+    case 8: *value = 49152; break;                      // shared memory of a block
+    case 10: *value = 32; break;                        // threads of a warp
+    case 12: *value = 65536; break;                     // registers of a block
+    case 16: *value = 132; break;                       // multiprocessors
+    case 38: *value = 62914560; break;                  // level 2 cache
+    case 39: *value = 2048; break;                      // threads of a multiprocessor
+    case 75: *value = 9; break;                         // compute capability
+    case 81: *value = 233472; break;                    // shared memory of a multiprocessor
+    case 97: *value = 232448; break;                    // shared memory that a block may ask for
+    case 115: *value = 1; break;                        // memory pools
+    default: *value = 0;
+    }
+    return OK;
+}
+Result cuDevicePrimaryCtxRetain(Handle *context, int device) { *context = (Handle)1; return OK; }
+Result cuDevicePrimaryCtxRelease_v2(int device) { return OK; }
+Result cuCtxSetCurrent(Handle context) { return OK; }
+Result cuCtxGetCurrent(Handle *context) { *context = (Handle)1; return OK; }
+Result cuCtxSynchronize(void) { return OK; }
+Result cuCtxGetStreamPriorityRange(int *least, int *most) { *least = 0; *most = -5; return OK; }
+Result cuGetErrorName(Result error, const char **text) { *text = "OFFLINE"; return OK; }
+Result cuGetErrorString(Result error, const char **text) { *text = "the offline card refused"; return OK; }
+
+// Streams and events.
+Result cuStreamCreate(Handle *stream, unsigned flags) { *stream = something(); return OK; }
+Result cuStreamCreateWithPriority(Handle *stream, unsigned flags, int priority) { *stream = something(); return OK; }
+Result cuStreamDestroy_v2(Handle stream) { free(stream); return OK; }
+Result cuStreamSynchronize(Handle stream) { return OK; }
+Result cuStreamWaitEvent(Handle stream, Handle event, unsigned flags) { return OK; }
+Result cuStreamIsCapturing(Handle stream, int *status) { *status = is_recording; return OK; }
+Result cuEventCreate(Handle *event, unsigned flags) { *event = something(); return OK; }
+Result cuEventDestroy_v2(Handle event) { free(event); return OK; }
+Result cuEventRecord(Handle event, Handle stream) { *(double *)event = clock_ms; return OK; }
+Result cuEventSynchronize(Handle event) { return OK; }
+Result cuEventQuery(Handle event) { return OK; }
+Result cuEventElapsedTime(float *ms, Handle from, Handle to) {
+    *ms = (float)(*(double *)to - *(double *)from) + 1e-3f;
+    return OK;
+}
+Result cuEventElapsedTime_v2(float *ms, Handle from, Handle to) { return cuEventElapsedTime(ms, from, to); }
+Result cuLaunchHostFunc(Handle stream, void (*function)(void *), void *data) { function(data); return OK; }
+
+// Memory.
+Result cuMemAlloc_v2(Address *address, size_t bytes) { *address = (Address)room(bytes); return OK; }
+Result cuMemAllocAsync(Address *address, size_t bytes, Handle stream) { return cuMemAlloc_v2(address, bytes); }
+Result cuMemFree_v2(Address address) { return OK; }
+Result cuMemFreeAsync(Address address, Handle stream) { return OK; }
+Result cuMemAllocHost_v2(void **start, size_t bytes) { *start = room(bytes); return OK; }
+Result cuMemHostAlloc(void **start, size_t bytes, unsigned flags) { *start = room(bytes); return OK; }
+Result cuMemFreeHost(void *start) { return OK; }
+Result cuMemGetInfo_v2(size_t *free, size_t *total) { *free = *total = MEMORY; return OK; }
+Result cuMemcpyHtoD_v2(Address to, const void *from, size_t bytes) { return OK; }
+Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, Handle stream) { return OK; }
+Result cuMemcpyDtoH_v2(void *to, Address from, size_t bytes) { memset(to, 0, bytes); return OK; }
+Result cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, Handle stream) { memset(to, 0, bytes); return OK; }
+Result cuMemcpyDtoD_v2(Address to, Address from, size_t bytes) { return OK; }
+Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, Handle stream) { return OK; }
+Result cuMemcpyPeerAsync(Address to, Handle a, Address from, Handle b, size_t bytes, Handle stream) { return OK; }
+Result cuMemsetD8_v2(Address address, unsigned char value, size_t bytes) { return OK; }
+Result cuMemsetD8Async(Address address, unsigned char value, size_t bytes, Handle stream) { return OK; }
+
+// A copy of rows; only what comes to the host is written.
+struct Rows {
+    size_t from_x, from_y; int from_type; const void *from_host; Address from; Handle from_array; size_t from_pitch;
+    size_t to_x, to_y; int to_type; char *to_host; Address to; Handle to_array; size_t to_pitch;
+    size_t width, height;
+};
+Result cuMemcpy2DAsync_v2(const struct Rows *rows, Handle stream) {
+    // The first product of a device, by which it is known to compute.
+    static const float product[2][2] = {{7, 10}, {15, 22}};
+    if (rows->to_type != 1) return OK;
+    for (size_t row = 0; row < rows->height; row++) {
+        char *to = rows->to_host + row * rows->to_pitch;
+        memset(to, 0, rows->width);
+        if (rows->height == 2 && rows->width == sizeof product[0]) memcpy(to, product[row], rows->width);
+    }
+    return OK;
+}
+
+// Kernels.
+Result cuModuleLoadData(Handle *module, const void *image) { *module = something(); return OK; }
+Result cuModuleLoadDataEx(Handle *module, const void *image, unsigned count, int *options, void **values) {
+    *module = something();
+    return OK;
+}
+Result cuModuleUnload(Handle module) { return OK; }
+Result cuModuleGetFunction(Handle *function, Handle module, const char *name) { *function = strdup(name); return OK; }
+Result cuModuleGetGlobal_v2(Address *address, size_t *bytes, Handle module, const char *name) { return INVALID_VALUE; }
+Result cuFuncSetAttribute(Handle function, int attribute, int value) { return OK; }
+Result cuFuncGetAttribute(int *value, int attribute, Handle function) { *value = 0; return OK; }
+Result cuOccupancyMaxActiveBlocksPerMultiprocessor(int *count, Handle function, int threads, size_t shared) {
+    *count = 2;
+    return OK;
+}
+Result cuTensorMapEncodeTiled(void *map, ...) { memset(map, 0, 128); return OK; }
+Result cuTensorMapEncodeIm2col(void *map, ...) { memset(map, 0, 128); return OK; }
+Result cuTensorMapEncodeIm2colWide(void *map, ...) { memset(map, 0, 128); return OK; }
+Result cuLaunchKernel(Handle function, unsigned x, unsigned y, unsigned z, unsigned threads_x, unsigned threads_y,
+                      unsigned threads_z, unsigned shared, Handle stream, void **arguments, void **extra) {
+    pthread_mutex_lock(&lock);
+    launches++;
+    recorded += is_recording;
+    clock_ms += LAUNCH_MS;
+    pthread_mutex_unlock(&lock);
+    if (getenv("CARD_TRACE"))
+        fprintf(stderr, "launch%s %s %u,%u,%u x %u,%u,%u\n", is_recording ? "*" : "", (char *)function, x, y, z,
+                threads_x, threads_y, threads_z);
+    return OK;
+}
+
+// Graphs.
+Result cuStreamBeginCapture_v2(Handle stream, int mode) { is_recording = 1; return OK; }
+Result cuStreamEndCapture(Handle stream, Handle *graph) { is_recording = 0; *graph = something(); return OK; }
+Result cuGraphGetNodes(Handle graph, Handle *nodes, size_t *count) { *count = 0; return OK; }
+Result cuGraphNodeGetType(Handle node, int *type) { *type = 0; return OK; }
+Result cuGraphDestroy(Handle graph) { free(graph); return OK; }
+Result cuGraphInstantiateWithFlags(Handle *run, Handle graph, unsigned long long flags) { *run = something(); return OK; }
+Result cuGraphUpload(Handle run, Handle stream) { return OK; }
+Result cuGraphLaunch(Handle run, Handle stream) { replays++; return OK; }
+Result cuGraphExecDestroy(Handle run) { free(run); return OK; }
+
+// Assembling, by the ptxas that the variable PTXAS names.
+struct Link { char *text; size_t length; char *code; };
+Result cuLinkCreate_v2(unsigned count, int *options, void **values, Handle *link) {
+    *link = calloc(1, sizeof(struct Link));
+    return OK;
+}
+Result cuLinkAddData_v2(Handle handle, int type, void *text, size_t length, const char *name, unsigned count,
+                        int *options, void **values) {
+    struct Link *link = handle;
+    while (length && !((char *)text)[length - 1]) length--;
+    link->text = malloc(length);
+    link->length = length;
+    memcpy(link->text, text, length);
+    return OK;
+}
+Result cuLinkComplete(Handle handle, void **code, size_t *bytes) {
+    struct Link *link = handle;
+    const char *ptxas = getenv("PTXAS");
+    char from[] = "/tmp/offline-card-XXXXXX", to[64], command[512];
+    double began = now();
+    int file = mkstemp(from);
+    if (file < 0 || write(file, link->text, link->length) != (ssize_t)link->length) return LINK_FAILED;
+    close(file);
+    snprintf(to, sizeof to, "%s.cubin", from);
+    snprintf(command, sizeof command, "%s -arch=sm_90a -o %s %s", ptxas ? ptxas : "ptxas", to, from);
+    int failed = system(command);
+    FILE *made = failed ? NULL : fopen(to, "rb");
+    if (made) {
+        fseek(made, 0, SEEK_END);
+        *bytes = ftell(made);
+        rewind(made);
+        link->code = malloc(*bytes);
+        failed = fread(link->code, 1, *bytes, made) != *bytes;
+        fclose(made);
+    }
+    unlink(from);
+    unlink(to);
+    if (!made || failed) return LINK_FAILED;
+    *code = link->code;
+    pthread_mutex_lock(&lock);
+    assembled++;
+    assembling_s += now() - began;
+    pthread_mutex_unlock(&lock);
+    return OK;
+}
+Result cuLinkDestroy(Handle handle) {
+    struct Link *link = handle;
+    free(link->text);
+    free(link->code);
+    free(link);
+    return OK;
+}
