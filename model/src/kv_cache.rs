@@ -50,7 +50,7 @@ pub struct KvCache {
 #[derive(Debug)]
 pub(crate) enum Store {
     Host(HostTexts),
-    Device(DeviceTexts),
+    Device(Box<DeviceTexts>),
 }
 
 impl KvCache {
@@ -68,7 +68,7 @@ impl KvCache {
         let (device, dtype) = (decoder.device().inner(), decoder.dtype());
         Self {
             sizes,
-            store: Store::Device(DeviceTexts::new(sizes, device, dtype)),
+            store: Store::Device(Box::new(DeviceTexts::new(sizes, device, dtype))),
         }
     }
 

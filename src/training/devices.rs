@@ -84,9 +84,9 @@ pub(super) fn in_format((bf16, f32): (f64, f64), dtype: Dtype) -> f64 {
     }
 }
 
-/// The share of the best rate that a training reaches: what is published of dense models of 7B to
-/// 13B in bf16 on H100s lies between 35 and 46 percent. It is not a measurement of this toolkit.
-pub(super) const SHARE_OF_PEAK: f64 = 0.42;
+/// The share of the best rate that a training reaches: all weights of a 1.5B shape at 4,096 tokens on
+/// an H200 (docs/BENCHMARKS.md). Larger products do better; 35 to 46 percent is what others publish.
+pub(super) const SHARE_OF_PEAK: f64 = 0.02;
 
 /// The device of this name, or one of so many bytes.
 ///

@@ -264,7 +264,7 @@ fn text(
             (Some(hours), true) => format!("{hours:.1} at the rate of a product measured now"),
             (Some(hours), false) => {
                 let share = 100.0 * SHARE_OF_PEAK;
-                format!("{hours:.1} at {share:.0}% of the best rate")
+                format!("{hours:.1} at {share:.0}% of the best rate, as measured on an H200")
             }
         },
     );

@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn squares_summed_on_a_device_are_those_of_the_host() {
         for count in [1, 1023, 1024, 5000] {
-            let values: Vec<f32> = (0..count).map(|i| (i as f32 * 0.37).sin()).collect();
+            let values: Vec<f32> = (1..=count).map(|i| (i as f32 * 0.37).sin()).collect();
             let exact = squares(&values);
             let tensor = on_device(values, &Device::flex());
             let found: f64 = squares_on_device(&tensor).iter().sum();

@@ -229,8 +229,8 @@ pub(super) fn all(device: &Device, extent: Extent) -> Vec<Case> {
         ]);
     }
     let mut kernels = vec![("chunked attention", AttentionKernel::Chunked)];
-    // Without trials Burn has no fused kernels, and computes all scores at once.
-    if cfg!(feature = "autotune") {
+    // On a card without trials of kernels Burn has no fused ones, and computes all scores at once.
+    if cfg!(feature = "autotune") || crate::ops::is_cpu(device) {
         kernels.push((FUSED, AttentionKernel::Fused));
     }
     for (name, kernel) in kernels {

@@ -157,7 +157,7 @@ impl Decoder {
         let count = step.numbers.dims()[0];
         recorded.numbers.inplace(|numbers| {
             let new = step.numbers.clone();
-            numbers.slice_assign([0..count], new)
+            numbers.slice_assign(0..count, new)
         });
         let device = texts.device.clone();
         if let Err(error) = replay(device.as_dispatch(), &recorded.graph) {

@@ -136,7 +136,7 @@ pub(super) fn speed(bench: &mut Bench<'_>) -> Result<Found> {
             let (trained_decoder, reports) = run(bench, decoder, &lora, dtype, tokens)?;
             decoder = trained_decoder;
             let last = reports.last().ok_or_else(|| anyhow!("no step was taken"))?;
-            let flops = last.model_flops as f64;
+            let flops = last.model_flops;
             bench.output.step(
                 "Trained",
                 &format!(
@@ -174,7 +174,7 @@ struct Reports(Vec<StepReport>);
 impl Watch for Reports {
     fn event(&mut self, event: &Event) {
         if let Event::Step(report) = event {
-            self.0.push(report.clone());
+            self.0.push(*report);
         }
     }
 }
