@@ -37,7 +37,6 @@ impl Decoder {
         let ends: Vec<usize> = before.iter().map(|length| length + 1).collect();
         let tokens: Vec<(Slot, usize)> = slots.iter().copied().zip(before.clone()).collect();
         let ids = rows.iter().flat_map(|row| row.ids).map(|id| *id as i32);
-        // Checked when the place of the last one was.
         let positions = before.iter().map(|position| *position as i32);
         let numbers: Vec<i32> = ids
             .chain(positions)
