@@ -17,6 +17,5 @@ if [ -z "${LEAP:-}" ]; then
     cargo build --release --locked --features wgpu
     LEAP=target/release/leap
 fi
-# Each choice between kernels takes a minute here.
 "$LEAP" doctor --offline || true
 exec taskset -c 0 "$LEAP" bench gpu --device wgpu:0 --small --out "$out" --only "$rows"
