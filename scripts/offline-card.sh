@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command of a build with the feature `cuda` on a machine without a card: kernels are compiled,
-# launches do nothing, results are zeros (scripts/offline-card/driver.c says what that is good for).
+# launches do nothing and leave zeros, products by cuBLAS are computed by the host
+# (scripts/offline-card/*.c say what that is good for).
 #
 #   scripts/offline-card.sh COMMAND...
 #   scripts/offline-card.sh target/release/leap bench gpu --only decode --small --out runs/offline
@@ -17,6 +18,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cc -shared -fPIC -O1 -Wall -Wno-unused-parameter -Wno-unused-result -o "$folder/libnvcuda.so" "$here/offline-card/driver.c" -lpthread
+cc -shared -fPIC -O2 -Wall -Wno-unused-parameter -o "$folder/libcublas.so" "$here/offline-card/cublas.c"
 export LD_LIBRARY_PATH="$folder:$CUDA_PATH/lib:$CUDA_PATH/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export PTXAS=${PTXAS:-$CUDA_PATH/bin/ptxas}
 export LEAP_CACHE=${LEAP_CACHE:-$folder/cache}

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use anyhow::Result;
 use infer::vocab::Unencodable;
-use model::device::{Device, DeviceSpec, Dtype, cache_folder};
+use model::device::{Device, DeviceSpec, Dtype, cache_folder, without_cublas};
 use model::foreign;
 use model::ops::portable::use_attention_kernel;
 use model::self_check::{self, Extent, Identity, Verdict};
@@ -72,7 +72,7 @@ pub(crate) fn open(spec: &DeviceSpec, output: &mut Output) -> Result<Device> {
         None => {
             output.note(&format!(
                 "`{spec}` ({}) is used for the first time: its arithmetic is compared with the \
-                 CPU's, once",
+                 CPU's, once; compiling the kernels for that takes minutes",
                 identity.device
             ));
             let verdict = check(&device, identity, Extent::Full, output);
@@ -158,6 +158,12 @@ pub(crate) fn heed(
             "warning: Burn's fused attention is wrong on `{spec}` ({}), so attention is computed in \
              chunks: slower, and right",
             check.at
+        ));
+    }
+    if let Some(reason) = without_cublas(device) {
+        output.note(&format!(
+            "warning: `{spec}` multiplies without cuBLAS, several times slower: {reason}; put the \
+             folder of libcublas.so on LD_LIBRARY_PATH (`pip install nvidia-cublas` brings it)"
         ));
     }
     use_attention_kernel(device, verdict.attention);

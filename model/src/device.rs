@@ -134,7 +134,9 @@ impl DeviceSpec {
             Self::Cuda(index) => {
                 configure_kernels();
                 cuda::check(*self, *index)?;
-                answer::asked(*self, Device::cuda(*index))
+                let device = answer::asked(*self, Device::cuda(*index))?;
+                crate::ops::product::start(*index);
+                Ok(device)
             }
             #[cfg(feature = "wgpu")]
             Self::Wgpu(index) => {
@@ -183,6 +185,7 @@ pub fn cache_folder() -> Option<PathBuf> {
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn configure_kernels() {
     use cubecl::config::cache::CacheConfig;
+    use cubecl::config::streaming::StreamingConfig;
     use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig as _};
     use cubek_std::config::{CubekConfig, MatmulConfig};
     static ONCE: std::sync::Once = std::sync::Once::new();
@@ -191,12 +194,22 @@ fn configure_kernels() {
         // What an application around us has set stays.
         let _ = CubekConfig::try_set(CubekConfig { matmul });
         let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+        // One queue of work, which products by cuBLAS can join; nothing here would use a second.
+        if config.streaming.max_streams == StreamingConfig::default().max_streams {
+            config.streaming.max_streams = 1;
+        }
         if let (CacheConfig::Target, Some(folder)) = (&config.environment.path, cache_folder()) {
             config.environment.path = CacheConfig::Directory(folder.join("kernels"));
             config.compilation.cache = true;
         }
         let _ = CubeClRuntimeConfig::try_set(config);
     });
+}
+
+/// Why products on a device are Burn's own, several times slower than cuBLAS; None where cuBLAS
+/// multiplies, where it has no part, and where `LEAP_PRODUCTS=burn` asks for Burn's.
+pub fn without_cublas(device: &Device) -> Option<String> {
+    crate::ops::product::why_not(device)
 }
 
 /// The version of the driver behind a device, as far as it tells; empty where there is none.

@@ -1,5 +1,6 @@
 // A driver without a card, for machines that have none: what CubeCL asks of CUDA is answered, kernels
-// are really compiled (NVRTC) and assembled (ptxas), and a launch does nothing. Results are zeros.
+// are really compiled (NVRTC) and assembled (ptxas), copies are made, and a launch does nothing: what it
+// should have written stays zero.
 //
 // What it tells: whether the path to a card runs through without a panic, how many kernels a step
 // launches, how long they take to compile, and what the host spends. It names itself as an H200, so
@@ -7,7 +8,8 @@
 //
 // It is found as libnvcuda.so: NVRTC itself looks for libcuda.so and would call it.
 //
-// CARD_TRACE=1 prints each launch; those that are recorded into a graph have a star.
+// CARD_TRACE=1 prints each launch; those that are recorded into a graph have a star. CARD_ONES=1: what the
+// host reads are ones.
 
 #include <pthread.h>
 #include <stdio.h>
@@ -45,7 +47,7 @@ static double now(void) {
 
 static Handle something(void) { return calloc(1, sizeof(double)); }
 
-// Addresses without memory behind them until they are written, which nobody does.
+// Addresses without memory behind them until they are written.
 static void *room(size_t bytes) {
     void *start = mmap(0, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -126,17 +128,28 @@ Result cuMemAllocHost_v2(void **start, size_t bytes) { *start = room(bytes); ret
 Result cuMemHostAlloc(void **start, size_t bytes, unsigned flags) { *start = room(bytes); return OK; }
 Result cuMemFreeHost(void *start) { return OK; }
 Result cuMemGetInfo_v2(size_t *free, size_t *total) { *free = *total = MEMORY; return OK; }
-Result cuMemcpyHtoD_v2(Address to, const void *from, size_t bytes) { return OK; }
-Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, Handle stream) { return OK; }
-Result cuMemcpyDtoH_v2(void *to, Address from, size_t bytes) { memset(to, 0, bytes); return OK; }
-Result cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, Handle stream) { memset(to, 0, bytes); return OK; }
-Result cuMemcpyDtoD_v2(Address to, Address from, size_t bytes) { return OK; }
-Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, Handle stream) { return OK; }
-Result cuMemcpyPeerAsync(Address to, Handle a, Address from, Handle b, size_t bytes, Handle stream) { return OK; }
-Result cuMemsetD8_v2(Address address, unsigned char value, size_t bytes) { return OK; }
-Result cuMemsetD8Async(Address address, unsigned char value, size_t bytes, Handle stream) { return OK; }
+static void *host(Address address) { return (void *)(size_t)address; }
+static Result copy(void *to, const void *from, size_t bytes) { memmove(to, from, bytes); return OK; }
 
-// A copy of rows; only what comes to the host is written.
+// What the host reads. CARD_ONES=1: ones of f32, for callers that refuse zeros.
+static Result read_back(void *to, const void *from, size_t bytes) {
+    static const float one = 1;
+    if (!getenv("CARD_ONES")) return copy(to, from, bytes);
+    for (size_t at = 0; at + sizeof one <= bytes; at += sizeof one) memcpy((char *)to + at, &one, sizeof one);
+    return OK;
+}
+
+Result cuMemcpyHtoD_v2(Address to, const void *from, size_t bytes) { return copy(host(to), from, bytes); }
+Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, Handle stream) { return copy(host(to), from, bytes); }
+Result cuMemcpyDtoH_v2(void *to, Address from, size_t bytes) { return read_back(to, host(from), bytes); }
+Result cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, Handle stream) { return read_back(to, host(from), bytes); }
+Result cuMemcpyDtoD_v2(Address to, Address from, size_t bytes) { return copy(host(to), host(from), bytes); }
+Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, Handle stream) { return copy(host(to), host(from), bytes); }
+Result cuMemcpyPeerAsync(Address to, Handle a, Address from, Handle b, size_t bytes, Handle stream) { return OK; }
+Result cuMemsetD8_v2(Address address, unsigned char value, size_t bytes) { memset(host(address), value, bytes); return OK; }
+Result cuMemsetD8Async(Address address, unsigned char value, size_t bytes, Handle stream) { return cuMemsetD8_v2(address, value, bytes); }
+
+// A copy of rows.
 struct Rows {
     size_t from_x, from_y; int from_type; const void *from_host; Address from; Handle from_array; size_t from_pitch;
     size_t to_x, to_y; int to_type; char *to_host; Address to; Handle to_array; size_t to_pitch;
@@ -145,11 +158,14 @@ struct Rows {
 Result cuMemcpy2DAsync_v2(const struct Rows *rows, Handle stream) {
     // The first product of a device, by which it is known to compute.
     static const float product[2][2] = {{7, 10}, {15, 22}};
-    if (rows->to_type != 1) return OK;
     for (size_t row = 0; row < rows->height; row++) {
-        char *to = rows->to_host + row * rows->to_pitch;
-        memset(to, 0, rows->width);
-        if (rows->height == 2 && rows->width == sizeof product[0]) memcpy(to, product[row], rows->width);
+        const char *from = rows->from_type == 1 ? rows->from_host : host(rows->from);
+        char *to = rows->to_type == 1 ? rows->to_host : host(rows->to);
+        from += (rows->from_y + row) * rows->from_pitch + rows->from_x;
+        to += (rows->to_y + row) * rows->to_pitch + rows->to_x;
+        (rows->to_type == 1 ? read_back : copy)(to, from, rows->width);
+        int asked = rows->to_type == 1 && rows->height == 2 && rows->width == sizeof product[0];
+        if (asked) memcpy(to, product[row], rows->width);
     }
     return OK;
 }

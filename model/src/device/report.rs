@@ -201,6 +201,19 @@ fn cuda() -> Vec<Finding> {
         }
         Err(lack) => findings.push(lacks(lack, card_is_there)),
     }
+    findings.push(match crate::ops::product::cublas::is_there() {
+        true => Finding::ready("cuda", "cuBLAS multiplies matrices"),
+        false => lacks(
+            Lack {
+                problem: "libcublas.so was not found: matrices are multiplied several times slower"
+                    .to_owned(),
+                remedy: "put its folder on LD_LIBRARY_PATH: lib64 of a CUDA toolkit, or with \
+                         `pip install nvidia-cublas` site-packages/nvidia/cu13/lib"
+                    .to_owned(),
+            },
+            card_is_there,
+        ),
+    });
     findings
 }
 

@@ -16,6 +16,7 @@ mod flex;
 mod host;
 mod pool;
 pub mod portable;
+pub(crate) mod product;
 pub mod reference;
 
 use burn::tensor::{DType, Device, Tensor};

@@ -8,6 +8,7 @@ use burn::tensor::activation::{log_softmax, silu, softmax};
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
 use super::Heads;
+use super::product::product_transposed;
 use crate::rope::Rope;
 
 /// See [`super::rms_norm`].
@@ -29,10 +30,10 @@ fn to_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// See [`super::linear`].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    let weight = weight.transpose();
+    let y = product_transposed(x, weight);
     match bias.map(Tensor::unsqueeze::<2>) {
-        Some(bias) => x.matmul(weight) + bias,
-        None => x.matmul(weight),
+        Some(bias) => y + bias,
+        None => y,
     }
 }
 

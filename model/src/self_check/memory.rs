@@ -20,6 +20,8 @@ pub struct Identity {
     pub target: String,
     /// The driver, as far as it tells.
     pub driver: String,
+    /// What multiplies matrices: `cuBLAS`, or `Burn`.
+    pub products: String,
     /// The release of Burn.
     pub burn: String,
     /// The release of this crate, whose kernels are checked as well.
@@ -34,6 +36,7 @@ impl Identity {
             device: name,
             target,
             driver: crate::device::driver_version(spec),
+            products: crate::ops::product::library_on(device).to_owned(),
             burn: crate::BURN.to_owned(),
             toolkit: env!("CARGO_PKG_VERSION").to_owned(),
         }

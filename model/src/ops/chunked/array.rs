@@ -5,6 +5,8 @@ use burn::backend::{Backend, Scalar, TensorMetadata};
 use burn::tensor::{FloatDType, IndexingUpdateOp, Shape, Slice, TensorData};
 use std::ops::Range;
 
+use crate::ops::product::{self, ProductOps};
+
 /// Wraps a backend's float tensor.
 pub(super) struct Array<B: Backend>(pub(super) FloatTensor<B>);
 
@@ -12,6 +14,12 @@ impl<B: Backend> Clone for Array<B> {
     /// Shares the values.
     fn clone(&self) -> Self {
         Self(self.0.clone())
+    }
+}
+
+impl<B: ProductOps> Array<B> {
+    pub(super) fn matmul(self, other: Self) -> Self {
+        Self(product::of_backend::<B>(self.0, other.0))
     }
 }
 
@@ -64,10 +72,6 @@ impl<B: Backend> Array<B> {
     /// Swaps the last two dimensions.
     pub(super) fn transpose(self) -> Self {
         Self(B::float_transpose(self.0))
-    }
-
-    pub(super) fn matmul(self, other: Self) -> Self {
-        Self(B::float_matmul(self.0, other.0))
     }
 
     pub(super) fn add(self, other: Self) -> Self {

@@ -13,6 +13,7 @@ use burn::tensor::FloatDType;
 use std::ops::Range;
 
 use super::array::Array;
+use crate::ops::product::ProductOps;
 
 /// Scores of a chunk: as many as take half a gigabyte in f32.
 const SCORES: usize = 1 << 27;
@@ -100,7 +101,7 @@ struct Scores<B: Backend> {
     own: Array<B>,
 }
 
-impl<B: Backend> Scores<B> {
+impl<B: ProductOps> Scores<B> {
     fn new(q: &Array<B>, k: &Array<B>, rows: &Range<usize>, sizes: Sizes, mask: &Array<B>) -> Self {
         let scale = 1.0 / (sizes.dim as f64).sqrt();
         let with = |keys: Range<usize>| {
@@ -147,7 +148,7 @@ impl<B: Backend> Scores<B> {
 ///
 /// # Shapes
 /// `q: [H, S, D]`, `k, v: [K, S, D]`, result `[H, S, D]` and `[K, G, S, 1]`.
-pub(super) fn forward<B: Backend>(
+pub(super) fn forward<B: ProductOps>(
     q: &Array<B>,
     k: &Array<B>,
     v: &Array<B>,
@@ -182,7 +183,7 @@ pub(super) fn forward<B: Backend>(
 ///
 /// # Shapes
 /// `dy: [H, S, D]`, results as `q`, `k`, `v`.
-pub(super) fn backward<B: Backend>(saved: Saved<B>, dy: FloatTensor<B>) -> [Array<B>; 3] {
+pub(super) fn backward<B: ProductOps>(saved: Saved<B>, dy: FloatTensor<B>) -> [Array<B>; 3] {
     let [q, k, v, out, log_sums, dy] =
         [saved.q, saved.k, saved.v, saved.out, saved.log_sums, dy].map(Array::<B>);
     let sizes = Sizes::of(&q, &k);

@@ -10,11 +10,12 @@ use super::ChunkedOps;
 use super::array::Array;
 use super::attention::{self, Saved};
 use super::loss::{self, LossPlan};
+use crate::ops::product::ProductOps;
 
 #[derive(Debug)]
 struct Attention;
 
-impl<B: Backend> Backward<B, 3> for Attention {
+impl<B: ProductOps> Backward<B, 3> for Attention {
     type State = Saved<B>;
 
     fn backward(self, ops: Ops<Saved<B>, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -47,7 +48,7 @@ impl<B: Backend> Backward<B, 2> for CrossEntropy {
     }
 }
 
-impl<B: ChunkedOps, C: CheckpointStrategy> ChunkedOps for Autodiff<B, C> {
+impl<B: ChunkedOps + ProductOps, C: CheckpointStrategy> ChunkedOps for Autodiff<B, C> {
     fn chunked_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,

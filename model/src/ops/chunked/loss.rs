@@ -6,6 +6,7 @@ use burn::backend::Backend;
 use burn::tensor::FloatDType;
 
 use super::array::Array;
+use crate::ops::product::ProductOps;
 
 /// Which tokens are counted and what is wanted of them.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ pub(super) struct Loss<B: Backend> {
 }
 
 /// See [`super::super::cross_entropy`].
-pub(super) fn cross_entropy<B: Backend>(
+pub(super) fn cross_entropy<B: ProductOps>(
     hidden: &Array<B>,
     weight: &Array<B>,
     plan: &LossPlan,

@@ -18,6 +18,7 @@ use super::{Row, Which};
 use crate::decoder::Decoder;
 use crate::kv_cache::{DeviceTexts, Slot};
 use crate::lora::Linear;
+use crate::ops::product::{product, product_transposed};
 use crate::ops::reference::halves_swapped;
 use crate::ops::{self, Heads};
 
@@ -195,11 +196,9 @@ impl Pass<'_> {
         let rows = self.single.len();
         let (keys, values) = self.texts.read(layer, &self.single, places);
         let q = q.reshape([rows, key_value, query / key_value, dim]);
-        let scores = scaled(q.matmul(keys.transpose()), dim) + mask; // [R, K, G, L]
-        softmax(scores, 3)
-            .cast(values.dtype())
-            .matmul(values)
-            .reshape([rows, query * dim])
+        let scores = scaled(product_transposed(q, keys), dim) + mask; // [R, K, G, L]
+        let shares = softmax(scores, 3).cast(values.dtype());
+        product(shares, values).reshape([rows, query * dim])
     }
 
     /// The queries of one row from `position` on, in chunks, each against the keys up to itself.
@@ -227,10 +226,9 @@ impl Pass<'_> {
             let mask = hidden_after(&lengths, places, self.texts)
                 .reshape([1, 1, rows, places])
                 .repeat_dim(2, group);
-            let scores = scaled(q.matmul(keys.transpose()), dim) + mask;
-            let mixed = softmax(scores, 3)
-                .cast(values.dtype())
-                .matmul(values)
+            let scores = scaled(product_transposed(q, keys), dim) + mask;
+            let shares = softmax(scores, 3).cast(values.dtype());
+            let mixed = product(shares, values)
                 .reshape([key_value, group, rows, dim])
                 .permute([2, 0, 1, 3])
                 .reshape([rows, query * dim]);

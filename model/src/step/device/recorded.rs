@@ -13,6 +13,7 @@ use burn::tensor::{Int, Tensor};
 use super::single::Single;
 use crate::decoder::Decoder;
 use crate::kv_cache::{DeviceTexts, Slot};
+use crate::ops::product::{self, Held};
 use crate::rope::Turns;
 use crate::step::Row;
 
@@ -55,7 +56,8 @@ struct Recorded {
     logits: Tensor<2>,
     /// Whether a step with other numbers than the recorded ones came out right.
     proved: bool,
-    /// Keep weights and tables where they are.
+    /// Keep weights, tables and what products use where they are.
+    held: Held,
     _decoder: Decoder,
     _turns: Turns,
 }
@@ -117,7 +119,7 @@ impl Decoder {
         let device = device.as_dispatch();
         let expected = self.write_single(step, texts);
         // The tokens are written again and again, into the same places.
-        let recorded = (|| {
+        let mut recorded = (|| {
             Dispatch::graph_prepare(device)?;
             for _ in 0..WARM_UP {
                 let logits = self.write_single(step, texts);
@@ -125,6 +127,7 @@ impl Decoder {
                 Dispatch::sync(device)?;
                 drop(logits);
             }
+            product::hold(&texts.device);
             Dispatch::graph_start_capture(device)?;
             let logits = self.write_single(step, texts);
             let graph = Dispatch::graph_stop_capture(device)?;
@@ -134,10 +137,15 @@ impl Decoder {
                 numbers: step.numbers.clone(),
                 logits,
                 proved: false,
+                held: Held::default(),
                 _decoder: self.clone(),
                 _turns: self.rope().turns(texts.all_places(), &texts.device),
             })
         })();
+        let held = product::held(&texts.device);
+        if let Ok(recorded) = &mut recorded {
+            recorded.held = held;
+        }
         match recorded {
             Ok(recorded) => match differ(&recorded.logits, &expected) {
                 None => texts.recorder.recorded = Some(recorded),

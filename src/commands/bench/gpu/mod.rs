@@ -107,6 +107,7 @@ pub(super) fn run(args: &BenchGpu, output: &mut Output) -> Result<ExitStatus> {
             "card": identity.device,
             "driver": identity.driver,
             "burn": identity.burn,
+            "products": identity.products,
             "commit": env!("LEAP_VERSION"),
             "small": args.small,
             "attention": model::ops::portable::attention_kernel(&bench.device),

@@ -1,0 +1,380 @@
+//! NVIDIA's library of products, on CubeCL's memory and in the order of CubeCL's work.
+//!
+//! CubeCL's server owns a card: one thread takes tasks in order, and each is sent to a stream of the
+//! driver. A product is a task like the others: it asks the server where its tensors lie and calls cuBLAS
+//! on the server's stream, so kernels before it are done and kernels behind it wait. CubeCL does not
+//! offer its stream to others; it is read from what the server prints of itself ([`stream_of`]), which
+//! [`crate::device`] makes unambiguous by asking for one stream. Where it cannot be read, or the library
+//! is not there, products stay Burn's.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use burn::backend::TensorMetadata as _;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeDevice};
+use burn_std::id::StreamId;
+use cubecl::client::Client;
+use cubecl::cuda::{CudaDevice, CudaRuntime};
+use cubecl::device_handle::DeviceHandle;
+use cubecl::server::{BufferBinding, ServerStorage as _};
+use cubecl_runtime::runtime::Runtime;
+use cudarc::cublas::{result as blas, sys};
+use cudarc::driver::{result as driver, sys::CUstream};
+
+use super::call::{Call, Factor, View};
+
+/// The server of a card.
+type Server = <CudaRuntime as Runtime>::Server;
+
+/// Bytes that cuBLAS works in; NVIDIA names 32 MiB for cards of Hopper's kind.
+const WORKSPACE: usize = 32 << 20;
+
+/// The cards on which the library multiplies: a bit for each.
+static USED: AtomicU64 = AtomicU64::new(0);
+
+/// What the library refused, on a thread where nobody waits for an answer.
+static REFUSED: Mutex<Option<String>> = Mutex::new(None);
+
+thread_local! {
+    /// The libraries of the cards whose server this thread runs.
+    static LIBRARIES: RefCell<HashMap<usize, Library>> = RefCell::default();
+}
+
+/// cuBLAS on one card.
+struct Library {
+    handle: sys::cublasHandle_t,
+    stream: CUstream,
+    /// What products read and wrote while somebody records them.
+    held: Option<Vec<Box<dyn Any + Send>>>,
+}
+
+/// Whether the library multiplies on some card.
+pub(super) fn is_used() -> bool {
+    USED.load(Ordering::Relaxed) != 0
+}
+
+/// Whether the library multiplies on a device.
+pub(super) fn is_used_on(device: &CubeDevice) -> bool {
+    match device {
+        CubeDevice::Cuda(device) => bit(device.index) & USED.load(Ordering::Relaxed) != 0,
+        _ => false,
+    }
+}
+
+/// The bit of a card; none for cards beyond those that are counted.
+fn bit(index: usize) -> u64 {
+    u32::try_from(index).map_or(0, |index| 1u64.checked_shl(index).unwrap_or(0))
+}
+
+/// Whether the library is on this machine.
+#[expect(unsafe_code, reason = "opens the library to see whether it is there")]
+pub(crate) fn is_there() -> bool {
+    // SAFETY: loading libcublas runs its initialisers, as any use of it does.
+    unsafe { sys::is_culib_present() }
+}
+
+/// Lets the library multiply on a card from now on; a card on which it does already is left as it is.
+///
+/// # Errors
+/// Why it cannot.
+pub(crate) fn start(index: usize) -> Result<(), String> {
+    if bit(index) == 0 {
+        return Err(format!("cards are counted up to 63, this is {index}"));
+    }
+    if bit(index) & USED.load(Ordering::Relaxed) != 0 {
+        return Ok(());
+    }
+    if !is_there() {
+        return Err("libcublas.so was not found".to_owned());
+    }
+    let client = CubeDevice::Cuda(CudaDevice::new(index)).client();
+    // Something in the card's memory: the server has a stream from then on.
+    let probe = client.create_from_slice(&[0; 16]).binding();
+    let stream = StreamId::current();
+    let started = server(&client).submit_blocking(move |server| {
+        server.get_resource(probe, stream).map_err(|error| error.to_string())?;
+        let library = Library::new(stream_of(&format!("{server:?}"))?)?;
+        LIBRARIES.with_borrow_mut(|libraries| libraries.insert(index, library));
+        Ok::<_, String>(())
+    });
+    started.map_err(|error| format!("{error:?}"))??;
+    USED.fetch_or(bit(index), Ordering::Relaxed);
+    Ok(())
+}
+
+/// The task queue of a card.
+fn server(client: &Client) -> DeviceHandle<Server> {
+    DeviceHandle::new(client.service_id().device)
+}
+
+/// The stream that a server sends its work to, from what it prints of itself.
+fn stream_of(server: &str) -> Result<CUstream, String> {
+    let mut found: Vec<&str> = server
+        .split("sys: 0x")
+        .skip(1)
+        .map(|rest| rest.split(|c: char| !c.is_ascii_hexdigit()).next().unwrap_or(""))
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    match found[..] {
+        [one] => match usize::from_str_radix(one, 16) {
+            Ok(address) if address != 0 => {
+                Ok(std::ptr::with_exposed_provenance_mut(address))
+            }
+            _ => Err(format!("CubeCL names no stream: `{one}`")),
+        },
+        _ => Err(format!(
+            "CubeCL works with {} streams where one was asked for (`max_streams` of a cubecl.toml?)",
+            found.len()
+        )),
+    }
+}
+
+#[expect(unsafe_code, reason = "calls cuBLAS")]
+impl Library {
+    fn new(stream: CUstream) -> Result<Self, String> {
+        let said = |error: blas::CublasError| error.to_string();
+        let handle = blas::create_handle().map_err(said)?;
+        // SAFETY: the handle was just made, the stream is the server's and lives as long as it; the
+        // workspace is never freed, like the library itself. The context is current: the caller has
+        // asked the server for memory.
+        unsafe {
+            blas::set_stream(handle, stream.cast()).map_err(said)?;
+            let workspace = driver::malloc_sync(WORKSPACE).map_err(|error| error.to_string())?;
+            let workspace: *mut c_void =
+                std::ptr::with_exposed_provenance_mut(workspace as usize);
+            // After the stream: setting that gives the workspace up.
+            sys::cublasSetWorkspace_v2(handle, workspace, WORKSPACE)
+                .result()
+                .map_err(said)?;
+            // Sums of bf16 products are f32 to the end.
+            let mode = sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+            sys::cublasSetMathMode(handle, mode).result().map_err(said)?;
+        }
+        Ok(Self { handle, stream, held: None })
+    }
+
+    /// # Safety
+    /// `a`, `b` and `c` are memory of this card as `call` and `format` describe it.
+    unsafe fn multiply(
+        &self,
+        call: &Call,
+        format: sys::cudaDataType,
+        [a, b, c]: [u64; 3],
+    ) -> Result<(), blas::CublasError> {
+        let (one, zero) = (1f32, 0f32);
+        let scalar = |value: &f32| std::ptr::from_ref(value).cast::<c_void>();
+        let at = |address: u64| std::ptr::with_exposed_provenance::<c_void>(address as usize);
+        // The call's sizes fit, see `Call::new`.
+        let int = |size: usize| size as i32;
+        let operation = |factor: &Factor| match factor.by_columns {
+            true => sys::cublasOperation_t::CUBLAS_OP_T,
+            false => sys::cublasOperation_t::CUBLAS_OP_N,
+        };
+        let (of_a, of_b) = (&call.a, &call.b);
+        let sums = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
+        let choice = sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT;
+        // SAFETY: as of this function; scalars outlive the call, which reads them before it returns.
+        unsafe {
+            match call.batches {
+                1 => blas::gemm_ex(
+                    self.handle,
+                    operation(of_b),
+                    operation(of_a),
+                    int(call.n),
+                    int(call.m),
+                    int(call.k),
+                    scalar(&one),
+                    at(b),
+                    format,
+                    int(of_b.leading),
+                    at(a),
+                    format,
+                    int(of_a.leading),
+                    scalar(&zero),
+                    at(c).cast_mut(),
+                    format,
+                    int(call.n),
+                    sums,
+                    choice,
+                ),
+                batches => blas::gemm_strided_batched_ex(
+                    self.handle,
+                    operation(of_b),
+                    operation(of_a),
+                    int(call.n),
+                    int(call.m),
+                    int(call.k),
+                    scalar(&one),
+                    at(b),
+                    format,
+                    int(of_b.leading),
+                    of_b.batch as i64,
+                    at(a),
+                    format,
+                    int(of_a.leading),
+                    of_a.batch as i64,
+                    scalar(&zero),
+                    at(c).cast_mut(),
+                    format,
+                    int(call.n),
+                    (call.m * call.n) as i64,
+                    int(batches),
+                    sums,
+                    choice,
+                ),
+            }
+        }
+    }
+}
+
+/// The format in cuBLAS' terms; None where Burn multiplies.
+fn format(dtype: DType) -> Option<sys::cudaDataType> {
+    match dtype {
+        DType::F32 => Some(sys::cudaDataType::CUDA_R_32F),
+        DType::BF16 => Some(sys::cudaDataType::CUDA_R_16BF),
+        _ => None,
+    }
+}
+
+fn planned(a: &CubeTensor, b: &CubeTensor) -> Option<Call> {
+    let view = |x: &'_ CubeTensor| (x.meta.shape().to_vec(), x.meta.strides().to_vec());
+    let ((a, of_a), (b, of_b)) = (view(a), view(b));
+    Call::new(
+        View { shape: &a, strides: &of_a },
+        View { shape: &b, strides: &of_b },
+    )
+}
+
+/// `a b` on a card on which the library is started.
+///
+/// # Panics
+/// If the library refused a product before: what it should have written is not a number.
+pub(super) fn product(a: CubeTensor, b: CubeTensor) -> CubeTensor {
+    if let Some(reason) = REFUSED.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        panic!("cuBLAS: {reason}");
+    }
+    let (Some(format), true) = (format(a.dtype), a.dtype == b.dtype) else {
+        return super::by_burn::<CubeBackend>(a, b, false);
+    };
+    let (a, b, call) = match planned(&a, &b) {
+        Some(call) => (a, b, call),
+        None => {
+            let (a, b) = (into_contiguous(a), into_contiguous(b));
+            match planned(&a, &b) {
+                Some(call) => (a, b, call),
+                None => return super::by_burn::<CubeBackend>(a, b, false),
+            }
+        }
+    };
+    let shape: Shape = super::shape_of(&a.shape(), &b.shape(), &false);
+    let client = a.client.clone();
+    let handle = client.empty(shape.num_elements() * a.dtype.size());
+    let c = CubeTensor::new_contiguous(
+        client.clone(),
+        a.device.clone(),
+        shape,
+        handle.clone(),
+        a.dtype,
+    );
+    let CubeDevice::Cuda(CudaDevice { index }) = a.device else {
+        unreachable!("started on cards only")
+    };
+    let operands = [a.handle, b.handle, handle].map(cubecl::server::Handle::binding);
+    let stream = StreamId::current();
+    server(&client).submit(move |server| {
+        if let Err(reason) = run(server, index, &call, format, operands, stream) {
+            let mut refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+            refused.get_or_insert(reason);
+        }
+    });
+    c
+}
+
+/// On the server's thread: a product of tensors.
+#[expect(unsafe_code, reason = "calls cuBLAS")]
+fn run(
+    server: &mut Server,
+    index: usize,
+    call: &Call,
+    format: sys::cudaDataType,
+    operands: [BufferBinding; 3],
+    stream: StreamId,
+) -> Result<(), String> {
+    let mut memory = Vec::with_capacity(operands.len());
+    for operand in operands {
+        memory.push(server.get_resource(operand, stream).map_err(|error| error.to_string())?);
+    }
+    let [a, b, c] = [0, 1, 2].map(|operand: usize| memory[operand].resource().ptr);
+    let bytes = memory[2].resource().size as usize;
+    LIBRARIES.with_borrow_mut(|libraries| {
+        let library = libraries.get_mut(&index).ok_or("not started on this thread")?;
+        // SAFETY: Burn keeps the tensors' memory until its own tasks behind this one, which run after
+        // it on the same stream; shapes and strides are those of the tensors.
+        let done = unsafe { library.multiply(call, format, [a, b, c]) };
+        if let Err(error) = done {
+            // No number, so that nobody takes what lies there for a result.
+            // SAFETY: `c` is memory of this size; all bits set are NaN in each format.
+            let _ = unsafe {
+                driver::memset_d8_async(c, 0xff, bytes, library.stream)
+            };
+            return Err(format!("{error} for {call:?}"));
+        }
+        if let Some(held) = &mut library.held {
+            held.push(Box::new(memory));
+        }
+        Ok(())
+    })
+}
+
+/// From now on, keeps the memory of products on a device where it is: what records them sends their
+/// addresses again.
+pub(super) fn hold(device: &CubeDevice) {
+    on_library(device, |library| library.held = Some(Vec::new()));
+}
+
+/// Ends [`hold`]: what was kept, for as long as its addresses are used.
+pub(super) fn held(device: &CubeDevice) -> Option<Box<dyn Any + Send>> {
+    let held = on_library(device, |library| library.held.take()).flatten()?;
+    Some(Box::new(held))
+}
+
+fn on_library<T: Send>(
+    device: &CubeDevice,
+    f: impl FnOnce(&mut Library) -> T + Send,
+) -> Option<T> {
+    let CubeDevice::Cuda(CudaDevice { index }) = device else {
+        return None;
+    };
+    let client = device.client();
+    let done = server(&client).submit_blocking(move |_| {
+        LIBRARIES.with_borrow_mut(|libraries| libraries.get_mut(index).map(f))
+    });
+    done.ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_read_where_there_is_one() {
+        for (printed, expected) in [
+            ("Stream { sys: 0x7f00, memory: .. } Stream { sys: 0x7f00 }", Some(0x7f00)),
+            ("Stream { sys: 0x7f00 } Stream { sys: 0x7f08 }", None),
+            ("Stream { sys: 0x0 }", None),
+            ("Stream { system: 3 }", None),
+            ("", None),
+        ] {
+            let found = stream_of(printed).ok().map(|stream| stream.addr());
+            assert_eq!(found, expected, "{printed}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Products of matrices: by cuBLAS where it is in use, by Burn otherwise.
+//!
+//! Burn's own products are made for every card and, where their kernel is not chosen by trial, reach an
+//! eighth of what an H200 can do (docs/BENCHMARKS.md, "Cards"). NVIDIA's library lies beside the driver
+//! and NVRTC on machines that train, so it multiplies where it is found; the tensors, their memory and
+//! the order of work stay Burn's.
+
+mod call;
+#[cfg(feature = "cuda")]
+pub(crate) mod cublas;
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{Device, Shape, Tensor};
+
+/// A product as an operation that a backend may compute in its own way.
+#[backend_extension(
+    Flex,
+    Cube: cfg(any(feature = "cuda", feature = "wgpu")),
+    Fusion: cfg(any(feature = "cuda", feature = "wgpu")),
+    Autodiff
+)]
+pub(crate) trait ProductOps: Backend {
+    /// `a b`, or `a bᵀ` if `transposed`; batches as [`Tensor::matmul`] has them.
+    #[fusion(dtype = a, shape = shape_of(a, b, transposed))]
+    fn product(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        transposed: bool,
+    ) -> FloatTensor<Self>;
+}
+
+/// The shape of a product.
+fn shape_of(a: &Shape, b: &Shape, transposed: &bool) -> Shape {
+    let rank = a.num_dims();
+    let mut shape = a.clone();
+    for dim in 0..rank - 2 {
+        shape[dim] = a[dim].max(b[dim]);
+    }
+    shape[rank - 1] = b[rank - if *transposed { 2 } else { 1 }];
+    shape
+}
+
+/// The tensor with its last two dimensions swapped.
+fn turned<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_transpose(x)
+}
+
+/// The product by Burn.
+fn by_burn<B: Backend>(
+    a: FloatTensor<B>,
+    b: FloatTensor<B>,
+    transposed: bool,
+) -> FloatTensor<B> {
+    match transposed {
+        true => B::float_matmul(a, turned::<B>(b)),
+        false => B::float_matmul(a, b),
+    }
+}
+
+impl ProductOps for Flex {
+    fn product(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        transposed: bool,
+    ) -> FloatTensor<Self> {
+        by_burn::<Self>(a, b, transposed)
+    }
+}
+
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+impl ProductOps for burn_cubecl::CubeBackend {
+    fn product(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        transposed: bool,
+    ) -> FloatTensor<Self> {
+        #[cfg(feature = "cuda")]
+        if cublas::is_used_on(&a.device) {
+            let b = match transposed {
+                true => turned::<Self>(b),
+                false => b,
+            };
+            return cublas::product(a, b);
+        }
+        by_burn::<Self>(a, b, transposed)
+    }
+}
+
+#[derive(Debug)]
+struct Product;
+
+impl<B: ProductOps> Backward<B, 2> for Product {
+    /// Both factors, and whether the second is transposed.
+    type State = (FloatTensor<B>, FloatTensor<B>, bool);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        let (a, b, transposed) = ops.state;
+        let [a_node, b_node] = ops.parents;
+        if let Some(node) = a_node {
+            grads.register::<B>(node.id, B::product(dy.clone(), b, !transposed));
+        }
+        if let Some(node) = b_node {
+            // In the order in which the factor lies, so that its gradient lies the same way.
+            let gradient = match transposed {
+                true => B::product(turned::<B>(dy), a, false),
+                false => B::product(turned::<B>(a), dy, false),
+            };
+            grads.register::<B>(node.id, gradient);
+        }
+    }
+}
+
+impl<B: ProductOps, C: CheckpointStrategy> ProductOps for Autodiff<B, C> {
+    /// Gradients are those of matrices without batches, or with the same batches.
+    fn product(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        transposed: bool,
+    ) -> FloatTensor<Self> {
+        let ((a, a_node), (b, b_node)) = (a.into_parts(), b.into_parts());
+        let y = B::product(a.clone(), b.clone(), transposed);
+        match Product.prepare::<C>([a_node, b_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((a, b, transposed), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+}
+
+/// Whether products go through [`ProductOps`] on some device of this process.
+fn by_library() -> bool {
+    #[cfg(feature = "cuda")]
+    return cublas::is_used();
+    #[cfg(not(feature = "cuda"))]
+    false
+}
+
+/// `a b`.
+pub(crate) fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    match by_library() {
+        true => dispatched(a, b, false),
+        false => a.matmul(b),
+    }
+}
+
+/// `a bᵀ`, the product of a linear map with weights `b`.
+pub(crate) fn product_transposed<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    match by_library() {
+        true => dispatched(a, b, true),
+        false => a.matmul(b.transpose()),
+    }
+}
+
+fn dispatched<const D: usize>(a: Tensor<D>, b: Tensor<D>, transposed: bool) -> Tensor<D> {
+    let (a, b) = (a.into_dispatch(), b.into_dispatch());
+    Tensor::from_dispatch(Dispatch::product(a, b, transposed))
+}
+
+/// `a b` of a backend's tensors, as [`product`].
+pub(super) fn of_backend<B: ProductOps>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
+    match by_library() {
+        true => B::product(a, b, false),
+        false => B::float_matmul(a, b),
+    }
+}
+
+/// Why cuBLAS does not multiply on a card, by the card's number.
+#[cfg(feature = "cuda")]
+static WHY_NOT: std::sync::Mutex<Vec<(usize, String)>> = std::sync::Mutex::new(Vec::new());
+
+/// Lets cuBLAS multiply on a card if it can, unless `LEAP_PRODUCTS=burn` is set; [`why_not`] tells why
+/// it cannot.
+#[cfg(feature = "cuda")]
+pub(crate) fn start(index: usize) {
+    if std::env::var_os("LEAP_PRODUCTS").is_some_and(|wanted| wanted == "burn") {
+        return;
+    }
+    let started = crate::device::quietly(|| cublas::start(index)).and_then(|started| started);
+    let mut known = WHY_NOT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    known.retain(|(other, _)| *other != index);
+    if let Err(reason) = started {
+        known.push((index, reason));
+    }
+}
+
+/// Why cuBLAS does not multiply on a device where it was asked to.
+pub(crate) fn why_not(device: &Device) -> Option<String> {
+    #[cfg(feature = "cuda")]
+    if let Some(burn_cubecl::CubeDevice::Cuda(device)) = cube(device) {
+        let known = WHY_NOT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let of_card = known.iter().find(|(index, _)| *index == device.index);
+        return of_card.map(|(_, reason)| reason.clone());
+    }
+    let _ = device;
+    None
+}
+
+/// What multiplies matrices on a device.
+pub(crate) fn library_on(device: &Device) -> &'static str {
+    #[cfg(feature = "cuda")]
+    if cube(device).is_some_and(cublas::is_used_on) {
+        return "cuBLAS";
+    }
+    let _ = device;
+    "Burn"
+}
+
+/// The device in CubeCL's terms.
+#[cfg(feature = "cuda")]
+fn cube(device: &Device) -> Option<&burn_cubecl::CubeDevice> {
+    match device.as_dispatch() {
+        burn::backend::DispatchDevice::Cube(device) => Some(device),
+        _ => None,
+    }
+}
+
+/// Memory that products of a recording used: it stays where it is until this is dropped.
+#[derive(Default)]
+pub(crate) struct Held {
+    /// Only dropped; the lock lets threads share what holds it.
+    _memory: Option<std::sync::Mutex<Box<dyn std::any::Any + Send>>>,
+}
+
+/// From now on, keeps the memory of products on a device where it is, until [`held`] is asked for it:
+/// what is recorded sends the addresses again.
+pub(crate) fn hold(device: &Device) {
+    #[cfg(feature = "cuda")]
+    if let Some(device) = cube(device) {
+        cublas::hold(device);
+    }
+    let _ = device;
+}
+
+/// What was kept since [`hold`].
+pub(crate) fn held(device: &Device) -> Held {
+    let _ = device;
+    Held {
+        #[cfg(feature = "cuda")]
+        _memory: cube(device).and_then(cublas::held).map(std::sync::Mutex::new),
+        #[cfg(not(feature = "cuda"))]
+        _memory: None,
+    }
+}
