@@ -8,8 +8,8 @@
 //
 // It is found as libnvcuda.so: NVRTC itself looks for libcuda.so and would call it.
 //
-// CARD_TRACE=1 prints each launch; those that are recorded into a graph have a star. CARD_ONES=1: what the
-// host reads are ones.
+// CARD_TRACE=1 prints each launch; those that are recorded into a graph have a star. CARD_READS=0 or
+// =1: what the host reads is that number, for callers that refuse what lies there.
 
 #include <pthread.h>
 #include <stdio.h>
@@ -131,11 +131,12 @@ Result cuMemGetInfo_v2(size_t *free, size_t *total) { *free = *total = MEMORY; r
 static void *host(Address address) { return (void *)(size_t)address; }
 static Result copy(void *to, const void *from, size_t bytes) { memmove(to, from, bytes); return OK; }
 
-// What the host reads. CARD_ONES=1: ones of f32, for callers that refuse zeros.
+// What the host reads; CARD_READS has it read the same number of f32 everywhere.
 static Result read_back(void *to, const void *from, size_t bytes) {
-    static const float one = 1;
-    if (!getenv("CARD_ONES")) return copy(to, from, bytes);
-    for (size_t at = 0; at + sizeof one <= bytes; at += sizeof one) memcpy((char *)to + at, &one, sizeof one);
+    const char *asked = getenv("CARD_READS");
+    if (!asked) return copy(to, from, bytes);
+    const float value = atof(asked);
+    for (size_t at = 0; at + sizeof value <= bytes; at += sizeof value) memcpy((char *)to + at, &value, sizeof value);
     return OK;
 }
 

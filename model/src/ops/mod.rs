@@ -18,6 +18,7 @@ mod pool;
 pub mod portable;
 pub(crate) mod product;
 pub mod reference;
+pub(crate) mod rows;
 
 use burn::tensor::{DType, Device, Tensor};
 
@@ -57,6 +58,10 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     if fused(&x) {
         return backend::rms_norm(x, weight, eps);
     }
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if rows::run_on(&x.device()) {
+        return rows::norm(x, weight, eps);
+    }
     reference::rms_norm(x, weight, eps)
 }
 
@@ -92,6 +97,10 @@ pub fn linear_residual(x: Tensor<2>, weight: Tensor<2>, residual: Tensor<2>) -> 
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     if fused(&gate) {
         return backend::swiglu(gate, up);
+    }
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if rows::run_on(&gate.device()) {
+        return rows::gate(gate, up);
     }
     reference::swiglu(gate, up)
 }

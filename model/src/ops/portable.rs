@@ -69,8 +69,8 @@ pub(super) fn attention(
     let mut first = 0;
     for &length in lengths.iter().filter(|length| **length > 0) {
         let rows = |x: &Tensor<2>| x.clone().narrow(0, first, length);
-        let q = reference::rotate(rows(&q), heads.dim, 0, rope); // [H, S, D]
-        let k = reference::rotate(rows(&k), heads.dim, 0, rope); // [K, S, D]
+        let q = rotate(rows(&q), heads.dim, 0, rope); // [H, S, D]
+        let k = rotate(rows(&k), heads.dim, 0, rope); // [K, S, D]
         let v = reference::split_heads(rows(&v), heads.dim);
         let mixed = of_document(q, k, v, kernel); // [H, S, D]
         parts.push(
@@ -81,6 +81,16 @@ pub(super) fn attention(
         first += length;
     }
     Tensor::cat(parts, 0)
+}
+
+/// [`reference::rotate`], in one kernel where there is one.
+pub(crate) fn rotate(x: Tensor<2>, dim: usize, first: usize, rope: &Rope) -> Tensor<3> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if super::rows::run_on(&x.device()) {
+        let (cos, sin) = reference::tables(first, &x, rope);
+        return reference::split_heads(super::rows::turn(x, cos, sin), dim);
+    }
+    reference::rotate(x, dim, first, rope)
 }
 
 /// Causal attention of one document by the kernel named.

@@ -59,20 +59,26 @@ fn indices(ids: &[u32], device: &burn::tensor::Device) -> Tensor<1, Int> {
 /// # Shapes
 /// `x: [S, heads * D]`, result `[heads, S, D]`.
 pub fn rotate(x: Tensor<2>, dim: usize, first: usize, rope: &Rope) -> Tensor<3> {
+    let (cos, sin) = tables(first, &x, rope);
+    let [cos, sin] = [cos, sin].map(|table| table.unsqueeze::<3>()); // [1, S, D]
+    let dtype = x.dtype();
+    let swapped = halves_swapped(x.clone(), dim);
+    let [x, swapped] = [x, swapped].map(|x| to_f32(split_heads(x, dim))); // [heads, S, D]
+    (x * cos + swapped * sin).cast(dtype)
+}
+
+/// Cosines and sines at the positions `first ..` of the rows of `x`: `[S, D]` each, as data beside `x`.
+pub(super) fn tables(first: usize, x: &Tensor<2>, rope: &Rope) -> (Tensor<2>, Tensor<2>) {
     let length = x.dims()[0];
     let turns = rope.turns(first + length, &x.device());
     let part = |table: Tensor<2>| {
-        let rows = table.narrow(0, first, length).unsqueeze::<3>(); // [1, S, D]
+        let rows = table.narrow(0, first, length);
         match x.device().is_autodiff() {
             true => Tensor::from_inner(rows),
             false => rows,
         }
     };
-    let (cos, sin) = (part(turns.cos), part(turns.sin));
-    let dtype = x.dtype();
-    let swapped = halves_swapped(x.clone(), dim);
-    let [x, swapped] = [x, swapped].map(|x| to_f32(split_heads(x, dim))); // [heads, S, D]
-    (x * cos + swapped * sin).cast(dtype)
+    (part(turns.cos), part(turns.sin))
 }
 
 /// The second half of each head of `dim` elements before its first.

@@ -8,8 +8,8 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use super::{Check, Extent};
 use crate::config::{Architecture, ModelConfig};
 use crate::device::quietly;
-use crate::ops::portable::{AttentionKernel, of_document};
-use crate::ops::{chunked, reference};
+use crate::ops::portable::{self, AttentionKernel, of_document};
+use crate::ops::{self, chunked, reference};
 use crate::rope::Rope;
 
 /// How the names of checks of Burn's own attention begin.
@@ -252,10 +252,15 @@ fn products(device: &Device, dtype: DType) -> Case {
 }
 
 fn norms(device: &Device, dtype: DType) -> Case {
-    Case::new("RMS norm", device, dtype).same("33 x 192", &[&[33, 192], &[1, 192]], |x| {
-        let weight = x[1].clone().flatten::<1>(0, 1);
-        reference::rms_norm(x[0].clone() * 3.0, weight, 1e-6)
-    })
+    let mut case = Case::new("RMS norm", device, dtype);
+    // Rows of a few vectors, of odd width, and of more vectors than a cube has units.
+    for [rows, width] in [[33, 192], [70, 77], [5, 4096]] {
+        case = case.same(&format!("{rows} x {width}"), &[&[rows, width], &[1, width]], |x| {
+            let weight = x[1].clone().flatten::<1>(0, 1);
+            ops::rms_norm(x[0].clone() * 3.0, weight, 1e-6)
+        });
+    }
+    case
 }
 
 fn rotations(device: &Device, dtype: DType) -> Case {
@@ -263,7 +268,7 @@ fn rotations(device: &Device, dtype: DType) -> Case {
     for first in [0, 32_000] {
         let rope = Rope::new(&config());
         case = case.same(&format!("position {first}"), &[&[70, 128]], move |x| {
-            let turned = reference::rotate(x[0].clone(), 64, first, &rope); // [2, 70, 64]
+            let turned = portable::rotate(x[0].clone(), 64, first, &rope); // [2, 70, 64]
             turned.reshape([140, 64])
         });
     }
@@ -279,10 +284,14 @@ fn softmaxes(device: &Device, dtype: DType) -> Case {
 }
 
 fn activations(device: &Device, dtype: DType) -> Case {
-    let shape: &[usize] = &[31, 200];
-    Case::new("gated activation", device, dtype).same("31 x 200", &[shape, shape], |x| {
-        reference::swiglu(x[0].clone() * 8.0, x[1].clone())
-    })
+    let mut case = Case::new("gated activation", device, dtype);
+    for [rows, width] in [[31, 200], [3, 77]] {
+        let shape: &[usize] = &[rows, width];
+        case = case.same(&format!("{rows} x {width}"), &[shape, shape], |x| {
+            ops::swiglu(x[0].clone() * 8.0, x[1].clone())
+        });
+    }
+    case
 }
 
 fn embeddings(device: &Device, dtype: DType) -> Case {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::ops::product::{self, ProductOps};
 
 /// Wraps a backend's float tensor.
-pub(super) struct Array<B: Backend>(pub(super) FloatTensor<B>);
+pub(crate) struct Array<B: Backend>(pub(crate) FloatTensor<B>);
 
 impl<B: Backend> Clone for Array<B> {
     /// Shares the values.
@@ -18,23 +18,23 @@ impl<B: Backend> Clone for Array<B> {
 }
 
 impl<B: ProductOps> Array<B> {
-    pub(super) fn matmul(self, other: Self) -> Self {
+    pub(crate) fn matmul(self, other: Self) -> Self {
         Self(product::of_backend::<B>(self.0, other.0))
     }
 }
 
 impl<B: Backend> Array<B> {
-    pub(super) fn dims<const D: usize>(&self) -> [usize; D] {
+    pub(crate) fn dims<const D: usize>(&self) -> [usize; D] {
         self.0.shape().dims()
     }
 
     /// The number format of the values.
-    pub(super) fn float(&self) -> FloatDType {
+    pub(crate) fn float(&self) -> FloatDType {
         self.0.dtype().into()
     }
 
     /// Zeros on the device of this tensor.
-    pub(super) fn zeros_f32(&self, shape: impl Into<Shape>) -> Self {
+    pub(crate) fn zeros_f32(&self, shape: impl Into<Shape>) -> Self {
         Self(B::float_zeros(
             shape.into(),
             &self.0.device(),
@@ -43,13 +43,13 @@ impl<B: Backend> Array<B> {
     }
 
     /// Values from the host on the device of this tensor, in f32.
-    pub(super) fn upload(&self, values: Vec<f32>, shape: impl Into<Shape>) -> Self {
+    pub(crate) fn upload(&self, values: Vec<f32>, shape: impl Into<Shape>) -> Self {
         let data = TensorData::new(values, shape.into());
         Self(B::float_from_data(data, &self.0.device()))
     }
 
     /// Indices from the host on the device of this tensor.
-    pub(super) fn upload_indices(
+    pub(crate) fn upload_indices(
         &self,
         values: impl Iterator<Item = u32>,
         shape: impl Into<Shape>,
@@ -58,78 +58,72 @@ impl<B: Backend> Array<B> {
         B::int_from_data(TensorData::new(values, shape.into()), &self.0.device())
     }
 
-    pub(super) fn cast(self, dtype: FloatDType) -> Self {
+    pub(crate) fn cast(self, dtype: FloatDType) -> Self {
         match self.float() == dtype {
             true => self,
             false => Self(B::float_cast(self.0, dtype)),
         }
     }
 
-    pub(super) fn reshape(self, shape: impl Into<Shape>) -> Self {
+    pub(crate) fn reshape(self, shape: impl Into<Shape>) -> Self {
         Self(B::float_reshape(self.0, shape.into()))
     }
 
     /// Swaps the last two dimensions.
-    pub(super) fn transpose(self) -> Self {
+    pub(crate) fn transpose(self) -> Self {
         Self(B::float_transpose(self.0))
     }
 
-    pub(super) fn add(self, other: Self) -> Self {
+    pub(crate) fn add(self, other: Self) -> Self {
         Self(B::float_add(self.0, other.0))
     }
 
-    pub(super) fn sub(self, other: Self) -> Self {
+    pub(crate) fn sub(self, other: Self) -> Self {
         Self(B::float_sub(self.0, other.0))
     }
 
-    pub(super) fn mul(self, other: Self) -> Self {
+    pub(crate) fn mul(self, other: Self) -> Self {
         Self(B::float_mul(self.0, other.0))
     }
 
-    pub(super) fn div(self, other: Self) -> Self {
+    pub(crate) fn div(self, other: Self) -> Self {
         Self(B::float_div(self.0, other.0))
     }
 
-    pub(super) fn scale(self, factor: f64) -> Self {
+    pub(crate) fn scale(self, factor: f64) -> Self {
         Self(B::float_mul_scalar(self.0, Scalar::Float(factor)))
     }
 
-    pub(super) fn exp(self) -> Self {
+    pub(crate) fn exp(self) -> Self {
         Self(B::float_exp(self.0))
     }
 
-    pub(super) fn log(self) -> Self {
+    pub(crate) fn log(self) -> Self {
         Self(B::float_log(self.0))
     }
 
-    pub(super) fn max_rows(self) -> Self {
+    pub(crate) fn max_rows(self) -> Self {
         let last = self.0.rank() - 1;
         Self(B::float_max_dim(self.0, last))
     }
 
-    /// The larger of two columns, element by element.
-    pub(super) fn max(self, other: Self) -> Self {
-        let last = self.0.rank() - 1;
-        Self(B::float_cat(vec![self.0, other.0], last)).max_rows()
-    }
-
     /// Sums along the last dimension, which stays with length 1.
-    pub(super) fn sum_rows(self) -> Self {
+    pub(crate) fn sum_rows(self) -> Self {
         let last = self.0.rank() - 1;
         Self(B::float_sum_dim(self.0, last))
     }
 
-    pub(super) fn sum(self) -> Self {
+    pub(crate) fn sum(self) -> Self {
         Self(B::float_sum(self.0))
     }
 
     /// A range of the dimension before the last.
-    pub(super) fn rows(&self, range: Range<usize>) -> Self {
+    pub(crate) fn rows(&self, range: Range<usize>) -> Self {
         Self(B::float_slice(self.0.clone(), &self.places(range)))
     }
 
     /// Replaces a range of the dimension before the last.
-    pub(super) fn with_rows(self, range: Range<usize>, values: Self) -> Self {
+    pub(crate) fn with_rows(self, range: Range<usize>, values: Self) -> Self {
         let places = self.places(range);
         Self(B::float_slice_assign(self.0, &places, values.0))
     }
@@ -146,12 +140,12 @@ impl<B: Backend> Array<B> {
     }
 
     /// The rows of a matrix that `indices` name.
-    pub(super) fn select(&self, indices: IntTensor<B>) -> Self {
+    pub(crate) fn select(&self, indices: IntTensor<B>) -> Self {
         Self(B::float_select(self.0.clone(), 0, indices))
     }
 
     /// Puts `values` in the place of the rows that `indices` name; no row twice.
-    pub(super) fn with_selected(self, indices: IntTensor<B>, values: Self) -> Self {
+    pub(crate) fn with_selected(self, indices: IntTensor<B>, values: Self) -> Self {
         let update = IndexingUpdateOp::Assign;
         let count = indices.shape().num_elements();
         let indices = B::int_reshape(indices, [count, 1].into());
@@ -159,12 +153,12 @@ impl<B: Backend> Array<B> {
     }
 
     /// One element of each row of a matrix: `[N, V]` and `[N, 1]` to `[N, 1]`.
-    pub(super) fn gather(&self, indices: IntTensor<B>) -> Self {
+    pub(crate) fn gather(&self, indices: IntTensor<B>) -> Self {
         Self(B::float_gather(1, self.0.clone(), indices))
     }
 
     /// Adds to one element of each row of a matrix.
-    pub(super) fn scatter_add(self, indices: IntTensor<B>, values: Self) -> Self {
+    pub(crate) fn scatter_add(self, indices: IntTensor<B>, values: Self) -> Self {
         let update = IndexingUpdateOp::Add;
         Self(B::float_scatter(1, self.0, indices, values.0, update))
     }

@@ -11,11 +11,12 @@ use super::array::Array;
 use super::attention::{self, Saved};
 use super::loss::{self, LossPlan};
 use crate::ops::product::ProductOps;
+use crate::ops::rows::ScoreKernels;
 
 #[derive(Debug)]
 struct Attention;
 
-impl<B: ProductOps> Backward<B, 3> for Attention {
+impl<B: ProductOps + ScoreKernels> Backward<B, 3> for Attention {
     type State = Saved<B>;
 
     fn backward(self, ops: Ops<Saved<B>, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -48,7 +49,7 @@ impl<B: Backend> Backward<B, 2> for CrossEntropy {
     }
 }
 
-impl<B: ChunkedOps + ProductOps, C: CheckpointStrategy> ChunkedOps for Autodiff<B, C> {
+impl<B: ChunkedOps + ProductOps + ScoreKernels, C: CheckpointStrategy> ChunkedOps for Autodiff<B, C> {
     fn chunked_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,

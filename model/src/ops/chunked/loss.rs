@@ -7,6 +7,7 @@ use burn::tensor::FloatDType;
 
 use super::array::Array;
 use crate::ops::product::ProductOps;
+use crate::ops::rows::ScoreKernels;
 
 /// Which tokens are counted and what is wanted of them.
 #[derive(Clone, Debug)]
@@ -27,7 +28,7 @@ pub(super) struct Loss<B: Backend> {
 }
 
 /// See [`super::super::cross_entropy`].
-pub(super) fn cross_entropy<B: ProductOps>(
+pub(super) fn cross_entropy<B: ProductOps + ScoreKernels>(
     hidden: &Array<B>,
     weight: &Array<B>,
     plan: &LossPlan,
@@ -52,21 +53,13 @@ pub(super) fn cross_entropy<B: ProductOps>(
         let logits = rows
             .clone()
             .matmul(weight.clone().transpose())
-            .cast(FloatDType::F32); // [c, V]
-        let most = logits.clone().max_rows();
-        let logits = logits.sub(most);
-        let picked = logits.gather(targets.clone());
-        let exps = logits.exp();
-        let sums = exps.clone().sum_rows();
-        let losses = sums.clone().log().sub(picked).mul(shares.clone());
-        loss = loss.add(losses.sum().reshape([1]));
+            .0; // [c, V]
+        let (losses, slope) = B::losses(logits, targets, shares.0);
+        loss = loss.add(Array::<B>(losses).sum().reshape([1]));
         if !(want_hidden || want_weight) {
             continue;
         }
-        let slope = exps
-            .mul(shares.clone().div(sums))
-            .scatter_add(targets, shares.scale(-1.0))
-            .cast(dtype);
+        let slope = Array::<B>(slope);
         d_hidden =
             d_hidden.map(|all| all.with_selected(places, slope.clone().matmul(weight.clone())));
         d_weight = d_weight.map(|all| {

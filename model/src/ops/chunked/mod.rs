@@ -13,7 +13,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 
-use self::array::Array;
+pub(super) use self::array::Array;
 use self::loss::LossPlan;
 
 /// The chunked operations; see the functions below for their meaning.

@@ -20,6 +20,7 @@ use crate::kv_cache::{DeviceTexts, Slot};
 use crate::lora::Linear;
 use crate::ops::product::{product, product_transposed};
 use crate::ops::reference::halves_swapped;
+use crate::ops::rows::{self, Seen};
 use crate::ops::{self, Heads};
 
 /// Scores of one product of a longer row: half a gigabyte in f32.
@@ -33,14 +34,47 @@ struct Pass<'a> {
     heads: Heads,
     /// Rows of one token: slots, and lengths with the new token.
     single: Vec<Slot>,
-    /// Places read of them, and which of these are hidden: `[R, 1, 1, L]`.
-    single_mask: Option<(usize, Tensor<4>)>,
+    /// What is read of them.
+    single_sight: Option<Sight>,
     /// Longer rows: slot, first new position, number of new tokens.
     long: Vec<(Slot, usize, usize)>,
-    /// What turns heads at the new tokens' positions, `[N, 1, D]` each.
-    turn: [Tensor<3>; 2],
+    /// What turns heads at the new tokens' positions, `[N, D]` each.
+    turn: [Tensor<2>; 2],
     places: Tensor<1, Int>,
     texts: &'a mut DeviceTexts,
+}
+
+/// Which places rows of one token attend to.
+struct Sight {
+    /// Places that are read, L.
+    places: usize,
+    /// Lengths with the new tokens, `[R]`.
+    lengths: Tensor<1, Int>,
+    /// What hides places behind them, `[R, 1, 1, L]`, where no kernel heeds the lengths.
+    mask: Option<Tensor<4>>,
+}
+
+impl Sight {
+    fn new(places: usize, lengths: Tensor<1, Int>, texts: &DeviceTexts) -> Self {
+        let mask = (!rows::run_on(&texts.device))
+            .then(|| hidden_from(lengths.clone(), places, texts));
+        Self {
+            places,
+            lengths,
+            mask,
+        }
+    }
+
+    /// Softmax of scores `[R, K, G, L]`.
+    fn shares(&self, scores: Tensor<4>, dim: usize) -> Tensor<4> {
+        match &self.mask {
+            Some(mask) => {
+                let dtype = scores.dtype();
+                softmax(scaled(scores, dim) + mask.clone(), 3).cast(dtype)
+            }
+            None => rows::shares_of_lengths(scores, self.lengths.clone(), scale(dim)),
+        }
+    }
 }
 
 impl Decoder {
@@ -82,9 +116,9 @@ impl Decoder {
         let pass = Pass {
             heads: self.heads(),
             single: short.iter().map(|row| rows[*row].slot).collect(),
-            single_mask: lengths.iter().max().map(|longest| {
+            single_sight: lengths.iter().max().map(|longest| {
                 let places = texts.places_read(*longest);
-                (places, hidden_after(&lengths, places, texts))
+                Sight::new(places, on_device(&lengths, texts), texts)
             }),
             long: long
                 .iter()
@@ -115,11 +149,11 @@ impl Decoder {
         self.logits(normed).inner().cast(DType::F32)
     }
 
-    /// What turns heads at the positions of tokens `[N]`: cosines and sines, `[N, 1, D]` each.
-    fn turns(&self, positions: &Tensor<1, Int>, texts: &DeviceTexts) -> [Tensor<3>; 2] {
+    /// What turns heads at the positions of tokens `[N]`: cosines and sines, `[N, D]` each.
+    fn turns(&self, positions: &Tensor<1, Int>, texts: &DeviceTexts) -> [Tensor<2>; 2] {
         // As far as the cache reaches: the tables stay where they are while it does not grow.
         let turns = self.rope().turns(texts.all_places(), &texts.device);
-        [turns.cos, turns.sin].map(|table| table.select(0, positions.clone()).unsqueeze_dim(1))
+        [turns.cos, turns.sin].map(|table| table.select(0, positions.clone()))
     }
 
     fn through_layers(&self, mut hidden: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
@@ -130,18 +164,15 @@ impl Decoder {
             let attention = &layer.self_attn;
             let [q, k, v] = attention.project(x, eps, None).map(Tensor::inner);
             let dim = pass.heads.dim;
-            let split = |x: Tensor<2>| {
+            let heads_of = |x: Tensor<2>| {
                 let [_, width] = x.dims();
-                x.reshape([tokens, width / dim, dim])
+                x.reshape([tokens * width / dim, dim])
             };
-            let (q, k) = (pass.rotate(split(q)), pass.rotate(split(k)));
-            let flat = |x: Tensor<3>| {
-                let [_, heads, _] = x.dims();
-                x.reshape([tokens * heads, dim])
-            };
+            let (q, k) = (pass.rotate(q), pass.rotate(k));
             let places = pass.places.clone();
-            pass.texts.write(index, &places, flat(k), flat(split(v)));
-            let mixed = pass.attend(index, q);
+            pass.texts
+                .write(index, &places, heads_of(k), heads_of(v));
+            let mixed = pass.attend(index, q.reshape([tokens, pass.heads.query, dim]));
             hidden = attention
                 .o_proj
                 .add_to(hidden, mixed, Linear::Output, None)
@@ -154,22 +185,29 @@ impl Decoder {
 }
 
 impl Pass<'_> {
-    /// Turns queries or keys `[N, heads, D]` by their positions, in f32.
-    fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
-        let dtype = x.dtype();
-        let swapped = halves_swapped(x.clone(), self.heads.dim);
+    /// Turns queries or keys `[N, heads * D]` by their positions, in f32.
+    fn rotate(&self, x: Tensor<2>) -> Tensor<2> {
         let [cos, sin] = self.turn.clone();
-        (x.cast(DType::F32) * cos + swapped.cast(DType::F32) * sin).cast(dtype)
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        if rows::run_on(&x.device()) {
+            return rows::turn(x, cos, sin);
+        }
+        let (dtype, [tokens, width]) = (x.dtype(), x.dims());
+        let x = x.reshape([tokens, width / self.heads.dim, self.heads.dim]);
+        let [cos, sin] = [cos, sin].map(|table| table.unsqueeze_dim::<3>(1));
+        let swapped = halves_swapped(x.clone(), self.heads.dim);
+        let turned = x.cast(DType::F32) * cos + swapped.cast(DType::F32) * sin;
+        turned.cast(dtype).reshape([tokens, width])
     }
 
     /// Attention of queries `[N, H, D]`, whose keys and values are in the cache: `[N, H * D]`.
     fn attend(&self, layer: usize, q: Tensor<3>) -> Tensor<2> {
         let mut parts = Vec::with_capacity(1 + self.long.len());
         let mut first = 0;
-        if let Some((places, mask)) = &self.single_mask {
+        if let Some(sight) = &self.single_sight {
             let count = self.single.len();
             let q = q.clone().narrow(0, 0, count);
-            parts.push(self.attend_together(layer, q, *places, mask.clone()));
+            parts.push(self.attend_together(layer, q, sight));
             first = count;
         }
         for &(slot, position, count) in &self.long {
@@ -181,24 +219,30 @@ impl Pass<'_> {
     }
 
     /// One query of each row against its keys, which are read once for the queries of a group.
-    fn attend_together(
-        &self,
-        layer: usize,
-        q: Tensor<3>,
-        places: usize,
-        mask: Tensor<4>,
-    ) -> Tensor<2> {
+    fn attend_together(&self, layer: usize, q: Tensor<3>, sight: &Sight) -> Tensor<2> {
         let Heads {
             query,
             key_value,
             dim,
         } = self.heads;
         let rows = self.single.len();
-        let (keys, values) = self.texts.read(layer, &self.single, places);
+        let (keys, values) = self.texts.read(layer, &self.single, sight.places);
         let q = q.reshape([rows, key_value, query / key_value, dim]);
-        let scores = scaled(product_transposed(q, keys), dim) + mask; // [R, K, G, L]
-        let shares = softmax(scores, 3).cast(values.dtype());
+        let shares = sight.shares(product_transposed(q, keys), dim); // [R, K, G, L]
         product(shares, values).reshape([rows, query * dim])
+    }
+
+    /// Softmax of the scores `[1, K, G * rows, L]` of a longer row.
+    fn shares(&self, scores: Tensor<4>, seen: Seen, group: usize) -> Tensor<4> {
+        if rows::run_on(&self.texts.device) {
+            return rows::shares_of(scores, seen);
+        }
+        let (dtype, [_, _, _, places]) = (scores.dtype(), scores.dims());
+        let lengths: Vec<usize> = (1..=seen.period).map(|row| seen.first + row).collect();
+        let mask = hidden_from(on_device(&lengths, self.texts), places, self.texts)
+            .reshape([1, 1, seen.period, places])
+            .repeat_dim(2, group);
+        softmax(scores.cast(DType::F32) * seen.scale + mask, 3).cast(dtype)
     }
 
     /// The queries of one row from `position` on, in chunks, each against the keys up to itself.
@@ -222,12 +266,12 @@ impl Pass<'_> {
                 .reshape([rows, key_value, group, dim])
                 .permute([1, 2, 0, 3])
                 .reshape([1, key_value, group * rows, dim]);
-            let lengths: Vec<usize> = (0..rows).map(|row| position + first + row + 1).collect();
-            let mask = hidden_after(&lengths, places, self.texts)
-                .reshape([1, 1, rows, places])
-                .repeat_dim(2, group);
-            let scores = scaled(product_transposed(q, keys), dim) + mask;
-            let shares = softmax(scores, 3).cast(values.dtype());
+            let seen = Seen {
+                period: rows,
+                first: position + first,
+                scale: scale(dim),
+            };
+            let shares = self.shares(product_transposed(q, keys), seen, group);
             let mixed = product(shares, values)
                 .reshape([key_value, group, rows, dim])
                 .permute([2, 0, 1, 3])
@@ -238,20 +282,24 @@ impl Pass<'_> {
     }
 }
 
+/// What scores of heads of this size are multiplied by.
+fn scale(dim: usize) -> f64 {
+    1.0 / (dim as f64).sqrt()
+}
+
 fn scaled(scores: Tensor<4>, dim: usize) -> Tensor<4> {
     scores.cast(DType::F32) / (dim as f64).sqrt()
 }
 
-/// 0 for the first `length` places of each row, and a number that hides the others:
-/// `[rows, 1, 1, places]`.
-fn hidden_after(lengths: &[usize], places: usize, texts: &DeviceTexts) -> Tensor<4> {
+/// Lengths as a tensor.
+fn on_device(lengths: &[usize], texts: &DeviceTexts) -> Tensor<1, Int> {
     let rows = lengths.len();
     let lengths: Vec<i32> = lengths.iter().map(|length| *length as i32).collect();
-    let lengths = Tensor::<1, Int>::from_data(TensorData::new(lengths, [rows]), &texts.device);
-    hidden_from(lengths, places, texts)
+    Tensor::from_data(TensorData::new(lengths, [rows]), &texts.device)
 }
 
-/// [`hidden_after`] for lengths that are on the device: `[rows]`.
+/// 0 for the first places of each row, as many as `lengths` `[rows]` says, and a number that hides the
+/// others: `[rows, 1, 1, places]`.
 fn hidden_from(lengths: Tensor<1, Int>, places: usize, texts: &DeviceTexts) -> Tensor<4> {
     let [rows] = lengths.dims();
     let all = Tensor::<1, Int>::arange(0..places as i64, &texts.device).reshape([1, places]);

@@ -4,7 +4,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::{Pass, hidden_from};
+use super::{Pass, Sight};
 use crate::decoder::Decoder;
 use crate::kv_cache::{DeviceTexts, Slot};
 use crate::step::Row;
@@ -58,11 +58,11 @@ impl Decoder {
         let part = |first, count| step.numbers.clone().narrow(0, first, count);
         let (ids, positions) = (part(0, rows), part(rows, rows));
         let embedding = self.model.embed_tokens.weight.val().inner();
-        let mask = hidden_from(positions.clone() + 1, step.places, texts);
+        let sight = Sight::new(step.places, positions.clone() + 1, texts);
         let pass = Pass {
             heads,
             single: step.slots.clone(),
-            single_mask: Some((step.places, mask)),
+            single_sight: Some(sight),
             long: Vec::new(),
             turn: self.turns(&positions, texts),
             places: part(2 * rows, rows * heads.key_value),

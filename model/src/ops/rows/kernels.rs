@@ -1,0 +1,431 @@
+//! The kernels, in CubeCL's language: a cube of units for each row, sums in f32.
+//!
+//! Matrices lie row by row, seen as vectors of N elements; `width` counts such vectors. Nothing is
+//! checked here: the functions that launch them have made the sizes agree.
+
+use cubecl::prelude::*;
+
+/// Units of a cube.
+pub(super) const UNITS: u32 = 256;
+
+/// Most planes of a cube: planes have 8 lanes at least.
+const PLANES: usize = 32;
+
+/// One number of each plane of the cube.
+#[cube]
+fn of_planes(of_plane: f32) -> Shared<[f32]> {
+    let mut all = Shared::<[f32]>::new_slice(PLANES);
+    if UNIT_POS_PLANE == 0 {
+        all[(UNIT_POS / PLANE_DIM) as usize] = of_plane;
+    }
+    sync_cube();
+    all
+}
+
+/// The sum over all units of a cube, told to each.
+#[cube]
+fn sum_of_cube(value: f32) -> f32 {
+    let all = of_planes(plane_sum(value));
+    let mut sum = 0.0f32;
+    for plane in 0..CUBE_DIM / PLANE_DIM {
+        sum += all[plane as usize];
+    }
+    sum
+}
+
+/// The largest of all units of a cube, told to each.
+#[cube]
+fn max_of_cube(value: f32) -> f32 {
+    let all = of_planes(plane_max(value));
+    let mut most = all[0];
+    for plane in 1..CUBE_DIM / PLANE_DIM {
+        most = max(most, all[plane as usize]);
+    }
+    most
+}
+
+/// `1 / sqrt(mean(x²) + eps)` of a row that begins at `start`.
+#[cube]
+fn scale_of_row<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    start: usize,
+    width: usize,
+    eps: f32,
+) -> f32 {
+    let mut squares = 0.0f32;
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        let value = Vector::<f32, N>::cast_from(x[start + at]);
+        squares += (value * value).vector_sum();
+        at += CUBE_DIM as usize;
+    }
+    let count = f32::cast_from(width * N::value());
+    1.0 / (sum_of_cube(squares) / count + eps).sqrt()
+}
+
+#[cube(launch_unchecked)]
+pub(super) fn norm<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    weight: &[Vector<F, N>],
+    y: &mut [Vector<F, N>],
+    width: usize,
+    eps: f32,
+    #[define(F)] _format: ElemType,
+) {
+    let start = CUBE_POS * width;
+    let scale = Vector::<f32, N>::new(scale_of_row::<F, N>(x, start, width, eps));
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        let value = Vector::<f32, N>::cast_from(x[start + at]);
+        // Rounded before the weight, as transformers does.
+        y[start + at] = Vector::<F, N>::cast_from(value * scale) * weight[at];
+        at += CUBE_DIM as usize;
+    }
+}
+
+/// The gradient by the input; the scale of each row goes to `scales`.
+#[cube(launch_unchecked)]
+pub(super) fn norm_backward<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    weight: &[Vector<F, N>],
+    dy: &[Vector<F, N>],
+    dx: &mut [Vector<F, N>],
+    scales: &mut [f32],
+    width: usize,
+    eps: f32,
+    #[define(F)] _format: ElemType,
+) {
+    let start = CUBE_POS * width;
+    let scale = scale_of_row::<F, N>(x, start, width, eps);
+    let mut common = 0.0f32;
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        let value = Vector::<f32, N>::cast_from(x[start + at]);
+        let slope = Vector::<f32, N>::cast_from(dy[start + at])
+            * Vector::<f32, N>::cast_from(weight[at]);
+        common += (value * slope).vector_sum();
+        at += CUBE_DIM as usize;
+    }
+    let count = f32::cast_from(width * N::value());
+    let common = sum_of_cube(common) * scale * scale / count;
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        let value = Vector::<f32, N>::cast_from(x[start + at]);
+        let slope = Vector::<f32, N>::cast_from(dy[start + at])
+            * Vector::<f32, N>::cast_from(weight[at]);
+        let change = slope - value * Vector::<f32, N>::new(common);
+        dx[start + at] = Vector::<F, N>::cast_from(change * Vector::<f32, N>::new(scale));
+        at += CUBE_DIM as usize;
+    }
+    if UNIT_POS == 0 {
+        scales[CUBE_POS] = scale;
+    }
+}
+
+/// Sums over `rows` rows each of what they say about the weight: a unit for each column of a part.
+#[cube(launch_unchecked)]
+pub(super) fn norm_weight_parts<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    dy: &[Vector<F, N>],
+    scales: &[f32],
+    parts: &mut [Vector<f32, N>],
+    width: usize,
+    rows: usize,
+    all_rows: usize,
+    #[define(F)] _format: ElemType,
+) {
+    let column = ABSOLUTE_POS_X as usize;
+    let part = CUBE_POS_Y as usize;
+    if column < width {
+        let mut sum = Vector::<f32, N>::new(0.0f32);
+        let first = part * rows;
+        let end = min(first + rows, all_rows);
+        for row in first..end {
+            let at = row * width + column;
+            let value = Vector::<f32, N>::cast_from(x[at]) * Vector::<f32, N>::new(scales[row]);
+            // Rounded as the forward pass has rounded it.
+            let value = Vector::<f32, N>::cast_from(Vector::<F, N>::cast_from(value));
+            sum += value * Vector::<f32, N>::cast_from(dy[at]);
+        }
+        parts[part * width + column] = sum;
+    }
+}
+
+/// The sum of `rows` rows: a unit for each column.
+#[cube(launch_unchecked)]
+pub(super) fn sum_of_rows<F: Float, N: Size>(
+    parts: &[Vector<f32, N>],
+    sums: &mut [Vector<F, N>],
+    width: usize,
+    rows: usize,
+    #[define(F)] _format: ElemType,
+) {
+    let column = ABSOLUTE_POS_X as usize;
+    if column < width {
+        let mut sum = Vector::<f32, N>::new(0.0f32);
+        for row in 0..rows {
+            sum += parts[row * width + column];
+        }
+        sums[column] = Vector::<F, N>::cast_from(sum);
+    }
+}
+
+/// The rotary embedding: a unit for a vector of each first half and the same of the second. `half` is
+/// half a head in vectors, `heads` heads make a row, a row of the tables is a head.
+#[cube(launch_unchecked)]
+pub(super) fn turn<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    cos: &[Vector<f32, N>],
+    sin: &[Vector<f32, N>],
+    y: &mut [Vector<F, N>],
+    half: usize,
+    heads: usize,
+    count: usize,
+    #[comptime] back: bool,
+    #[define(F)] _format: ElemType,
+) {
+    let unit = ABSOLUTE_POS;
+    if unit < count {
+        let (head, at) = (unit / half, unit % half);
+        let table = head / heads * 2 * half + at;
+        let place = head * 2 * half + at;
+        let first = Vector::<f32, N>::cast_from(x[place]);
+        let second = Vector::<f32, N>::cast_from(x[place + half]);
+        // The table of sines has the sign of each half.
+        let (mut to_first, mut to_second) = (sin[table], sin[table + half]);
+        if comptime!(back) {
+            to_first = sin[table + half];
+            to_second = sin[table];
+        }
+        y[place] = Vector::<F, N>::cast_from(first * cos[table] + second * to_first);
+        y[place + half] = Vector::<F, N>::cast_from(second * cos[table + half] + first * to_second);
+    }
+}
+
+/// `1 / (1 + e^-x)`.
+#[cube]
+fn logistic<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
+    let one = Vector::<f32, N>::new(1.0f32);
+    one / (one + (Vector::<f32, N>::new(0.0f32) - x).exp())
+}
+
+/// `silu(gate) * up`, a unit for each vector.
+#[cube(launch_unchecked)]
+pub(super) fn gate<F: Float, N: Size>(
+    gate: &[Vector<F, N>],
+    up: &[Vector<F, N>],
+    y: &mut [Vector<F, N>],
+    count: usize,
+    #[define(F)] _format: ElemType,
+) {
+    if ABSOLUTE_POS < count {
+        let x = Vector::<f32, N>::cast_from(gate[ABSOLUTE_POS]);
+        let factor = Vector::<f32, N>::cast_from(up[ABSOLUTE_POS]);
+        y[ABSOLUTE_POS] = Vector::<F, N>::cast_from(x * logistic::<N>(x) * factor);
+    }
+}
+
+#[cube(launch_unchecked)]
+pub(super) fn gate_backward<F: Float, N: Size>(
+    gate: &[Vector<F, N>],
+    up: &[Vector<F, N>],
+    dy: &[Vector<F, N>],
+    d_gate: &mut [Vector<F, N>],
+    d_up: &mut [Vector<F, N>],
+    count: usize,
+    #[define(F)] _format: ElemType,
+) {
+    if ABSOLUTE_POS < count {
+        let one = Vector::<f32, N>::new(1.0f32);
+        let x = Vector::<f32, N>::cast_from(gate[ABSOLUTE_POS]);
+        let factor = Vector::<f32, N>::cast_from(up[ABSOLUTE_POS]);
+        let slope = Vector::<f32, N>::cast_from(dy[ABSOLUTE_POS]);
+        let open = logistic::<N>(x);
+        let rise = open * (one + x * (one - open));
+        d_gate[ABSOLUTE_POS] = Vector::<F, N>::cast_from(slope * factor * rise);
+        d_up[ABSOLUTE_POS] = Vector::<F, N>::cast_from(slope * x * open);
+    }
+}
+
+/// Scores of a row that count, as numbers of f32 times `scale`; the others are far below all.
+#[cube]
+fn seen<F: Float, N: Size>(
+    scores: Vector<F, N>,
+    scale: f32,
+    first: usize,
+    visible: usize,
+) -> Vector<f32, N> {
+    let all = Vector::<f32, N>::cast_from(scores) * Vector::<f32, N>::new(scale);
+    let mut kept = Vector::<f32, N>::new(f32::new(-1e30));
+    #[unroll]
+    for i in 0..N::value().comptime() {
+        if first + i < visible {
+            kept.insert(i, all.extract(i));
+        }
+    }
+    kept
+}
+
+/// The largest of a vector.
+#[cube]
+fn max_of_vector<N: Size>(x: Vector<f32, N>) -> f32 {
+    let mut most = x.extract(0usize);
+    #[unroll]
+    for i in 1..N::value().comptime() {
+        most = max(most, x.extract(i));
+    }
+    most
+}
+
+/// The largest score of a row and the sum of the exponentials of all, less the largest.
+#[cube]
+fn peak_and_sum<F: Float, N: Size>(
+    scores: &[Vector<F, N>],
+    start: usize,
+    width: usize,
+    visible: usize,
+    scale: f32,
+) -> (f32, f32) {
+    let mut most = f32::new(-1e30);
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        let value = seen::<F, N>(scores[start + at], scale, at * N::value(), visible);
+        most = max(most, max_of_vector::<N>(value));
+        at += CUBE_DIM as usize;
+    }
+    let most = max_of_cube(most);
+    let mut sum = 0.0f32;
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        let value = seen::<F, N>(scores[start + at], scale, at * N::value(), visible);
+        sum += (value - Vector::<f32, N>::new(most)).exp().vector_sum();
+        at += CUBE_DIM as usize;
+    }
+    (most, sum_of_cube(sum))
+}
+
+/// The softmax of `scale` times the first places of each row, and the log of its sum. How many places
+/// count: `first` and one more for each row up to `period` rows, from where it begins anew.
+#[cube(launch_unchecked)]
+pub(super) fn shares<F: Float, N: Size>(
+    scores: &[Vector<F, N>],
+    shares: &mut [Vector<F, N>],
+    log_sums: &mut [f32],
+    width: usize,
+    period: usize,
+    first: usize,
+    scale: f32,
+    #[define(F)] _format: ElemType,
+) {
+    let start = CUBE_POS * width;
+    let visible = CUBE_POS % period + first + 1;
+    let (most, sum) = peak_and_sum::<F, N>(scores, start, width, visible, scale);
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        let value = seen::<F, N>(scores[start + at], scale, at * N::value(), visible);
+        let share = (value - Vector::<f32, N>::new(most)).exp() / Vector::<f32, N>::new(sum);
+        shares[start + at] = Vector::<F, N>::cast_from(share);
+        at += CUBE_DIM as usize;
+    }
+    if UNIT_POS == 0 {
+        log_sums[CUBE_POS] = most + sum.ln();
+    }
+}
+
+/// The same where `lengths` says how many places count, one for each `period` rows.
+#[cube(launch_unchecked)]
+pub(super) fn shares_of_lengths<F: Float, N: Size>(
+    scores: &[Vector<F, N>],
+    lengths: &[i32],
+    shares: &mut [Vector<F, N>],
+    width: usize,
+    period: usize,
+    scale: f32,
+    #[define(F)] _format: ElemType,
+) {
+    let start = CUBE_POS * width;
+    let visible = usize::cast_from(lengths[CUBE_POS / period]);
+    let (most, sum) = peak_and_sum::<F, N>(scores, start, width, visible, scale);
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        let value = seen::<F, N>(scores[start + at], scale, at * N::value(), visible);
+        let share = (value - Vector::<f32, N>::new(most)).exp() / Vector::<f32, N>::new(sum);
+        shares[start + at] = Vector::<F, N>::cast_from(share);
+        at += CUBE_DIM as usize;
+    }
+}
+
+/// Shares anew from their log-sums, and the gradients by scores from those by shares: what a row's
+/// result and its gradient have in common is taken from both, rows of `dim` vectors.
+#[cube(launch_unchecked)]
+pub(super) fn shares_backward<F: Float, N: Size, D: Size>(
+    scores: &[Vector<F, N>],
+    d_shares: &[Vector<F, N>],
+    log_sums: &[f32],
+    out: &[Vector<F, D>],
+    dy: &[Vector<F, D>],
+    shares: &mut [Vector<F, N>],
+    d_scores: &mut [Vector<F, N>],
+    width: usize,
+    dim: usize,
+    period: usize,
+    first: usize,
+    scale: f32,
+    #[define(F)] _format: ElemType,
+) {
+    let row = CUBE_POS;
+    let mut common = 0.0f32;
+    let mut at = UNIT_POS as usize;
+    while at < dim {
+        let result = Vector::<f32, D>::cast_from(out[row * dim + at]);
+        let slope = Vector::<f32, D>::cast_from(dy[row * dim + at]);
+        common += (result * slope).vector_sum();
+        at += CUBE_DIM as usize;
+    }
+    let common = Vector::<f32, N>::new(sum_of_cube(common));
+    let (start, log_sum) = (row * width, Vector::<f32, N>::new(log_sums[row]));
+    let visible = row % period + first + 1;
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        let value = seen::<F, N>(scores[start + at], scale, at * N::value(), visible);
+        let share = (value - log_sum).exp();
+        let slope = Vector::<f32, N>::cast_from(d_shares[start + at]);
+        shares[start + at] = Vector::<F, N>::cast_from(share);
+        d_scores[start + at] = Vector::<F, N>::cast_from(
+            share * (slope - common) * Vector::<f32, N>::new(scale),
+        );
+        at += CUBE_DIM as usize;
+    }
+}
+
+/// The loss of each row of logits, times its weight, and the gradient by the logits.
+#[cube(launch_unchecked)]
+pub(super) fn losses<F: Float, N: Size>(
+    logits: &[Vector<F, N>],
+    targets: &[i32],
+    weights: &[f32],
+    losses: &mut [f32],
+    slopes: &mut [Vector<F, N>],
+    width: usize,
+    #[define(F)] _format: ElemType,
+) {
+    let start = CUBE_POS * width;
+    let all = width * N::value();
+    let (most, sum) = peak_and_sum::<F, N>(logits, start, width, all, 1.0f32);
+    let (target, weight) = (usize::cast_from(targets[CUBE_POS]), weights[CUBE_POS]);
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        let value = Vector::<f32, N>::cast_from(logits[start + at]);
+        let share = (value - Vector::<f32, N>::new(most)).exp() / Vector::<f32, N>::new(sum);
+        let mut slope = share * Vector::<f32, N>::new(weight);
+        #[unroll]
+        for i in 0..N::value().comptime() {
+            if at * N::value() + i == target {
+                losses[CUBE_POS] = (sum.ln() + most - value.extract(i)) * weight;
+                slope.insert(i, (share.extract(i) - 1.0) * weight);
+            }
+        }
+        slopes[start + at] = Vector::<F, N>::cast_from(slope);
+        at += CUBE_DIM as usize;
+    }
+}

@@ -1,0 +1,383 @@
+//! Launches of the kernels on a card's tensors.
+
+use burn::backend::TensorMetadata as _;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use burn_std::Shape as Sizes;
+use cubecl::ir::ElemType;
+use cubecl::prelude::*;
+
+use super::kernels::{self, UNITS};
+use super::{RowKernels, ScoreKernels, Seen, has_planes, scores};
+
+/// Bytes that a unit reads at once.
+const BYTES: usize = 16;
+
+/// Rows whose say about a weight is summed by one unit.
+const PART: usize = 32;
+
+/// A tensor that lies row by row.
+fn dense(x: CubeTensor) -> CubeTensor {
+    into_contiguous(x)
+}
+
+/// Room like a tensor's, in another shape and format.
+fn room(like: &CubeTensor, shape: impl Into<Sizes>, dtype: DType) -> CubeTensor {
+    let shape: Shape = shape.into();
+    let handle = like.client.empty(shape.num_elements() * dtype.size());
+    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype)
+}
+
+fn format(dtype: DType) -> ElemType {
+    burn::backend::cubecl::dtype_to_storage_type(dtype)
+}
+
+/// Elements that a unit reads at once of rows of this width.
+fn vector(dtype: DType, width: usize) -> usize {
+    let most = BYTES / dtype.size();
+    (0..=most.ilog2())
+        .rev()
+        .map(|power| 1 << power)
+        .find(|size| width.is_multiple_of(*size))
+        .unwrap_or(1)
+}
+
+/// Rows and their width.
+fn rows(x: &CubeTensor) -> (usize, usize) {
+    let shape = x.shape();
+    let width = shape[shape.num_dims() - 1];
+    let count = shape.num_elements();
+    assert!(u32::try_from(count).is_ok(), "kernels count to 2^32, a tensor has {count} numbers");
+    (count / width.max(1), width)
+}
+
+fn cubes(count: usize) -> CubeCount {
+    CubeCount::Static(count as u32, 1, 1)
+}
+
+/// Cubes for a unit each of `count`.
+fn units(count: usize) -> CubeCount {
+    cubes(count.div_ceil(UNITS as usize))
+}
+
+const CUBE: CubeDim = CubeDim::new_1d(UNITS);
+
+#[expect(unsafe_code, reason = "launches kernels without checks of bounds")]
+impl RowKernels for CubeBackend {
+    fn norm_rows(x: CubeTensor, weight: CubeTensor, eps: f64) -> CubeTensor {
+        let (x, weight) = (dense(x), dense(weight));
+        let (count, width) = rows(&x);
+        let y = room(&x, x.shape(), x.dtype);
+        let (size, dtype) = (vector(x.dtype, width), x.dtype);
+        if count > 0 {
+            // SAFETY: `weight` is a row, `y` lies as `x`.
+            unsafe {
+                kernels::norm::launch_unchecked(
+                    &y.client,
+                    cubes(count),
+                    CUBE,
+                    size,
+                    x.into_buffer_arg(),
+                    weight.into_buffer_arg(),
+                    y.clone().into_buffer_arg(),
+                    width / size,
+                    eps as f32,
+                    format(dtype),
+                );
+            }
+        }
+        y
+    }
+
+    fn norm_rows_backward(
+        x: CubeTensor,
+        weight: CubeTensor,
+        dy: CubeTensor,
+        eps: f64,
+    ) -> (CubeTensor, CubeTensor) {
+        let [x, weight, dy] = [x, weight, dy].map(dense);
+        let (count, width) = rows(&x);
+        let (size, dtype) = (vector(x.dtype, width), x.dtype);
+        let dx = room(&x, x.shape(), dtype);
+        let scales = room(&x, [count], DType::F32);
+        let d_weight = room(&x, [width], dtype);
+        let parts = count.div_ceil(PART);
+        let sums = room(&x, [parts, width], DType::F32);
+        let width = width / size;
+        let across = (width as u32).div_ceil(UNITS);
+        // SAFETY: `weight` is a row, `dy` and `dx` lie as `x`, `scales` has a number for each row, `sums` a
+        // row for each part.
+        unsafe {
+            if count > 0 {
+                kernels::norm_backward::launch_unchecked(
+                    &dx.client,
+                    cubes(count),
+                    CUBE,
+                    size,
+                    x.clone().into_buffer_arg(),
+                    weight.into_buffer_arg(),
+                    dy.clone().into_buffer_arg(),
+                    dx.clone().into_buffer_arg(),
+                    scales.clone().into_buffer_arg(),
+                    width,
+                    eps as f32,
+                    format(dtype),
+                );
+                kernels::norm_weight_parts::launch_unchecked(
+                    &dx.client,
+                    CubeCount::Static(across, parts as u32, 1),
+                    CUBE,
+                    size,
+                    x.into_buffer_arg(),
+                    dy.into_buffer_arg(),
+                    scales.into_buffer_arg(),
+                    sums.clone().into_buffer_arg(),
+                    width,
+                    PART,
+                    count,
+                    format(dtype),
+                );
+            }
+            kernels::sum_of_rows::launch_unchecked(
+                &dx.client,
+                cubes(across as usize),
+                CUBE,
+                size,
+                sums.into_buffer_arg(),
+                d_weight.clone().into_buffer_arg(),
+                width,
+                parts,
+                format(dtype),
+            );
+        }
+        (dx, d_weight)
+    }
+
+    fn turn_rows(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, back: bool) -> CubeTensor {
+        let [x, cos, sin] = [x, cos, sin].map(dense);
+        let ((count, width), (_, dim)) = (rows(&x), rows(&cos));
+        let y = room(&x, x.shape(), x.dtype);
+        let (size, dtype) = (vector(DType::F32, dim / 2), x.dtype);
+        let half = dim / 2 / size;
+        let count = count * width / 2 / size;
+        if count > 0 {
+            // SAFETY: a row of `x` is heads of `dim` numbers, a row of the tables one, for each row of
+            // `x`; `y` lies as `x`.
+            unsafe {
+                kernels::turn::launch_unchecked(
+                    &y.client,
+                    units(count),
+                    CUBE,
+                    size,
+                    x.into_buffer_arg(),
+                    cos.into_buffer_arg(),
+                    sin.into_buffer_arg(),
+                    y.clone().into_buffer_arg(),
+                    half,
+                    width / dim,
+                    count,
+                    back,
+                    format(dtype),
+                );
+            }
+        }
+        y
+    }
+
+    fn gate_rows(gate: CubeTensor, up: CubeTensor) -> CubeTensor {
+        let (gate, up) = (dense(gate), dense(up));
+        let (count, width) = rows(&gate);
+        let y = room(&gate, gate.shape(), gate.dtype);
+        let (size, dtype) = (vector(gate.dtype, width), gate.dtype);
+        let count = count * width / size;
+        if count > 0 {
+            // SAFETY: all three lie alike.
+            unsafe {
+                kernels::gate::launch_unchecked(
+                    &y.client,
+                    units(count),
+                    CUBE,
+                    size,
+                    gate.into_buffer_arg(),
+                    up.into_buffer_arg(),
+                    y.clone().into_buffer_arg(),
+                    count,
+                    format(dtype),
+                );
+            }
+        }
+        y
+    }
+
+    fn gate_rows_backward(
+        gate: CubeTensor,
+        up: CubeTensor,
+        dy: CubeTensor,
+    ) -> (CubeTensor, CubeTensor) {
+        let [gate, up, dy] = [gate, up, dy].map(dense);
+        let (count, width) = rows(&gate);
+        let (size, dtype) = (vector(gate.dtype, width), gate.dtype);
+        let d_gate = room(&gate, gate.shape(), dtype);
+        let d_up = room(&gate, gate.shape(), dtype);
+        let count = count * width / size;
+        if count > 0 {
+            // SAFETY: all five lie alike.
+            unsafe {
+                kernels::gate_backward::launch_unchecked(
+                    &d_up.client,
+                    units(count),
+                    CUBE,
+                    size,
+                    gate.into_buffer_arg(),
+                    up.into_buffer_arg(),
+                    dy.into_buffer_arg(),
+                    d_gate.clone().into_buffer_arg(),
+                    d_up.clone().into_buffer_arg(),
+                    count,
+                    format(dtype),
+                );
+            }
+        }
+        (d_gate, d_up)
+    }
+
+    fn shares_of_lengths(scores: CubeTensor, lengths: CubeTensor, scale: f64) -> CubeTensor {
+        let (scores, lengths) = (dense(scores), dense(lengths));
+        assert_eq!(lengths.dtype, DType::I32, "lengths as the toolkit makes them");
+        let (count, width) = rows(&scores);
+        let texts = lengths.shape().num_elements();
+        let shares = room(&scores, scores.shape(), scores.dtype);
+        let (size, dtype) = (vector(scores.dtype, width), scores.dtype);
+        if count > 0 {
+            // SAFETY: each length is for the same number of rows; `shares` lies as `scores`.
+            unsafe {
+                kernels::shares_of_lengths::launch_unchecked(
+                    &shares.client,
+                    cubes(count),
+                    CUBE,
+                    size,
+                    scores.into_buffer_arg(),
+                    lengths.into_buffer_arg(),
+                    shares.clone().into_buffer_arg(),
+                    width / size,
+                    count / texts,
+                    scale as f32,
+                    format(dtype),
+                );
+            }
+        }
+        shares
+    }
+}
+
+#[expect(unsafe_code, reason = "launches kernels without checks of bounds")]
+impl ScoreKernels for CubeBackend {
+    fn shares(scores: CubeTensor, seen: Seen) -> (CubeTensor, CubeTensor) {
+        if !has_planes(&scores.device) {
+            return scores::shares::<Self>(scores, seen);
+        }
+        let scores = dense(scores);
+        let (count, width) = rows(&scores);
+        let (size, dtype) = (vector(scores.dtype, width), scores.dtype);
+        let shares = room(&scores, scores.shape(), dtype);
+        let log_sums = room(&scores, super::with_last(&scores.shape(), 1), DType::F32);
+        // SAFETY: `shares` lies as `scores`, `log_sums` has a number for each row.
+        unsafe {
+            kernels::shares::launch_unchecked(
+                &shares.client,
+                cubes(count),
+                CUBE,
+                size,
+                scores.into_buffer_arg(),
+                shares.clone().into_buffer_arg(),
+                log_sums.clone().into_buffer_arg(),
+                width / size,
+                seen.period,
+                seen.first,
+                seen.scale as f32,
+                format(dtype),
+            );
+        }
+        (shares, log_sums)
+    }
+
+    fn shares_backward(
+        scores: CubeTensor,
+        d_shares: CubeTensor,
+        log_sums: CubeTensor,
+        out: CubeTensor,
+        dy: CubeTensor,
+        seen: Seen,
+    ) -> (CubeTensor, CubeTensor) {
+        if !has_planes(&scores.device) {
+            return scores::shares_backward::<Self>([scores, d_shares, log_sums, out, dy], seen);
+        }
+        let [scores, d_shares, log_sums, out, dy] =
+            [scores, d_shares, log_sums, out, dy].map(dense);
+        let ((count, width), (_, dim)) = (rows(&scores), rows(&out));
+        let (size, dtype) = (vector(scores.dtype, width), scores.dtype);
+        let size_of_out = vector(dtype, dim);
+        let shares = room(&scores, scores.shape(), dtype);
+        let d_scores = room(&scores, scores.shape(), dtype);
+        // SAFETY: `d_shares` and both results lie as `scores`; `log_sums`, `out` and `dy` have a number or a
+        // row for each of their rows.
+        unsafe {
+            kernels::shares_backward::launch_unchecked(
+                &shares.client,
+                cubes(count),
+                CUBE,
+                size,
+                size_of_out,
+                scores.into_buffer_arg(),
+                d_shares.into_buffer_arg(),
+                log_sums.into_buffer_arg(),
+                out.into_buffer_arg(),
+                dy.into_buffer_arg(),
+                shares.clone().into_buffer_arg(),
+                d_scores.clone().into_buffer_arg(),
+                width / size,
+                dim / size_of_out,
+                seen.period,
+                seen.first,
+                seen.scale as f32,
+                format(dtype),
+            );
+        }
+        (shares, d_scores)
+    }
+
+    fn losses(
+        logits: CubeTensor,
+        targets: CubeTensor,
+        weights: CubeTensor,
+    ) -> (CubeTensor, CubeTensor) {
+        if !has_planes(&logits.device) {
+            return scores::losses::<Self>(logits, targets, weights);
+        }
+        let [logits, targets, weights] = [logits, targets, weights].map(dense);
+        assert_eq!(targets.dtype, DType::I32, "targets as the toolkit makes them");
+        let (count, width) = rows(&logits);
+        let (size, dtype) = (vector(logits.dtype, width), logits.dtype);
+        let losses = room(&logits, [count, 1], DType::F32);
+        let slopes = room(&logits, logits.shape(), dtype);
+        // SAFETY: `slopes` lies as `logits`, the others have a number for each of their rows.
+        unsafe {
+            kernels::losses::launch_unchecked(
+                &losses.client,
+                cubes(count),
+                CUBE,
+                size,
+                logits.into_buffer_arg(),
+                targets.into_buffer_arg(),
+                weights.into_buffer_arg(),
+                losses.clone().into_buffer_arg(),
+                slopes.clone().into_buffer_arg(),
+                width / size,
+                format(dtype),
+            );
+        }
+        (losses, slopes)
+    }
+}

@@ -1,0 +1,51 @@
+//! What is done row by row, in one kernel each: on cards through CubeCL, on the CPU in its own terms.
+//!
+//! Burn makes these of general reductions and elementwise steps, which took most of the time that
+//! products left (docs/BENCHMARKS.md, "Cards"): a row is read once or twice here, sums are f32, and what
+//! lies between is not written. Gradients are in closed form.
+//!
+//! Legend: N rows, d width, D head size, m inner width, L places of a row of scores, V vocabulary.
+
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod kernels;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod launch;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod norms;
+mod scores;
+
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(crate) use self::norms::{gate, norm, shares_of_lengths, turn};
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+use self::norms::RowKernels;
+pub(crate) use self::scores::{ScoreKernels, Seen, shares_of};
+
+use burn::tensor::{Device, Shape};
+
+/// A shape with another last dimension.
+fn with_last(shape: &Shape, last: usize) -> Shape {
+    let mut shape = shape.clone();
+    let rank = shape.num_dims();
+    shape[rank - 1] = last;
+    shape
+}
+
+/// Whether the kernels run on a device.
+pub(crate) fn run_on(device: &Device) -> bool {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let burn::backend::DispatchDevice::Cube(device) = device.clone().inner().as_dispatch() {
+        return has_planes(device);
+    }
+    let _ = device;
+    false
+}
+
+/// Whether units of a device can add up what each has: the kernels are made of that.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn has_planes(device: &burn_cubecl::CubeDevice) -> bool {
+    use cubecl::features::Plane;
+    match device {
+        burn_cubecl::CubeDevice::Cuda(_) => true,
+        other => other.client().features().plane.contains(Plane::Ops),
+    }
+}
