@@ -31,6 +31,10 @@ pub struct Decoder {
     /// How the adapters were made, if there are any.
     #[module(skip)]
     pub(crate) lora: Option<LoraSettings>,
+    /// The weights of layers joined, see [`Decoder::for_writing`].
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    #[module(skip)]
+    pub(crate) joined: Option<Vec<crate::step::Joined>>,
 }
 
 /// Everything before the output projection.
@@ -250,7 +254,27 @@ impl Decoder {
             config: config.clone(),
             rope: Rope::new(config),
             lora: None,
+            #[cfg(any(feature = "cuda", feature = "wgpu"))]
+            joined: None,
         }
+    }
+
+    /// The same decoder, made ready to write text: on a card the weights that read the same input are
+    /// joined, so that a step takes fewer products. The joined ones take their place, so memory stays the
+    /// same. Elsewhere, and with adapters or norms of queries and keys, nothing changes.
+    #[must_use]
+    pub fn for_writing(self) -> Self {
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        {
+            let plain = self.lora.is_none() && !self.config.qk_norm && self.joined.is_none();
+            let device = self.device();
+            if plain && !device.is_autodiff() && ops::rows::run_on(&device) {
+                let mut decoder = self;
+                decoder.joined = Some(crate::step::join_layers(&mut decoder.model.layers));
+                return decoder;
+            }
+        }
+        self
     }
 
     /// The shape of the model.

@@ -15,7 +15,7 @@ use model::parameters::{Parameter, ParameterValues};
 use crate::batch::MicroBatch;
 use crate::carrier::{Carrier, Landed};
 use crate::forecast::Computer;
-use crate::numbers::{Numbers, on_host};
+use crate::numbers::{Numbers, Squares, on_host};
 use crate::settings::{Placement, Recompute};
 
 /// What training changes: what is kept for each of these parameters is in this order.
@@ -267,20 +267,20 @@ impl Sums {
     /// Stretches of fixed length are summed on their own and added in order, so that the result
     /// does not depend on the number of threads.
     pub(crate) fn norm(&self) -> f64 {
-        let mut sum = 0.0;
-        for (place, gradient) in self.gradients.iter().enumerate() {
+        let gradients = self.gradients.iter().enumerate();
+        let squares = gradients.map(|(place, gradient)| {
             // Those of carried sums were made on the way.
             let landed = self.landed.get(place);
             let made = landed.filter(|landed| landed.begun && !landed.squares.is_empty());
-            sum = match made {
-                Some(landed) => landed.squares.iter().fold(sum, |sum, square| sum + square),
-                None => gradient
-                    .squares()
-                    .iter()
-                    .fold(sum, |sum, square| sum + square),
-            };
-        }
-        sum.sqrt()
+            match made {
+                Some(landed) => Squares::Host(landed.squares.clone()),
+                None => gradient.squares(),
+            }
+        });
+        Squares::all(squares.collect())
+            .iter()
+            .fold(0.0, |sum: f64, square| sum + square)
+            .sqrt()
     }
 }
 
@@ -293,8 +293,8 @@ fn loss(decoder: &Decoder, hidden: Tensor<2>, batch: &MicroBatch) -> Tensor<1> {
 
 /// Gradients of what `output` depends on, where `incoming` is the gradient by `output`.
 fn backward(output: Tensor<2>, incoming: Tensor<2>) -> Gradients {
-    // The gradient of this sum by `output` is 1 * incoming: the same bits.
-    (output * Tensor::from_inner(incoming)).sum().backward()
+    // Each number of this product has the gradient 1, so that of `output` is 1 * incoming: the same bits.
+    (output * Tensor::from_inner(incoming)).backward()
 }
 
 fn of(input: &Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {

@@ -106,39 +106,55 @@ impl Numbers {
         }
     }
 
-    /// The sums of the squares of its stretches, in order, in f64. Those of numbers on a device are
-    /// made there, in f32 for each stretch, so that only the sums come to the host.
-    pub(crate) fn squares(&self) -> Vec<f64> {
+    /// The sums of the squares of its stretches, in order. Those of numbers on a device are made there,
+    /// in f32 for each stretch, so that only the sums come to the host.
+    pub(crate) fn squares(&self) -> Squares {
         match self {
             Self::Device(Some(values)) if !DeviceSpec::is_cpu(&values.device()) => {
-                squares_on_device(values)
+                Squares::Device(model::ops::squares(values.clone()))
             }
-            _ => self.to_host().par_chunks(STRETCH).map(squares).collect(),
+            _ => Squares::Host(self.to_host().par_chunks(STRETCH).map(squares).collect()),
         }
+    }
+}
+
+/// Sums of squares, perhaps still being made.
+pub(crate) enum Squares {
+    Host(Vec<f64>),
+    Device(Tensor<1>),
+}
+
+impl Squares {
+    /// All sums in order. Those on the device come in one piece, so that it is waited for once.
+    pub(crate) fn all(squares: Vec<Self>) -> Vec<f64> {
+        let on_device: Vec<Tensor<1>> = squares
+            .iter()
+            .filter_map(|squares| match squares {
+                Self::Host(_) => None,
+                Self::Device(sums) => Some(sums.clone()),
+            })
+            .collect();
+        let sums: Vec<f32> = match on_device.is_empty() {
+            true => Vec::new(),
+            false => Tensor::cat(on_device, 0)
+                .into_data()
+                .try_into_vec()
+                .expect("numbers on the device are f32"),
+        };
+        let mut sums = sums.into_iter().map(f64::from);
+        squares
+            .into_iter()
+            .flat_map(|squares| match squares {
+                Self::Host(sums) => sums,
+                Self::Device(of_device) => sums.by_ref().take(of_device.dims()[0]).collect(),
+            })
+            .collect()
     }
 }
 
 /// The sum of the squares of one stretch, in order, in f64.
 pub(crate) fn squares(stretch: &[f32]) -> f64 {
     stretch.iter().map(|g| f64::from(*g).powi(2)).sum()
-}
-
-/// The sums of the squares of stretches of a tensor, made on its device.
-fn squares_on_device(values: &Tensor<1>) -> Vec<f64> {
-    /// Short enough for sums in f32: they are off by less than 1e-6.
-    const SHORT: usize = 1 << 10;
-    let [count] = values.dims();
-    let whole = count / SHORT * SHORT;
-    let parts = [(0, whole, SHORT), (whole, count - whole, count - whole)];
-    let sums = parts.into_iter().filter(|(_, count, _)| *count > 0);
-    sums.flat_map(|(first, count, stretch)| {
-        let part = values.clone().narrow(0, first, count);
-        let sums = part.square().reshape([count / stretch, stretch]).sum_dim(1);
-        let sums = sums.into_data().try_into_vec::<f32>();
-        sums.expect("numbers on the device are f32")
-    })
-    .map(f64::from)
-    .collect()
 }
 
 impl PartialEq for Numbers {
@@ -197,7 +213,7 @@ mod tests {
             let values: Vec<f32> = (1..=count).map(|i| (i as f32 * 0.37).sin()).collect();
             let exact = squares(&values);
             let tensor = on_device(values, &Device::flex());
-            let found: f64 = squares_on_device(&tensor).iter().sum();
+            let found: f64 = Squares::all(vec![Squares::Device(model::ops::squares(tensor))]).iter().sum();
             assert!(
                 (found / exact - 1.0).abs() < 1e-6,
                 "{count}: {found} {exact}"

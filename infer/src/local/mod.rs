@@ -47,6 +47,7 @@ impl<'v> LocalEngine<'v> {
         settings: LocalSettings,
     ) -> Result<Self, EngineError> {
         settings.check()?;
+        let decoder = decoder.for_writing();
         let cache = KvCache::of(&decoder);
         let bytes_per_token = cache.bytes_per_token();
         let memory = settings.kv_mib.saturating_mul(1 << 20) / bytes_per_token;

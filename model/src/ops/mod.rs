@@ -76,7 +76,48 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
             None => backend::linear(x, weight),
         };
     }
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let (Some(bias), true) = (&bias, rows::run_on(&x.device())) {
+        return rows::bias(product::product_transposed(x, weight), bias.clone());
+    }
     reference::linear(x, weight, bias)
+}
+
+/// The sums of the squares of stretches of a vector, in order, in f32: short enough that they are off by
+/// less than 1e-6.
+///
+/// # Shapes
+/// `values: [N]`, result `[stretches]`.
+pub fn squares(values: Tensor<1>) -> Tensor<1> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if rows::run_on(&values.device()) {
+        return rows::squares(values);
+    }
+    /// As many as are added one to the next.
+    const SHORT: usize = 1 << 10;
+    let [count] = values.dims();
+    let whole = count / SHORT * SHORT;
+    let parts = [(0, whole, SHORT), (whole, count - whole, count - whole)];
+    let sums = parts.into_iter().filter(|(_, count, _)| *count > 0);
+    let sums = sums.map(|(first, count, stretch)| {
+        let part = values.clone().narrow(0, first, count);
+        let sums = part.square().reshape([count / stretch, stretch]).sum_dim(1);
+        sums.reshape([count / stretch])
+    });
+    Tensor::cat(sums.collect(), 0)
+}
+
+/// Where the largest number of each row is, of equal ones the first.
+///
+/// # Shapes
+/// `x: [N, V]`, result `[N]`.
+pub fn largest(x: Tensor<2>) -> Tensor<1, burn::tensor::Int> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if rows::run_on(&x.device()) {
+        return rows::largest(x);
+    }
+    let [rows, _] = x.dims();
+    x.argmax(1).reshape([rows])
 }
 
 /// `residual + x weightᵀ`, in one pass.

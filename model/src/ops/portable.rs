@@ -80,7 +80,10 @@ pub(super) fn attention(
         );
         first += length;
     }
-    Tensor::cat(parts, 0)
+    match parts.len() {
+        1 => parts.remove(0),
+        _ => Tensor::cat(parts, 0),
+    }
 }
 
 /// [`reference::rotate`], in one kernel where there is one.

@@ -304,6 +304,62 @@ fn peak_and_sum<F: Float, N: Size>(
     (most, sum_of_cube(sum))
 }
 
+/// Writes the softmax of `scale` times the first `visible` scores of a row, 0 behind them; the log of its
+/// sum. A row of up to `held` vectors for each unit is read once and kept; `held` 0: it is read anew.
+#[cube]
+fn softmax_of_row<F: Float, N: Size>(
+    scores: &[Vector<F, N>],
+    shares: &mut [Vector<F, N>],
+    width: usize,
+    visible: usize,
+    scale: f32,
+    #[comptime] held: usize,
+) -> f32 {
+    let start = CUBE_POS * width;
+    if comptime!(held > 0) {
+        let mut kept = Array::<Vector<f32, N>>::new(held);
+        let mut most = f32::new(-1e30);
+        #[unroll]
+        for i in 0..held {
+            let at = UNIT_POS as usize + i * CUBE_DIM as usize;
+            let mut value = Vector::<f32, N>::new(f32::new(-1e30));
+            if at < width {
+                value = seen::<F, N>(scores[start + at], scale, at * N::value(), visible);
+            }
+            most = max(most, max_of_vector::<N>(value));
+            kept[i] = value;
+        }
+        let most = max_of_cube(most);
+        let mut sum = 0.0f32;
+        #[unroll]
+        for i in 0..held {
+            let value = (kept[i] - Vector::<f32, N>::new(most)).exp();
+            sum += value.vector_sum();
+            kept[i] = value;
+        }
+        let sum = sum_of_cube(sum);
+        #[unroll]
+        for i in 0..held {
+            let at = UNIT_POS as usize + i * CUBE_DIM as usize;
+            if at < width {
+                let share = kept[i] / Vector::<f32, N>::new(sum);
+                shares[start + at] = Vector::<F, N>::cast_from(share);
+            }
+        }
+        most + sum.ln()
+    } else {
+        let (most, sum) = peak_and_sum::<F, N>(scores, start, width, visible, scale);
+        let mut at = UNIT_POS as usize;
+        while at < width {
+            let value = seen::<F, N>(scores[start + at], scale, at * N::value(), visible);
+            let share = (value - Vector::<f32, N>::new(most)).exp() / Vector::<f32, N>::new(sum);
+            shares[start + at] = Vector::<F, N>::cast_from(share);
+            at += CUBE_DIM as usize;
+        }
+        most + sum.ln()
+    }
+}
+
 /// The softmax of `scale` times the first places of each row, and the log of its sum. How many places
 /// count: `first` and one more for each row up to `period` rows, from where it begins anew.
 #[cube(launch_unchecked)]
@@ -315,20 +371,13 @@ pub(super) fn shares<F: Float, N: Size>(
     period: usize,
     first: usize,
     scale: f32,
+    #[comptime] held: usize,
     #[define(F)] _format: ElemType,
 ) {
-    let start = CUBE_POS * width;
     let visible = CUBE_POS % period + first + 1;
-    let (most, sum) = peak_and_sum::<F, N>(scores, start, width, visible, scale);
-    let mut at = UNIT_POS as usize;
-    while at < width {
-        let value = seen::<F, N>(scores[start + at], scale, at * N::value(), visible);
-        let share = (value - Vector::<f32, N>::new(most)).exp() / Vector::<f32, N>::new(sum);
-        shares[start + at] = Vector::<F, N>::cast_from(share);
-        at += CUBE_DIM as usize;
-    }
+    let log_sum = softmax_of_row::<F, N>(scores, shares, width, visible, scale, held);
     if UNIT_POS == 0 {
-        log_sums[CUBE_POS] = most + sum.ln();
+        log_sums[CUBE_POS] = log_sum;
     }
 }
 
@@ -341,18 +390,11 @@ pub(super) fn shares_of_lengths<F: Float, N: Size>(
     width: usize,
     period: usize,
     scale: f32,
+    #[comptime] held: usize,
     #[define(F)] _format: ElemType,
 ) {
-    let start = CUBE_POS * width;
     let visible = usize::cast_from(lengths[CUBE_POS / period]);
-    let (most, sum) = peak_and_sum::<F, N>(scores, start, width, visible, scale);
-    let mut at = UNIT_POS as usize;
-    while at < width {
-        let value = seen::<F, N>(scores[start + at], scale, at * N::value(), visible);
-        let share = (value - Vector::<f32, N>::new(most)).exp() / Vector::<f32, N>::new(sum);
-        shares[start + at] = Vector::<F, N>::cast_from(share);
-        at += CUBE_DIM as usize;
-    }
+    softmax_of_row::<F, N>(scores, shares, width, visible, scale, held);
 }
 
 /// Shares anew from their log-sums, and the gradients by scores from those by shares: what a row's
@@ -427,5 +469,196 @@ pub(super) fn losses<F: Float, N: Size>(
         }
         slopes[start + at] = Vector::<F, N>::cast_from(slope);
         at += CUBE_DIM as usize;
+    }
+}
+
+/// The sum of two rows, and its norm.
+#[cube(launch_unchecked)]
+pub(super) fn add_norm<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    y: &[Vector<F, N>],
+    weight: &[Vector<F, N>],
+    sums: &mut [Vector<F, N>],
+    normed: &mut [Vector<F, N>],
+    width: usize,
+    eps: f32,
+    #[define(F)] _format: ElemType,
+) {
+    let start = CUBE_POS * width;
+    let mut squares = 0.0f32;
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        let sum = x[start + at] + y[start + at];
+        sums[start + at] = sum;
+        let value = Vector::<f32, N>::cast_from(sum);
+        squares += (value * value).vector_sum();
+        at += CUBE_DIM as usize;
+    }
+    let count = f32::cast_from(width * N::value());
+    let scale = Vector::<f32, N>::new(1.0 / (sum_of_cube(squares) / count + eps).sqrt());
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        // What this unit has written itself.
+        let value = Vector::<f32, N>::cast_from(sums[start + at]);
+        normed[start + at] = Vector::<F, N>::cast_from(value * scale) * weight[at];
+        at += CUBE_DIM as usize;
+    }
+}
+
+/// Queries, keys and values of one product: their bias added, the first two turned. A unit for a vector of
+/// each first half of a head and the same of the second; `half` is half a head in vectors.
+#[cube(launch_unchecked)]
+pub(super) fn part_heads<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    bias: &[Vector<F, N>],
+    cos: &[Vector<f32, N>],
+    sin: &[Vector<f32, N>],
+    q: &mut [Vector<F, N>],
+    k: &mut [Vector<F, N>],
+    v: &mut [Vector<F, N>],
+    half: usize,
+    queries: usize,
+    keys: usize,
+    count: usize,
+    #[define(F)] _format: ElemType,
+) {
+    let unit = ABSOLUTE_POS;
+    if unit < count {
+        let heads = queries + 2 * keys;
+        let (head, at) = (unit / half, unit % half);
+        let (row, head) = (head / heads, head % heads);
+        let of_bias = head * 2 * half + at;
+        let place = row * heads * 2 * half + of_bias;
+        // Rounded, as the sum is where it is not turned.
+        let first = x[place] + bias[of_bias];
+        let second = x[place + half] + bias[of_bias + half];
+        if head < queries + keys {
+            let table = row * 2 * half + at;
+            let (a, b) = (
+                Vector::<f32, N>::cast_from(first),
+                Vector::<f32, N>::cast_from(second),
+            );
+            let turned = Vector::<F, N>::cast_from(a * cos[table] + b * sin[table]);
+            let other = Vector::<F, N>::cast_from(b * cos[table + half] + a * sin[table + half]);
+            if head < queries {
+                let to = (row * queries + head) * 2 * half + at;
+                q[to] = turned;
+                q[to + half] = other;
+            } else {
+                let to = (row * keys + head - queries) * 2 * half + at;
+                k[to] = turned;
+                k[to + half] = other;
+            }
+        } else {
+            let to = (row * keys + head - queries - keys) * 2 * half + at;
+            v[to] = first;
+            v[to + half] = second;
+        }
+    }
+}
+
+/// `silu` of each row's first half times its second, a unit for each vector of a half.
+#[cube(launch_unchecked)]
+pub(super) fn gate_both<F: Float, N: Size>(
+    both: &[Vector<F, N>],
+    y: &mut [Vector<F, N>],
+    width: usize,
+    count: usize,
+    #[define(F)] _format: ElemType,
+) {
+    let unit = ABSOLUTE_POS;
+    if unit < count {
+        let at = unit / width * 2 * width + unit % width;
+        let x = Vector::<f32, N>::cast_from(both[at]);
+        let factor = Vector::<f32, N>::cast_from(both[at + width]);
+        y[unit] = Vector::<F, N>::cast_from(x * logistic::<N>(x) * factor);
+    }
+}
+
+/// Sums over `rows` rows each: a unit for each column of a part.
+#[cube(launch_unchecked)]
+pub(super) fn parts_of_rows<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    parts: &mut [Vector<f32, N>],
+    width: usize,
+    rows: usize,
+    all_rows: usize,
+    #[define(F)] _format: ElemType,
+) {
+    let column = ABSOLUTE_POS_X as usize;
+    let part = CUBE_POS_Y as usize;
+    if column < width {
+        let mut sum = Vector::<f32, N>::new(0.0f32);
+        let first = part * rows;
+        let end = min(first + rows, all_rows);
+        for row in first..end {
+            sum += Vector::<f32, N>::cast_from(x[row * width + column]);
+        }
+        parts[part * width + column] = sum;
+    }
+}
+
+/// The sum of the squares of `width` vectors, a cube for each such stretch; the last may be shorter.
+#[cube(launch_unchecked)]
+pub(super) fn squares<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    sums: &mut [f32],
+    width: usize,
+    count: usize,
+    #[define(F)] _format: ElemType,
+) {
+    let start = CUBE_POS * width;
+    let end = min(start + width, count);
+    let mut sum = 0.0f32;
+    let mut at = start + UNIT_POS as usize;
+    while at < end {
+        let value = Vector::<f32, N>::cast_from(x[at]);
+        sum += (value * value).vector_sum();
+        at += CUBE_DIM as usize;
+    }
+    let sum = sum_of_cube(sum);
+    if UNIT_POS == 0 {
+        sums[CUBE_POS] = sum;
+    }
+}
+
+/// Where the largest number of each row is; of equal ones the first.
+#[cube(launch_unchecked)]
+pub(super) fn largest<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    places: &mut [i32],
+    width: usize,
+    #[define(F)] _format: ElemType,
+) {
+    let start = CUBE_POS * width;
+    let mut best = f32::new(-3e38);
+    let mut place = 0u32;
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        let value = Vector::<f32, N>::cast_from(x[start + at]);
+        #[unroll]
+        for i in 0..N::value().comptime() {
+            if value.extract(i) > best {
+                best = value.extract(i);
+                place = (at * N::value() + i) as u32;
+            }
+        }
+        at += CUBE_DIM as usize;
+    }
+    if best != max_of_cube(best) {
+        place = u32::max_value();
+    }
+    let mut all = Shared::<[u32]>::new_slice(PLANES);
+    let first = plane_min(place);
+    if UNIT_POS_PLANE == 0 {
+        all[(UNIT_POS / PLANE_DIM) as usize] = first;
+    }
+    sync_cube();
+    if UNIT_POS == 0 {
+        let mut found = all[0];
+        for plane in 1..CUBE_DIM / PLANE_DIM {
+            found = min(found, all[plane as usize]);
+        }
+        places[CUBE_POS] = found as i32;
     }
 }

@@ -10,7 +10,7 @@ use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
 use super::kernels::{self, UNITS};
-use super::{RowKernels, ScoreKernels, Seen, has_planes, scores};
+use super::{RowKernels, STRETCH, ScoreKernels, Seen, has_planes, scores};
 
 /// Bytes that a unit reads at once.
 const BYTES: usize = 16;
@@ -42,6 +42,15 @@ fn vector(dtype: DType, width: usize) -> usize {
         .map(|power| 1 << power)
         .find(|size| width.is_multiple_of(*size))
         .unwrap_or(1)
+}
+
+/// Vectors that a unit keeps of a row of so many; 0 if they are too many for its registers. Powers of two, so
+/// that few kernels are compiled.
+fn held(width: usize) -> usize {
+    match width.div_ceil(UNITS as usize).next_power_of_two() {
+        held if held <= 8 => held,
+        _ => 0,
+    }
 }
 
 /// Rows and their width.
@@ -264,12 +273,208 @@ impl RowKernels for CubeBackend {
                     width / size,
                     count / texts,
                     scale as f32,
+                    held(width / size),
                     format(dtype),
                 );
             }
         }
         shares
     }
+
+    fn add_norm_rows(
+        x: CubeTensor,
+        y: CubeTensor,
+        weight: CubeTensor,
+        eps: f64,
+    ) -> (CubeTensor, CubeTensor) {
+        let [x, y, weight] = [x, y, weight].map(dense);
+        let (count, width) = rows(&x);
+        let (size, dtype) = (vector(x.dtype, width), x.dtype);
+        let sums = room(&x, x.shape(), dtype);
+        let normed = room(&x, x.shape(), dtype);
+        if count > 0 {
+            // SAFETY: `weight` is a row, the others lie alike.
+            unsafe {
+                kernels::add_norm::launch_unchecked(
+                    &sums.client,
+                    cubes(count),
+                    CUBE,
+                    size,
+                    x.into_buffer_arg(),
+                    y.into_buffer_arg(),
+                    weight.into_buffer_arg(),
+                    sums.clone().into_buffer_arg(),
+                    normed.clone().into_buffer_arg(),
+                    width / size,
+                    eps as f32,
+                    format(dtype),
+                );
+            }
+        }
+        (sums, normed)
+    }
+
+    fn part_heads(
+        x: CubeTensor,
+        bias: CubeTensor,
+        cos: CubeTensor,
+        sin: CubeTensor,
+        queries: usize,
+        keys: usize,
+    ) -> (CubeTensor, CubeTensor, CubeTensor) {
+        let [x, bias, cos, sin] = [x, bias, cos, sin].map(dense);
+        let ((count, width), (_, dim)) = (rows(&x), rows(&cos));
+        let (size, dtype) = (vector(DType::F32, dim / 2), x.dtype);
+        let part = |heads: usize| room(&x, [count, heads * dim], dtype);
+        let (q, k, v) = (part(queries), part(keys), part(keys));
+        let half = dim / 2 / size;
+        let count = count * width / 2 / size;
+        if count > 0 {
+            // SAFETY: a row of `x` and `bias` are `queries + 2 keys` heads of `dim` numbers, of the results
+            // as many as they are named for; the tables have a head for each row.
+            unsafe {
+                kernels::part_heads::launch_unchecked(
+                    &q.client,
+                    units(count),
+                    CUBE,
+                    size,
+                    x.into_buffer_arg(),
+                    bias.into_buffer_arg(),
+                    cos.into_buffer_arg(),
+                    sin.into_buffer_arg(),
+                    q.clone().into_buffer_arg(),
+                    k.clone().into_buffer_arg(),
+                    v.clone().into_buffer_arg(),
+                    half,
+                    queries,
+                    keys,
+                    count,
+                    format(dtype),
+                );
+            }
+        }
+        (q, k, v)
+    }
+
+    fn gate_both_rows(both: CubeTensor) -> CubeTensor {
+        let both = dense(both);
+        let (count, width) = rows(&both);
+        let width = width / 2;
+        let (size, dtype) = (vector(both.dtype, width), both.dtype);
+        let y = room(&both, [count, width], dtype);
+        let width = width / size;
+        let count = count * width;
+        if count > 0 {
+            // SAFETY: a row of `y` is half one of `both`.
+            unsafe {
+                kernels::gate_both::launch_unchecked(
+                    &y.client,
+                    units(count),
+                    CUBE,
+                    size,
+                    both.into_buffer_arg(),
+                    y.clone().into_buffer_arg(),
+                    width,
+                    count,
+                    format(dtype),
+                );
+            }
+        }
+        y
+    }
+
+    fn sum_rows(x: CubeTensor) -> CubeTensor {
+        sum_of_columns(x)
+    }
+
+    fn squares(x: CubeTensor) -> CubeTensor {
+        let x = dense(x);
+        let count = x.shape().num_elements();
+        let (size, dtype) = (vector(x.dtype, count), x.dtype);
+        let sums = room(&x, super::stretches(&x.shape()), DType::F32);
+        if count > 0 {
+            // SAFETY: `sums` has a number for each stretch of `x`.
+            unsafe {
+                kernels::squares::launch_unchecked(
+                    &sums.client,
+                    cubes(count.div_ceil(STRETCH)),
+                    CUBE,
+                    size,
+                    x.into_buffer_arg(),
+                    sums.clone().into_buffer_arg(),
+                    STRETCH / size,
+                    count / size,
+                    format(dtype),
+                );
+            }
+        }
+        sums
+    }
+
+    fn largest(x: CubeTensor) -> CubeTensor {
+        let x = dense(x);
+        let (count, width) = rows(&x);
+        let (size, dtype) = (vector(x.dtype, width), x.dtype);
+        let places = room(&x, [count], DType::I32);
+        if count > 0 {
+            // SAFETY: `places` has a number for each row of `x`.
+            unsafe {
+                kernels::largest::launch_unchecked(
+                    &places.client,
+                    cubes(count),
+                    CUBE,
+                    size,
+                    x.into_buffer_arg(),
+                    places.clone().into_buffer_arg(),
+                    width / size,
+                    format(dtype),
+                );
+            }
+        }
+        places
+    }
+}
+
+/// Sums of columns, by parts of some rows and then of these.
+#[expect(unsafe_code, reason = "launches kernels without checks of bounds")]
+fn sum_of_columns(x: CubeTensor) -> CubeTensor {
+    let x = dense(x);
+    let (count, width) = rows(&x);
+    let (size, dtype) = (vector(x.dtype, width), x.dtype);
+    let sums = room(&x, [width], dtype);
+    let parts = count.div_ceil(PART);
+    let of_parts = room(&x, [parts, width], DType::F32);
+    let width = width / size;
+    let across = (width as u32).div_ceil(UNITS);
+    // SAFETY: `of_parts` has a row for each part of `x`, `sums` is a row.
+    unsafe {
+        if count > 0 {
+            kernels::parts_of_rows::launch_unchecked(
+                &sums.client,
+                CubeCount::Static(across, parts as u32, 1),
+                CUBE,
+                size,
+                x.into_buffer_arg(),
+                of_parts.clone().into_buffer_arg(),
+                width,
+                PART,
+                count,
+                format(dtype),
+            );
+        }
+        kernels::sum_of_rows::launch_unchecked(
+            &sums.client,
+            cubes(across as usize),
+            CUBE,
+            size,
+            of_parts.into_buffer_arg(),
+            sums.clone().into_buffer_arg(),
+            width,
+            parts,
+            format(dtype),
+        );
+    }
+    sums
 }
 
 #[expect(unsafe_code, reason = "launches kernels without checks of bounds")]
@@ -297,6 +502,7 @@ impl ScoreKernels for CubeBackend {
                 seen.period,
                 seen.first,
                 seen.scale as f32,
+                held(width / size),
                 format(dtype),
             );
         }

@@ -15,12 +15,23 @@ mod norms;
 mod scores;
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-pub(crate) use self::norms::{gate, norm, shares_of_lengths, turn};
+pub(crate) use self::norms::{
+    add_norm, bias, gate, gate_both, largest, norm, part_heads, shares_of_lengths, squares, turn,
+};
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use self::norms::RowKernels;
 pub(crate) use self::scores::{ScoreKernels, Seen, shares_of};
 
 use burn::tensor::{Device, Shape};
+
+/// Numbers whose squares are added up together.
+pub(crate) const STRETCH: usize = 1 << 16;
+
+/// The shape of the sums of a tensor's stretches.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn stretches(shape: &Shape) -> Shape {
+    Shape::new([shape.num_elements().div_ceil(STRETCH)])
+}
 
 /// A shape with another last dimension.
 fn with_last(shape: &Shape, last: usize) -> Shape {

@@ -4,7 +4,7 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Autodiff, Backend, Cube, Dispatch, backend_extension};
+use burn::backend::{Autodiff, Backend, Cube, Dispatch, TensorMetadata as _, backend_extension};
 use burn::tensor::{Int, Tensor};
 
 /// Norm, rotary embedding, gated activation and decoding's softmax, and the gradients of the first three.
@@ -71,6 +71,64 @@ pub(crate) trait RowKernels: Backend {
         lengths: IntTensor<Self>,
         scale: f64,
     ) -> FloatTensor<Self>;
+
+    /// `x + y` and its norm, as [`RowKernels::norm_rows`].
+    #[fusion(meta = |x, y, weight, eps| {
+        let _ = (y, weight, eps);
+        (x.clone(), x.clone())
+    })]
+    fn add_norm_rows(
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Queries, keys and values of one product with their bias, the first two turned as by
+    /// [`RowKernels::turn_rows`].
+    ///
+    /// # Shapes
+    /// `x: [N, (queries + 2 keys) * D]`, `bias` a row of it, `cos, sin: [N, D]` in f32, results
+    /// `[N, queries * D]` and twice `[N, keys * D]`.
+    #[fusion(meta = |x, bias, cos, sin, queries, keys| {
+        let _ = (bias, sin);
+        let part = |heads: usize| {
+            let width = heads * cos.shape[1];
+            let shape = super::with_last(&x.shape, width);
+            burn::backend::fusion::custom::TensorSpec::new(shape, x.dtype)
+        };
+        (part(*queries), part(*keys), part(*keys))
+    })]
+    fn part_heads(
+        x: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        queries: usize,
+        keys: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// `silu` of the first half of each row times the second: `[N, 2 m]` to `[N, m]`.
+    #[fusion(dtype = both, shape = super::with_last(both, both[1] / 2))]
+    fn gate_both_rows(both: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The sum of all rows: `[N, d]` to `[d]`.
+    #[fusion(dtype = x, shape = burn::tensor::Shape::new([x[1]]))]
+    fn sum_rows(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Sums of the squares of stretches in f32, see [`squares`].
+    #[fusion(meta = |x| burn::backend::fusion::custom::TensorSpec::new(
+        super::stretches(&x.shape),
+        burn::tensor::DType::F32,
+    ))]
+    fn squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Where the largest number of each row is, of equal ones the first: `[N, V]` to `[N]`.
+    #[fusion(meta = |x| burn::backend::fusion::custom::TensorSpec::new(
+        burn::tensor::Shape::new([x.shape[0]]),
+        burn::tensor::DType::I32,
+    ))]
+    fn largest(x: FloatTensor<Self>) -> IntTensor<Self>;
 }
 
 /// Those of [`RowKernels`] that are differentiated.
@@ -85,6 +143,14 @@ trait RowOps: Backend {
     ) -> FloatTensor<Self>;
 
     fn gate_op(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn bias_op(x: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+/// `x + bias`, a row.
+fn add_row<B: Backend>(x: FloatTensor<B>, bias: FloatTensor<B>) -> FloatTensor<B> {
+    let width = bias.shape().num_elements();
+    B::float_add(x, B::float_reshape(bias, [1, width].into()))
 }
 
 impl RowOps for Cube {
@@ -102,6 +168,28 @@ impl RowOps for Cube {
 
     fn gate_op(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::gate_rows(gate, up)
+    }
+
+    fn bias_op(x: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        add_row::<Self>(x, bias)
+    }
+}
+
+#[derive(Debug)]
+struct Bias;
+
+impl<B: RowKernels> Backward<B, 2> for Bias {
+    type State = ();
+
+    fn backward(self, ops: Ops<(), 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        let [x, bias] = ops.parents;
+        if let Some(node) = bias {
+            grads.register::<B>(node.id, B::sum_rows(dy.clone()));
+        }
+        if let Some(node) = x {
+            grads.register::<B>(node.id, dy);
+        }
     }
 }
 
@@ -192,6 +280,62 @@ impl<B: RowKernels, C: CheckpointStrategy> RowOps for Autodiff<B, C> {
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
+
+    fn bias_op(x: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        let ((x, x_node), (bias, bias_node)) = (x.into_parts(), bias.into_parts());
+        let y = add_row::<B>(x, bias);
+        match Bias.prepare::<C>([x_node, bias_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+}
+
+/// `x + bias`: `[N, d]` and a row.
+pub(crate) fn bias(x: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    let (x, bias) = (x.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(Dispatch::bias_op(x, bias))
+}
+
+/// See [`RowKernels::add_norm_rows`].
+pub(crate) fn add_norm(
+    x: Tensor<2>,
+    y: Tensor<2>,
+    weight: Tensor<1>,
+    eps: f64,
+) -> (Tensor<2>, Tensor<2>) {
+    let (x, y, weight) = (x.into_dispatch(), y.into_dispatch(), weight.into_dispatch());
+    let (sum, normed) = Dispatch::add_norm_rows(x, y, weight, eps);
+    (Tensor::from_dispatch(sum), Tensor::from_dispatch(normed))
+}
+
+/// See [`RowKernels::part_heads`].
+pub(crate) fn part_heads(
+    x: Tensor<2>,
+    bias: Tensor<1>,
+    [cos, sin]: [Tensor<2>; 2],
+    queries: usize,
+    keys: usize,
+) -> [Tensor<2>; 3] {
+    let (x, bias) = (x.into_dispatch(), bias.into_dispatch());
+    let (cos, sin) = (cos.into_dispatch(), sin.into_dispatch());
+    let (q, k, v) = Dispatch::part_heads(x, bias, cos, sin, queries, keys);
+    [q, k, v].map(Tensor::from_dispatch)
+}
+
+/// See [`RowKernels::gate_both_rows`].
+pub(crate) fn gate_both(both: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::gate_both_rows(both.into_dispatch()))
+}
+
+/// See [`RowKernels::squares`].
+pub(crate) fn squares(x: Tensor<1>) -> Tensor<1> {
+    Tensor::from_dispatch(Dispatch::squares(x.into_dispatch()))
+}
+
+/// See [`RowKernels::largest`].
+pub(crate) fn largest(x: Tensor<2>) -> Tensor<1, Int> {
+    Tensor::from_dispatch(Dispatch::largest(x.into_dispatch()))
 }
 
 /// See [`super::super::rms_norm`].

@@ -7,12 +7,16 @@
 //! Legend: N new tokens, R rows of one token, L places read, n tokens of a longer row, d width,
 //! H query heads, K key-value heads, G = H / K, D head size.
 
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod joined;
 mod recorded;
 mod single;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(crate) use self::joined::{Joined, join_layers};
 pub(crate) use self::recorded::Recorder;
 use super::{Row, Which};
 use crate::decoder::Decoder;
@@ -72,7 +76,7 @@ impl Sight {
                 let dtype = scores.dtype();
                 softmax(scaled(scores, dim) + mask.clone(), 3).cast(dtype)
             }
-            None => rows::shares_of_lengths(scores, self.lengths.clone(), scale(dim)),
+            None => of_lengths(scores, self.lengths.clone(), scale(dim)),
         }
     }
 }
@@ -157,6 +161,11 @@ impl Decoder {
     }
 
     fn through_layers(&self, mut hidden: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        if let Some(joined) = &self.joined {
+            let mut pass = pass;
+            return self.through_joined(joined, hidden, &mut pass);
+        }
         let eps = self.config().rms_norm_eps;
         let [tokens, _] = hidden.dims();
         for (index, layer) in self.model.layers.iter().enumerate() {
@@ -215,7 +224,7 @@ impl Pass<'_> {
             parts.push(self.attend_alone(layer, q, slot, position));
             first += count;
         }
-        Tensor::cat(parts, 0)
+        together(parts)
     }
 
     /// One query of each row against its keys, which are read once for the queries of a group.
@@ -278,8 +287,24 @@ impl Pass<'_> {
                 .reshape([rows, query * dim]);
             parts.push(mixed);
         }
-        Tensor::cat(parts, 0)
+        together(parts)
     }
+}
+
+/// Rows of several matrices in one; a single one is not copied.
+fn together(mut parts: Vec<Tensor<2>>) -> Tensor<2> {
+    match parts.len() {
+        1 => parts.remove(0),
+        _ => Tensor::cat(parts, 0),
+    }
+}
+
+/// Softmax by a kernel that heeds lengths.
+fn of_lengths(scores: Tensor<4>, lengths: Tensor<1, Int>, scale: f64) -> Tensor<4> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    return rows::shares_of_lengths(scores, lengths, scale);
+    #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+    unreachable!("no device of this build runs it: {scores} {lengths} {scale}")
 }
 
 /// What scores of heads of this size are multiplied by.

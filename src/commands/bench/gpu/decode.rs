@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use model::decoder::Decoder;
 use model::device::Dtype;
 use model::kv_cache::{KvCache, Slot};
+use model::ops::largest;
 use model::step::Row;
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Found> {
     let mut rows = Vec::new();
     for shape in bench.models() {
         bench.output.step("Decoding", shape.name);
-        let decoder = noise(&shape.config, dtype, &bench.device);
+        let decoder = noise(&shape.config, dtype, &bench.device).for_writing();
         for batch in BATCHES {
             let figures = one(bench, &decoder, batch, roof)?;
             rows.push(json!({ "shape": shape.name, "dtype": dtype, "figures": figures }));
@@ -73,8 +74,7 @@ fn one(bench: &mut Bench<'_>, decoder: &Decoder, batch: usize, roof: Roof) -> Re
                 true => decoder.step_recorded(&rows, cache),
                 false => decoder.step(&rows, cache),
             };
-            let data = logits
-                .argmax(1)
+            let data = largest(logits)
                 .try_into_data()
                 .map_err(|error| anyhow!("the device failed: {error}"))?;
             next = data.iter::<i64>().map(|id| id as u32).collect();
