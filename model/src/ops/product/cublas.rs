@@ -253,6 +253,13 @@ fn planned(a: &CubeTensor, b: &CubeTensor) -> Option<Call> {
     )
 }
 
+/// Whether a product is that of one row with a weight as checkpoints have it: the memory's speed is all that
+/// counts there, and a plain kernel comes nearer to it than the library's.
+fn is_row_product(a: &CubeTensor, b: &CubeTensor, call: &Call) -> bool {
+    let whole = call.batches == 1 && a.meta.shape().num_dims() == 2;
+    whole && call.m == 1 && b.meta.strides()[..] == [1, call.k] && a.meta.strides()[1] == 1
+}
+
 /// `a b` on a card on which the library is started.
 ///
 /// # Panics
@@ -274,6 +281,9 @@ pub(super) fn product(a: CubeTensor, b: CubeTensor) -> CubeTensor {
             }
         }
     };
+    if is_row_product(&a, &b, &call) {
+        return crate::ops::rows::row_product(a, super::turned::<CubeBackend>(b));
+    }
     let shape: Shape = super::shape_of(&a.shape(), &b.shape(), &false);
     let client = a.client.clone();
     let handle = client.empty(shape.num_elements() * a.dtype.size());

@@ -662,3 +662,43 @@ pub(super) fn largest<F: Float, N: Size>(
         places[CUBE_POS] = found as i32;
     }
 }
+
+/// The products of a row with each row of `weight`, a plane for each: read once, four vectors under way.
+#[cube(launch_unchecked)]
+pub(super) fn row_product<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    weight: &[Vector<F, N>],
+    y: &mut [F],
+    width: usize,
+    count: usize,
+    #[define(F)] _format: ElemType,
+) {
+    let row = CUBE_POS * (CUBE_DIM / PLANE_DIM) as usize + (UNIT_POS / PLANE_DIM) as usize;
+    if row < count {
+        let (start, step) = (row * width, PLANE_DIM as usize);
+        let mut sum = Vector::<f32, N>::new(0.0f32);
+        let mut at = UNIT_POS_PLANE as usize;
+        while at + 3 * step < width {
+            let mut four = Array::<Vector<F, N>>::new(4usize);
+            #[unroll]
+            for i in 0..4 {
+                four[i] = weight[start + at + i * step];
+            }
+            #[unroll]
+            for i in 0..4 {
+                sum += Vector::<f32, N>::cast_from(four[i])
+                    * Vector::<f32, N>::cast_from(x[at + i * step]);
+            }
+            at += 4 * step;
+        }
+        while at < width {
+            sum += Vector::<f32, N>::cast_from(weight[start + at])
+                * Vector::<f32, N>::cast_from(x[at]);
+            at += step;
+        }
+        let total = plane_sum(sum.vector_sum());
+        if UNIT_POS_PLANE == 0 {
+            y[row] = F::cast_from(total);
+        }
+    }
+}

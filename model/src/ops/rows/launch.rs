@@ -44,10 +44,24 @@ fn vector(dtype: DType, width: usize) -> usize {
         .unwrap_or(1)
 }
 
-/// Vectors that a unit keeps of a row of so many; 0 if they are too many for its registers. Powers of two, so
-/// that few kernels are compiled.
-fn held(width: usize) -> usize {
-    match width.div_ceil(UNITS as usize).next_power_of_two() {
+/// Units for a row of so many vectors: all of a cube where rows are few and each is waited for; fewer where
+/// there are many, so that more rows are under way at a time.
+fn units_of_row(rows: usize, width: usize) -> u32 {
+    match (rows, width) {
+        (0..MANY, _) => UNITS,
+        (_, 0..=256) => UNITS / 4,
+        (_, 0..=1024) => UNITS / 2,
+        _ => UNITS,
+    }
+}
+
+/// Rows that fill a card.
+const MANY: usize = 2048;
+
+/// Vectors that each of some units keeps of a row of so many; 0 if they are too many for its registers. Powers
+/// of two, so that few kernels are compiled.
+fn held(units: u32, width: usize) -> usize {
+    match width.div_ceil(units as usize).next_power_of_two() {
         held if held <= 8 => held,
         _ => 0,
     }
@@ -73,6 +87,11 @@ fn units(count: usize) -> CubeCount {
 
 const CUBE: CubeDim = CubeDim::new_1d(UNITS);
 
+/// A cube for each row.
+fn row_cube(rows: usize, width: usize) -> CubeDim {
+    CubeDim::new_1d(units_of_row(rows, width))
+}
+
 #[expect(unsafe_code, reason = "launches kernels without checks of bounds")]
 impl RowKernels for CubeBackend {
     fn norm_rows(x: CubeTensor, weight: CubeTensor, eps: f64) -> CubeTensor {
@@ -86,7 +105,7 @@ impl RowKernels for CubeBackend {
                 kernels::norm::launch_unchecked(
                     &y.client,
                     cubes(count),
-                    CUBE,
+                    row_cube(count, width / size),
                     size,
                     x.into_buffer_arg(),
                     weight.into_buffer_arg(),
@@ -123,7 +142,7 @@ impl RowKernels for CubeBackend {
                 kernels::norm_backward::launch_unchecked(
                     &dx.client,
                     cubes(count),
-                    CUBE,
+                    row_cube(count, width),
                     size,
                     x.clone().into_buffer_arg(),
                     weight.into_buffer_arg(),
@@ -265,7 +284,7 @@ impl RowKernels for CubeBackend {
                 kernels::shares_of_lengths::launch_unchecked(
                     &shares.client,
                     cubes(count),
-                    CUBE,
+                    row_cube(count, width / size),
                     size,
                     scores.into_buffer_arg(),
                     lengths.into_buffer_arg(),
@@ -273,7 +292,7 @@ impl RowKernels for CubeBackend {
                     width / size,
                     count / texts,
                     scale as f32,
-                    held(width / size),
+                    held(units_of_row(count, width / size), width / size),
                     format(dtype),
                 );
             }
@@ -298,7 +317,7 @@ impl RowKernels for CubeBackend {
                 kernels::add_norm::launch_unchecked(
                     &sums.client,
                     cubes(count),
-                    CUBE,
+                    row_cube(count, width / size),
                     size,
                     x.into_buffer_arg(),
                     y.into_buffer_arg(),
@@ -435,6 +454,35 @@ impl RowKernels for CubeBackend {
     }
 }
 
+/// `x weightᵀ` for a single row: a plane for each number of the result.
+///
+/// # Shapes
+/// `x: [1, k]`, `weight: [n, k]`, both lying row by row; result `[1, n]`.
+#[cfg(feature = "cuda")]
+#[expect(unsafe_code, reason = "launches kernels without checks of bounds")]
+pub(in crate::ops) fn row_product(x: CubeTensor, weight: CubeTensor) -> CubeTensor {
+    let ((_, width), (count, _)) = (rows(&x), rows(&weight));
+    let y = room(&x, [1, count], x.dtype);
+    let (size, dtype) = (vector(x.dtype, width), x.dtype);
+    let plane = y.client.properties().hardware.plane_size_min;
+    // SAFETY: a row of `weight` is as long as `x`, `y` has a number for each.
+    unsafe {
+        kernels::row_product::launch_unchecked(
+            &y.client,
+            cubes(count.div_ceil((UNITS / plane) as usize)),
+            CUBE,
+            size,
+            x.into_buffer_arg(),
+            weight.into_buffer_arg(),
+            y.clone().into_buffer_arg(),
+            width / size,
+            count,
+            format(dtype),
+        );
+    }
+    y
+}
+
 /// Sums of columns, by parts of some rows and then of these.
 #[expect(unsafe_code, reason = "launches kernels without checks of bounds")]
 fn sum_of_columns(x: CubeTensor) -> CubeTensor {
@@ -493,7 +541,7 @@ impl ScoreKernels for CubeBackend {
             kernels::shares::launch_unchecked(
                 &shares.client,
                 cubes(count),
-                CUBE,
+                row_cube(count, width / size),
                 size,
                 scores.into_buffer_arg(),
                 shares.clone().into_buffer_arg(),
@@ -502,7 +550,7 @@ impl ScoreKernels for CubeBackend {
                 seen.period,
                 seen.first,
                 seen.scale as f32,
-                held(width / size),
+                held(units_of_row(count, width / size), width / size),
                 format(dtype),
             );
         }
@@ -533,7 +581,7 @@ impl ScoreKernels for CubeBackend {
             kernels::shares_backward::launch_unchecked(
                 &shares.client,
                 cubes(count),
-                CUBE,
+                row_cube(count, width / size),
                 size,
                 size_of_out,
                 scores.into_buffer_arg(),

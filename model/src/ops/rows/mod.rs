@@ -20,6 +20,8 @@ pub(crate) use self::norms::{
 };
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use self::norms::RowKernels;
+#[cfg(feature = "cuda")]
+pub(super) use self::launch::row_product;
 pub(crate) use self::scores::{ScoreKernels, Seen, shares_of};
 
 use burn::tensor::{Device, Shape};
