@@ -15,9 +15,9 @@ use std::sync::Arc;
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
+pub(crate) use self::device::Recorder;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub(crate) use self::device::{Joined, join_layers};
-pub(crate) use self::device::Recorder;
 use self::layer::{Buffers, Pass, Token, multiply};
 pub(crate) use self::weights::Prepared;
 use crate::decoder::Decoder;

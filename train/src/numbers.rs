@@ -111,7 +111,7 @@ impl Numbers {
     pub(crate) fn squares(&self) -> Squares {
         match self {
             Self::Device(Some(values)) if !DeviceSpec::is_cpu(&values.device()) => {
-                Squares::Device(model::ops::squares(values.clone()))
+                Squares::Device(Box::new(model::ops::squares(values.clone())))
             }
             _ => Squares::Host(self.to_host().par_chunks(STRETCH).map(squares).collect()),
         }
@@ -121,7 +121,7 @@ impl Numbers {
 /// Sums of squares, perhaps still being made.
 pub(crate) enum Squares {
     Host(Vec<f64>),
-    Device(Tensor<1>),
+    Device(Box<Tensor<1>>),
 }
 
 impl Squares {
@@ -131,7 +131,7 @@ impl Squares {
             .iter()
             .filter_map(|squares| match squares {
                 Self::Host(_) => None,
-                Self::Device(sums) => Some(sums.clone()),
+                Self::Device(sums) => Some(Tensor::clone(sums)),
             })
             .collect();
         let sums: Vec<f32> = match on_device.is_empty() {
@@ -213,7 +213,10 @@ mod tests {
             let values: Vec<f32> = (1..=count).map(|i| (i as f32 * 0.37).sin()).collect();
             let exact = squares(&values);
             let tensor = on_device(values, &Device::flex());
-            let found: f64 = Squares::all(vec![Squares::Device(model::ops::squares(tensor))]).iter().sum();
+            let found: f64 =
+                Squares::all(vec![Squares::Device(Box::new(model::ops::squares(tensor)))])
+                    .iter()
+                    .sum();
             assert!(
                 (found / exact - 1.0).abs() < 1e-6,
                 "{count}: {found} {exact}"

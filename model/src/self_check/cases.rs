@@ -255,10 +255,14 @@ fn norms(device: &Device, dtype: DType) -> Case {
     let mut case = Case::new("RMS norm", device, dtype);
     // Rows of a few vectors, of odd width, and of more vectors than a cube has units.
     for [rows, width] in [[33, 192], [70, 77], [5, 4096]] {
-        case = case.same(&format!("{rows} x {width}"), &[&[rows, width], &[1, width]], |x| {
-            let weight = x[1].clone().flatten::<1>(0, 1);
-            ops::rms_norm(x[0].clone() * 3.0, weight, 1e-6)
-        });
+        case = case.same(
+            &format!("{rows} x {width}"),
+            &[&[rows, width], &[1, width]],
+            |x| {
+                let weight = x[1].clone().flatten::<1>(0, 1);
+                ops::rms_norm(x[0].clone() * 3.0, weight, 1e-6)
+            },
+        );
     }
     case
 }

@@ -125,7 +125,10 @@ pub(super) fn forward<B: ProductOps + ScoreKernels>(
 ///
 /// # Shapes
 /// `dy: [H, S, D]`, results as `q`, `k`, `v`.
-pub(super) fn backward<B: ProductOps + ScoreKernels>(saved: Saved<B>, dy: FloatTensor<B>) -> [Array<B>; 3] {
+pub(super) fn backward<B: ProductOps + ScoreKernels>(
+    saved: Saved<B>,
+    dy: FloatTensor<B>,
+) -> [Array<B>; 3] {
     let [q, k, v, out, log_sums, dy] =
         [saved.q, saved.k, saved.v, saved.out, saved.log_sums, dy].map(Array::<B>);
     let sizes = Sizes::of(&q, &k);

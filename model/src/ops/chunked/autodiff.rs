@@ -49,7 +49,9 @@ impl<B: Backend> Backward<B, 2> for CrossEntropy {
     }
 }
 
-impl<B: ChunkedOps + ProductOps + ScoreKernels, C: CheckpointStrategy> ChunkedOps for Autodiff<B, C> {
+impl<B: ChunkedOps + ProductOps + ScoreKernels, C: CheckpointStrategy> ChunkedOps
+    for Autodiff<B, C>
+{
     fn chunked_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,

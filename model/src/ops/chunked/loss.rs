@@ -50,10 +50,7 @@ pub(super) fn cross_entropy<B: ProductOps + ScoreKernels>(
         let shares = tokens.iter().map(|token| plan.weights[*token as usize]);
         let shares = hidden.upload(shares.collect(), [count, 1]);
         let rows = hidden.select(places.clone()); // [c, d]
-        let logits = rows
-            .clone()
-            .matmul(weight.clone().transpose())
-            .0; // [c, V]
+        let logits = rows.clone().matmul(weight.clone().transpose()).0; // [c, V]
         let (losses, slope) = B::losses(logits, targets, shares.0);
         loss = loss.add(Array::<B>(losses).sum().reshape([1]));
         if !(want_hidden || want_weight) {

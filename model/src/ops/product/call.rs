@@ -168,17 +168,26 @@ mod tests {
             strides[*dim] = next;
             next *= shape[*dim] + if place == 0 { pad } else { 0 };
         }
-        Lies { shape, strides, length: next }
+        Lies {
+            shape,
+            strides,
+            length: next,
+        }
     }
 
     impl Lies {
         fn view(&self) -> View<'_> {
-            View { shape: &self.shape, strides: &self.strides }
+            View {
+                shape: &self.shape,
+                strides: &self.strides,
+            }
         }
 
         fn at(&self, x: &[f64], index: &[usize]) -> f64 {
             let own = index.iter().zip(&self.shape).zip(&self.strides);
-            x[own.map(|((i, size), stride)| (i % size) * stride).sum::<usize>()]
+            x[own
+                .map(|((i, size), stride)| (i % size) * stride)
+                .sum::<usize>()]
         }
     }
 
@@ -240,10 +249,20 @@ mod tests {
         let (keys, by) = ([4, 2, 64, 256], [2 * 256 * 64, 256 * 64, 1, 64]);
         let (queries, of) = ([4, 2, 6, 64], [768, 384, 64, 1]);
         let call = Call::new(
-            View { shape: &queries, strides: &of },
-            View { shape: &keys, strides: &by },
+            View {
+                shape: &queries,
+                strides: &of,
+            },
+            View {
+                shape: &keys,
+                strides: &by,
+            },
         );
-        let b = Factor { by_columns: true, leading: 64, batch: 256 * 64 };
+        let b = Factor {
+            by_columns: true,
+            leading: 64,
+            batch: 256 * 64,
+        };
         assert_eq!(call.map(|call| (call.batches, call.b)), Some((8, b)));
     }
 }

@@ -99,7 +99,9 @@ pub(crate) fn start(index: usize) -> Result<(), String> {
     let probe = client.create_from_slice(&[0; 16]).binding();
     let stream = StreamId::current();
     let started = server(&client).submit_blocking(move |server| {
-        server.get_resource(probe, stream).map_err(|error| error.to_string())?;
+        server
+            .get_resource(probe, stream)
+            .map_err(|error| error.to_string())?;
         let library = Library::new(stream_of(&format!("{server:?}"))?)?;
         LIBRARIES.with_borrow_mut(|libraries| libraries.insert(index, library));
         Ok::<_, String>(())
@@ -119,15 +121,17 @@ fn stream_of(server: &str) -> Result<CUstream, String> {
     let mut found: Vec<&str> = server
         .split("sys: 0x")
         .skip(1)
-        .map(|rest| rest.split(|c: char| !c.is_ascii_hexdigit()).next().unwrap_or(""))
+        .map(|rest| {
+            rest.split(|c: char| !c.is_ascii_hexdigit())
+                .next()
+                .unwrap_or("")
+        })
         .collect();
     found.sort_unstable();
     found.dedup();
     match found[..] {
         [one] => match usize::from_str_radix(one, 16) {
-            Ok(address) if address != 0 => {
-                Ok(std::ptr::with_exposed_provenance_mut(address))
-            }
+            Ok(address) if address != 0 => Ok(std::ptr::with_exposed_provenance_mut(address)),
             _ => Err(format!("CubeCL names no stream: `{one}`")),
         },
         _ => Err(format!(
@@ -148,17 +152,22 @@ impl Library {
         unsafe {
             blas::set_stream(handle, stream.cast()).map_err(said)?;
             let workspace = driver::malloc_sync(WORKSPACE).map_err(|error| error.to_string())?;
-            let workspace: *mut c_void =
-                std::ptr::with_exposed_provenance_mut(workspace as usize);
+            let workspace: *mut c_void = std::ptr::with_exposed_provenance_mut(workspace as usize);
             // After the stream: setting that gives the workspace up.
             sys::cublasSetWorkspace_v2(handle, workspace, WORKSPACE)
                 .result()
                 .map_err(said)?;
             // Sums of bf16 products are f32 to the end.
             let mode = sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
-            sys::cublasSetMathMode(handle, mode).result().map_err(said)?;
+            sys::cublasSetMathMode(handle, mode)
+                .result()
+                .map_err(said)?;
         }
-        Ok(Self { handle, stream, held: None })
+        Ok(Self {
+            handle,
+            stream,
+            held: None,
+        })
     }
 
     /// # Safety
@@ -248,8 +257,14 @@ fn planned(a: &CubeTensor, b: &CubeTensor) -> Option<Call> {
     let view = |x: &'_ CubeTensor| (x.meta.shape().to_vec(), x.meta.strides().to_vec());
     let ((a, of_a), (b, of_b)) = (view(a), view(b));
     Call::new(
-        View { shape: &a, strides: &of_a },
-        View { shape: &b, strides: &of_b },
+        View {
+            shape: &a,
+            strides: &of_a,
+        },
+        View {
+            shape: &b,
+            strides: &of_b,
+        },
     )
 }
 
@@ -265,7 +280,11 @@ fn is_row_product(a: &CubeTensor, b: &CubeTensor, call: &Call) -> bool {
 /// # Panics
 /// If the library refused a product before: what it should have written is not a number.
 pub(super) fn product(a: CubeTensor, b: CubeTensor) -> CubeTensor {
-    if let Some(reason) = REFUSED.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+    if let Some(reason) = REFUSED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .as_ref()
+    {
         panic!("cuBLAS: {reason}");
     }
     let (Some(format), true) = (format(a.dtype), a.dtype == b.dtype) else {
@@ -320,21 +339,25 @@ fn run(
 ) -> Result<(), String> {
     let mut memory = Vec::with_capacity(operands.len());
     for operand in operands {
-        memory.push(server.get_resource(operand, stream).map_err(|error| error.to_string())?);
+        memory.push(
+            server
+                .get_resource(operand, stream)
+                .map_err(|error| error.to_string())?,
+        );
     }
     let [a, b, c] = [0, 1, 2].map(|operand: usize| memory[operand].resource().ptr);
     let bytes = memory[2].resource().size as usize;
     LIBRARIES.with_borrow_mut(|libraries| {
-        let library = libraries.get_mut(&index).ok_or("not started on this thread")?;
+        let library = libraries
+            .get_mut(&index)
+            .ok_or("not started on this thread")?;
         // SAFETY: Burn keeps the tensors' memory until its own tasks behind this one, which run after
         // it on the same stream; shapes and strides are those of the tensors.
         let done = unsafe { library.multiply(call, format, [a, b, c]) };
         if let Err(error) = done {
             // No number, so that nobody takes what lies there for a result.
             // SAFETY: `c` is memory of this size; all bits set are NaN in each format.
-            let _ = unsafe {
-                driver::memset_d8_async(c, 0xff, bytes, library.stream)
-            };
+            let _ = unsafe { driver::memset_d8_async(c, 0xff, bytes, library.stream) };
             return Err(format!("{error} for {call:?}"));
         }
         if let Some(held) = &mut library.held {
@@ -356,10 +379,7 @@ pub(super) fn held(device: &CubeDevice) -> Option<Box<dyn Any + Send>> {
     Some(Box::new(held))
 }
 
-fn on_library<T: Send>(
-    device: &CubeDevice,
-    f: impl FnOnce(&mut Library) -> T + Send,
-) -> Option<T> {
+fn on_library<T: Send>(device: &CubeDevice, f: impl FnOnce(&mut Library) -> T + Send) -> Option<T> {
     let CubeDevice::Cuda(CudaDevice { index }) = device else {
         return None;
     };
@@ -377,7 +397,10 @@ mod tests {
     #[test]
     fn a_stream_is_read_where_there_is_one() {
         for (printed, expected) in [
-            ("Stream { sys: 0x7f00, memory: .. } Stream { sys: 0x7f00 }", Some(0x7f00)),
+            (
+                "Stream { sys: 0x7f00, memory: .. } Stream { sys: 0x7f00 }",
+                Some(0x7f00),
+            ),
             ("Stream { sys: 0x7f00 } Stream { sys: 0x7f08 }", None),
             ("Stream { sys: 0x0 }", None),
             ("Stream { system: 3 }", None),

@@ -5,6 +5,7 @@
 //! and NVRTC on machines that train, so it multiplies where it is found; the tensors, their memory and
 //! the order of work stay Burn's.
 
+#[cfg(any(test, feature = "cuda"))]
 mod call;
 #[cfg(feature = "cuda")]
 pub(crate) mod cublas;
@@ -14,7 +15,9 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Device, Shape, Tensor};
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+use burn::tensor::Shape;
+use burn::tensor::{Device, Tensor};
 
 /// A product as an operation that a backend may compute in its own way.
 #[backend_extension(
@@ -26,14 +29,11 @@ use burn::tensor::{Device, Shape, Tensor};
 pub(crate) trait ProductOps: Backend {
     /// `a b`, or `a bᵀ` if `transposed`; batches as [`Tensor::matmul`] has them.
     #[fusion(dtype = a, shape = shape_of(a, b, transposed))]
-    fn product(
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        transposed: bool,
-    ) -> FloatTensor<Self>;
+    fn product(a: FloatTensor<Self>, b: FloatTensor<Self>, transposed: bool) -> FloatTensor<Self>;
 }
 
 /// The shape of a product.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn shape_of(a: &Shape, b: &Shape, transposed: &bool) -> Shape {
     let rank = a.num_dims();
     let mut shape = a.clone();
@@ -50,11 +50,7 @@ fn turned<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
 }
 
 /// The product by Burn.
-fn by_burn<B: Backend>(
-    a: FloatTensor<B>,
-    b: FloatTensor<B>,
-    transposed: bool,
-) -> FloatTensor<B> {
+fn by_burn<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, transposed: bool) -> FloatTensor<B> {
     match transposed {
         true => B::float_matmul(a, turned::<B>(b)),
         false => B::float_matmul(a, b),
@@ -62,22 +58,14 @@ fn by_burn<B: Backend>(
 }
 
 impl ProductOps for Flex {
-    fn product(
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        transposed: bool,
-    ) -> FloatTensor<Self> {
+    fn product(a: FloatTensor<Self>, b: FloatTensor<Self>, transposed: bool) -> FloatTensor<Self> {
         by_burn::<Self>(a, b, transposed)
     }
 }
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 impl ProductOps for burn_cubecl::CubeBackend {
-    fn product(
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        transposed: bool,
-    ) -> FloatTensor<Self> {
+    fn product(a: FloatTensor<Self>, b: FloatTensor<Self>, transposed: bool) -> FloatTensor<Self> {
         #[cfg(feature = "cuda")]
         if cublas::is_used_on(&a.device) {
             let b = match transposed {
@@ -117,14 +105,14 @@ impl<B: ProductOps> Backward<B, 2> for Product {
 
 impl<B: ProductOps, C: CheckpointStrategy> ProductOps for Autodiff<B, C> {
     /// Gradients are those of matrices without batches, or with the same batches.
-    fn product(
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        transposed: bool,
-    ) -> FloatTensor<Self> {
+    fn product(a: FloatTensor<Self>, b: FloatTensor<Self>, transposed: bool) -> FloatTensor<Self> {
         let ((a, a_node), (b, b_node)) = (a.into_parts(), b.into_parts());
         let y = B::product(a.clone(), b.clone(), transposed);
-        match Product.prepare::<C>([a_node, b_node]).compute_bound().stateful() {
+        match Product
+            .prepare::<C>([a_node, b_node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((a, b, transposed), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
@@ -180,7 +168,9 @@ pub(crate) fn start(index: usize) {
         return;
     }
     let started = crate::device::quietly(|| cublas::start(index)).and_then(|started| started);
-    let mut known = WHY_NOT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut known = WHY_NOT
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     known.retain(|(other, _)| *other != index);
     if let Err(reason) = started {
         known.push((index, reason));
@@ -191,7 +181,9 @@ pub(crate) fn start(index: usize) {
 pub(crate) fn why_not(device: &Device) -> Option<String> {
     #[cfg(feature = "cuda")]
     if let Some(burn_cubecl::CubeDevice::Cuda(device)) = cube(device) {
-        let known = WHY_NOT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = WHY_NOT
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let of_card = known.iter().find(|(index, _)| *index == device.index);
         return of_card.map(|(_, reason)| reason.clone());
     }
@@ -240,7 +232,9 @@ pub(crate) fn held(device: &Device) -> Held {
     let _ = device;
     Held {
         #[cfg(feature = "cuda")]
-        _memory: cube(device).and_then(cublas::held).map(std::sync::Mutex::new),
+        _memory: cube(device)
+            .and_then(cublas::held)
+            .map(std::sync::Mutex::new),
         #[cfg(not(feature = "cuda"))]
         _memory: None,
     }

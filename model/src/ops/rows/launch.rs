@@ -27,7 +27,13 @@ fn dense(x: CubeTensor) -> CubeTensor {
 fn room(like: &CubeTensor, shape: impl Into<Sizes>, dtype: DType) -> CubeTensor {
     let shape: Shape = shape.into();
     let handle = like.client.empty(shape.num_elements() * dtype.size());
-    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype)
+    CubeTensor::new_contiguous(
+        like.client.clone(),
+        like.device.clone(),
+        shape,
+        handle,
+        dtype,
+    )
 }
 
 fn format(dtype: DType) -> ElemType {
@@ -72,7 +78,10 @@ fn rows(x: &CubeTensor) -> (usize, usize) {
     let shape = x.shape();
     let width = shape[shape.num_dims() - 1];
     let count = shape.num_elements();
-    assert!(u32::try_from(count).is_ok(), "kernels count to 2^32, a tensor has {count} numbers");
+    assert!(
+        u32::try_from(count).is_ok(),
+        "kernels count to 2^32, a tensor has {count} numbers"
+    );
     (count / width.max(1), width)
 }
 
@@ -273,7 +282,11 @@ impl RowKernels for CubeBackend {
 
     fn shares_of_lengths(scores: CubeTensor, lengths: CubeTensor, scale: f64) -> CubeTensor {
         let (scores, lengths) = (dense(scores), dense(lengths));
-        assert_eq!(lengths.dtype, DType::I32, "lengths as the toolkit makes them");
+        assert_eq!(
+            lengths.dtype,
+            DType::I32,
+            "lengths as the toolkit makes them"
+        );
         let (count, width) = rows(&scores);
         let texts = lengths.shape().num_elements();
         let shares = room(&scores, scores.shape(), scores.dtype);
@@ -611,7 +624,11 @@ impl ScoreKernels for CubeBackend {
             return scores::losses::<Self>(logits, targets, weights);
         }
         let [logits, targets, weights] = [logits, targets, weights].map(dense);
-        assert_eq!(targets.dtype, DType::I32, "targets as the toolkit makes them");
+        assert_eq!(
+            targets.dtype,
+            DType::I32,
+            "targets as the toolkit makes them"
+        );
         let (count, width) = rows(&logits);
         let (size, dtype) = (vector(logits.dtype, width), logits.dtype);
         let losses = room(&logits, [count, 1], DType::F32);

@@ -14,19 +14,22 @@ mod launch;
 mod norms;
 mod scores;
 
+#[cfg(feature = "cuda")]
+pub(super) use self::launch::row_product;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+use self::norms::RowKernels;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub(crate) use self::norms::{
     add_norm, bias, gate, gate_both, largest, norm, part_heads, shares_of_lengths, squares, turn,
 };
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
-use self::norms::RowKernels;
-#[cfg(feature = "cuda")]
-pub(super) use self::launch::row_product;
 pub(crate) use self::scores::{ScoreKernels, Seen, shares_of};
 
-use burn::tensor::{Device, Shape};
+use burn::tensor::Device;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+use burn::tensor::Shape;
 
 /// Numbers whose squares are added up together.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub(crate) const STRETCH: usize = 1 << 16;
 
 /// The shape of the sums of a tensor's stretches.
@@ -36,6 +39,7 @@ fn stretches(shape: &Shape) -> Shape {
 }
 
 /// A shape with another last dimension.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn with_last(shape: &Shape, last: usize) -> Shape {
     let mut shape = shape.clone();
     let rank = shape.num_dims();

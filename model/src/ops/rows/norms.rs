@@ -15,11 +15,7 @@ pub(crate) trait RowKernels: Backend {
     /// # Shapes
     /// `x: [N, d]`, `weight: [d]`, result `[N, d]`.
     #[fusion(dtype = x, shape = x)]
-    fn norm_rows(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        eps: f64,
-    ) -> FloatTensor<Self>;
+    fn norm_rows(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self>;
 
     /// Gradients by `x` and by `weight`.
     #[fusion(meta = |x, weight, dy, eps| {
@@ -251,7 +247,11 @@ impl<B: RowKernels, C: CheckpointStrategy> RowOps for Autodiff<B, C> {
     fn norm_op(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
         let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
         let y = B::norm_rows(x.clone(), weight.clone(), eps);
-        match Norm.prepare::<C>([x_node, weight_node]).compute_bound().stateful() {
+        match Norm
+            .prepare::<C>([x_node, weight_node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((x, weight, eps), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
@@ -275,7 +275,11 @@ impl<B: RowKernels, C: CheckpointStrategy> RowOps for Autodiff<B, C> {
     fn gate_op(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         let ((gate, gate_node), (up, up_node)) = (gate.into_parts(), up.into_parts());
         let y = B::gate_rows(gate.clone(), up.clone());
-        match Gate.prepare::<C>([gate_node, up_node]).compute_bound().stateful() {
+        match Gate
+            .prepare::<C>([gate_node, up_node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((gate, up), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
@@ -284,7 +288,11 @@ impl<B: RowKernels, C: CheckpointStrategy> RowOps for Autodiff<B, C> {
     fn bias_op(x: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         let ((x, x_node), (bias, bias_node)) = (x.into_parts(), bias.into_parts());
         let y = add_row::<B>(x, bias);
-        match Bias.prepare::<C>([x_node, bias_node]).compute_bound().stateful() {
+        match Bias
+            .prepare::<C>([x_node, bias_node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }

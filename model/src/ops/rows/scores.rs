@@ -84,7 +84,11 @@ fn seen_of<B: Backend>(scores: &Array<B>, seen: Seen) -> Array<B> {
         false => 0.0,
     };
     let mask = scores.upload((0..rows * width).map(hidden).collect(), shape);
-    scores.clone().cast(FloatDType::F32).scale(seen.scale).add(mask)
+    scores
+        .clone()
+        .cast(FloatDType::F32)
+        .scale(seen.scale)
+        .add(mask)
 }
 
 /// [`ScoreKernels::shares`] of a backend's own operations.

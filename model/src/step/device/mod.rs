@@ -60,8 +60,8 @@ struct Sight {
 
 impl Sight {
     fn new(places: usize, lengths: Tensor<1, Int>, texts: &DeviceTexts) -> Self {
-        let mask = (!rows::run_on(&texts.device))
-            .then(|| hidden_from(lengths.clone(), places, texts));
+        let mask =
+            (!rows::run_on(&texts.device)).then(|| hidden_from(lengths.clone(), places, texts));
         Self {
             places,
             lengths,
@@ -179,8 +179,7 @@ impl Decoder {
             };
             let (q, k) = (pass.rotate(q), pass.rotate(k));
             let places = pass.places.clone();
-            pass.texts
-                .write(index, &places, heads_of(k), heads_of(v));
+            pass.texts.write(index, &places, heads_of(k), heads_of(v));
             let mixed = pass.attend(index, q.reshape([tokens, pass.heads.query, dim]));
             hidden = attention
                 .o_proj

@@ -1,0 +1,23 @@
+//! The kernels, in CubeCL's language: a cube of units for each row, sums in f32.
+//!
+//! Matrices lie row by row, seen as vectors of N elements; `width` counts such vectors. Nothing is
+//! checked here: the functions that launch them have made the sizes agree.
+#![expect(
+    clippy::needless_range_loop,
+    clippy::reversed_empty_ranges,
+    reason = "CubeCL has ranges and indices, and clippy takes what the card says for 0"
+)]
+
+mod cube;
+mod gates;
+mod heads;
+mod norms;
+mod scores;
+mod sums;
+
+pub(super) use self::cube::UNITS;
+pub(super) use self::gates::{gate, gate_backward, gate_both};
+pub(super) use self::heads::{part_heads, turn};
+pub(super) use self::norms::{add_norm, norm, norm_backward, norm_weight_parts};
+pub(super) use self::scores::{losses, shares, shares_backward, shares_of_lengths};
+pub(super) use self::sums::{largest, parts_of_rows, row_product, squares, sum_of_rows};
