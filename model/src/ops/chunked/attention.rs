@@ -1,9 +1,9 @@
 //! Causal attention in chunks of queries: scores exist for one chunk at a time, forward and
 //! backward, and are computed anew in the backward pass from a number per query that is kept.
 //!
-//! Keys before a chunk are seen by all its queries; only the square on the diagonal is masked.
-//! Scores, softmax and sums over chunks are f32 whatever the tensors hold; products are taken in
-//! the format of the tensors.
+//! A chunk's queries meet all keys up to its last; which of them each sees is up to the softmax
+//! ([`ScoreKernels`]). Softmax and sums over chunks are f32 whatever the tensors hold; products, scores and
+//! shares are in the format of the tensors.
 //!
 //! Legend: H query heads, K key-value heads, G = H / K, S tokens, D head size, c queries of a chunk.
 
@@ -16,7 +16,7 @@ use super::array::Array;
 use crate::ops::product::ProductOps;
 use crate::ops::rows::{ScoreKernels, Seen};
 
-/// Scores of a chunk: as many as take half a gigabyte in f32.
+/// Scores of a chunk: as many as take half a gigabyte in f32, a quarter in bf16.
 const SCORES: usize = 1 << 27;
 
 /// Queries of one chunk: a multiple of 64, or all of them.

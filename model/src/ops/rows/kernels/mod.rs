@@ -20,4 +20,6 @@ pub(super) use self::gates::{gate, gate_backward, gate_both};
 pub(super) use self::heads::{part_heads, turn};
 pub(super) use self::norms::{add_norm, norm, norm_backward, norm_weight_parts};
 pub(super) use self::scores::{losses, shares, shares_backward, shares_of_lengths};
-pub(super) use self::sums::{largest, parts_of_rows, row_product, squares, sum_of_rows};
+#[cfg(feature = "cuda")]
+pub(super) use self::sums::row_product;
+pub(super) use self::sums::{largest, parts_of_rows, squares, sum_of_rows};

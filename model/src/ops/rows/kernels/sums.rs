@@ -112,6 +112,7 @@ pub(in crate::ops::rows) fn largest<F: Float, N: Size>(
 }
 
 /// The products of a row with each row of `weight`, a plane for each: read once, four vectors under way.
+#[cfg(feature = "cuda")]
 #[cube(launch_unchecked)]
 pub(in crate::ops::rows) fn row_product<F: Float, N: Size>(
     x: &[Vector<F, N>],
