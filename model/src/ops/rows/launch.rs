@@ -10,7 +10,7 @@ use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
 use super::kernels::{self, UNITS};
-use super::{RowKernels, STRETCH, ScoreKernels, Seen, has_planes, scores};
+use super::{RowKernels, STRETCH, ScoreKernels, Seen, scores, trusted};
 
 /// Bytes that a unit reads at once.
 const BYTES: usize = 16;
@@ -541,7 +541,7 @@ fn sum_of_columns(x: CubeTensor) -> CubeTensor {
 #[expect(unsafe_code, reason = "launches kernels without checks of bounds")]
 impl ScoreKernels for CubeBackend {
     fn shares(scores: CubeTensor, seen: Seen) -> (CubeTensor, CubeTensor) {
-        if !has_planes(&scores.device) {
+        if !trusted(&scores.device) {
             return scores::shares::<Self>(scores, seen);
         }
         let scores = dense(scores);
@@ -578,7 +578,7 @@ impl ScoreKernels for CubeBackend {
         dy: CubeTensor,
         seen: Seen,
     ) -> (CubeTensor, CubeTensor) {
-        if !has_planes(&scores.device) {
+        if !trusted(&scores.device) {
             return scores::shares_backward::<Self>([scores, d_shares, log_sums, out, dy], seen);
         }
         let [scores, d_shares, log_sums, out, dy] =
@@ -620,7 +620,7 @@ impl ScoreKernels for CubeBackend {
         targets: CubeTensor,
         weights: CubeTensor,
     ) -> (CubeTensor, CubeTensor) {
-        if !has_planes(&logits.device) {
+        if !trusted(&logits.device) {
             return scores::losses::<Self>(logits, targets, weights);
         }
         let [logits, targets, weights] = [logits, targets, weights].map(dense);
