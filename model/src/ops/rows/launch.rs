@@ -1,5 +1,8 @@
 //! Launches of the kernels on a card's tensors.
 
+mod scores;
+mod sums;
+
 use burn::backend::TensorMetadata as _;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
@@ -9,14 +12,14 @@ use burn_std::Shape as Sizes;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
+#[cfg(feature = "cuda")]
+pub(in crate::ops) use self::sums::row_product;
+use self::sums::{parts_of, sum_of_columns};
 use super::kernels::{self, UNITS};
-use super::{RowKernels, STRETCH, ScoreKernels, Seen, scores, trusted};
+use super::{RowKernels, STRETCH};
 
 /// Bytes that a unit reads at once.
 const BYTES: usize = 16;
-
-/// Rows whose say about a weight is summed by one unit.
-const PART: usize = 32;
 
 /// A tensor that lies row by row.
 fn dense(x: CubeTensor) -> CubeTensor {
@@ -140,7 +143,7 @@ impl RowKernels for CubeBackend {
         let dx = room(&x, x.shape(), dtype);
         let scales = room(&x, [count], DType::F32);
         let d_weight = room(&x, [width], dtype);
-        let parts = count.div_ceil(PART);
+        let (part, parts) = parts_of(count);
         let sums = room(&x, [parts, width], DType::F32);
         let width = width / size;
         let across = (width as u32).div_ceil(UNITS);
@@ -172,7 +175,7 @@ impl RowKernels for CubeBackend {
                     scales.into_buffer_arg(),
                     sums.clone().into_buffer_arg(),
                     width,
-                    PART,
+                    part,
                     count,
                     format(dtype),
                 );
@@ -421,7 +424,7 @@ impl RowKernels for CubeBackend {
 
     fn squares(x: CubeTensor) -> CubeTensor {
         let x = dense(x);
-        let count = x.shape().num_elements();
+        let (_, count) = rows(&x);
         let (size, dtype) = (vector(x.dtype, count), x.dtype);
         let sums = room(&x, super::stretches(&x.shape()), DType::F32);
         if count > 0 {
@@ -464,191 +467,5 @@ impl RowKernels for CubeBackend {
             }
         }
         places
-    }
-}
-
-/// `x weightᵀ` for a single row: a plane for each number of the result.
-///
-/// # Shapes
-/// `x: [1, k]`, `weight: [n, k]`, both lying row by row; result `[1, n]`.
-#[cfg(feature = "cuda")]
-#[expect(unsafe_code, reason = "launches kernels without checks of bounds")]
-pub(in crate::ops) fn row_product(x: CubeTensor, weight: CubeTensor) -> CubeTensor {
-    let ((_, width), (count, _)) = (rows(&x), rows(&weight));
-    let y = room(&x, [1, count], x.dtype);
-    let (size, dtype) = (vector(x.dtype, width), x.dtype);
-    let plane = y.client.properties().hardware.plane_size_min;
-    // SAFETY: a row of `weight` is as long as `x`, `y` has a number for each.
-    unsafe {
-        kernels::row_product::launch_unchecked(
-            &y.client,
-            cubes(count.div_ceil((UNITS / plane) as usize)),
-            CUBE,
-            size,
-            x.into_buffer_arg(),
-            weight.into_buffer_arg(),
-            y.clone().into_buffer_arg(),
-            width / size,
-            count,
-            format(dtype),
-        );
-    }
-    y
-}
-
-/// Sums of columns, by parts of some rows and then of these.
-#[expect(unsafe_code, reason = "launches kernels without checks of bounds")]
-fn sum_of_columns(x: CubeTensor) -> CubeTensor {
-    let x = dense(x);
-    let (count, width) = rows(&x);
-    let (size, dtype) = (vector(x.dtype, width), x.dtype);
-    let sums = room(&x, [width], dtype);
-    let parts = count.div_ceil(PART);
-    let of_parts = room(&x, [parts, width], DType::F32);
-    let width = width / size;
-    let across = (width as u32).div_ceil(UNITS);
-    // SAFETY: `of_parts` has a row for each part of `x`, `sums` is a row.
-    unsafe {
-        if count > 0 {
-            kernels::parts_of_rows::launch_unchecked(
-                &sums.client,
-                CubeCount::Static(across, parts as u32, 1),
-                CUBE,
-                size,
-                x.into_buffer_arg(),
-                of_parts.clone().into_buffer_arg(),
-                width,
-                PART,
-                count,
-                format(dtype),
-            );
-        }
-        kernels::sum_of_rows::launch_unchecked(
-            &sums.client,
-            cubes(across as usize),
-            CUBE,
-            size,
-            of_parts.into_buffer_arg(),
-            sums.clone().into_buffer_arg(),
-            width,
-            parts,
-            format(dtype),
-        );
-    }
-    sums
-}
-
-#[expect(unsafe_code, reason = "launches kernels without checks of bounds")]
-impl ScoreKernels for CubeBackend {
-    fn shares(scores: CubeTensor, seen: Seen) -> (CubeTensor, CubeTensor) {
-        if !trusted(&scores.device) {
-            return scores::shares::<Self>(scores, seen);
-        }
-        let scores = dense(scores);
-        let (count, width) = rows(&scores);
-        let (size, dtype) = (vector(scores.dtype, width), scores.dtype);
-        let shares = room(&scores, scores.shape(), dtype);
-        let log_sums = room(&scores, super::with_last(&scores.shape(), 1), DType::F32);
-        // SAFETY: `shares` lies as `scores`, `log_sums` has a number for each row.
-        unsafe {
-            kernels::shares::launch_unchecked(
-                &shares.client,
-                cubes(count),
-                row_cube(count, width / size),
-                size,
-                scores.into_buffer_arg(),
-                shares.clone().into_buffer_arg(),
-                log_sums.clone().into_buffer_arg(),
-                width / size,
-                seen.period,
-                seen.first,
-                seen.scale as f32,
-                held(units_of_row(count, width / size), width / size),
-                format(dtype),
-            );
-        }
-        (shares, log_sums)
-    }
-
-    fn shares_backward(
-        scores: CubeTensor,
-        d_shares: CubeTensor,
-        log_sums: CubeTensor,
-        out: CubeTensor,
-        dy: CubeTensor,
-        seen: Seen,
-    ) -> (CubeTensor, CubeTensor) {
-        if !trusted(&scores.device) {
-            return scores::shares_backward::<Self>([scores, d_shares, log_sums, out, dy], seen);
-        }
-        let [scores, d_shares, log_sums, out, dy] =
-            [scores, d_shares, log_sums, out, dy].map(dense);
-        let ((count, width), (_, dim)) = (rows(&scores), rows(&out));
-        let (size, dtype) = (vector(scores.dtype, width), scores.dtype);
-        let size_of_out = vector(dtype, dim);
-        let shares = room(&scores, scores.shape(), dtype);
-        let d_scores = room(&scores, scores.shape(), dtype);
-        // SAFETY: `d_shares` and both results lie as `scores`; `log_sums`, `out` and `dy` have a number or a
-        // row for each of their rows.
-        unsafe {
-            kernels::shares_backward::launch_unchecked(
-                &shares.client,
-                cubes(count),
-                row_cube(count, width / size),
-                size,
-                size_of_out,
-                scores.into_buffer_arg(),
-                d_shares.into_buffer_arg(),
-                log_sums.into_buffer_arg(),
-                out.into_buffer_arg(),
-                dy.into_buffer_arg(),
-                shares.clone().into_buffer_arg(),
-                d_scores.clone().into_buffer_arg(),
-                width / size,
-                dim / size_of_out,
-                seen.period,
-                seen.first,
-                seen.scale as f32,
-                format(dtype),
-            );
-        }
-        (shares, d_scores)
-    }
-
-    fn losses(
-        logits: CubeTensor,
-        targets: CubeTensor,
-        weights: CubeTensor,
-    ) -> (CubeTensor, CubeTensor) {
-        if !trusted(&logits.device) {
-            return scores::losses::<Self>(logits, targets, weights);
-        }
-        let [logits, targets, weights] = [logits, targets, weights].map(dense);
-        assert_eq!(
-            targets.dtype,
-            DType::I32,
-            "targets as the toolkit makes them"
-        );
-        let (count, width) = rows(&logits);
-        let (size, dtype) = (vector(logits.dtype, width), logits.dtype);
-        let losses = room(&logits, [count, 1], DType::F32);
-        let slopes = room(&logits, logits.shape(), dtype);
-        // SAFETY: `slopes` lies as `logits`, the others have a number for each of their rows.
-        unsafe {
-            kernels::losses::launch_unchecked(
-                &losses.client,
-                cubes(count),
-                CUBE,
-                size,
-                logits.into_buffer_arg(),
-                targets.into_buffer_arg(),
-                weights.into_buffer_arg(),
-                losses.clone().into_buffer_arg(),
-                slopes.clone().into_buffer_arg(),
-                width / size,
-                format(dtype),
-            );
-        }
-        (losses, slopes)
     }
 }
