@@ -96,9 +96,15 @@ impl<'a> Progressing<'a> {
                 plan.trained_tokens
             ),
         );
-        if started.done > 0 {
+        if started.done + started.micro_batches > 0 {
+            let within = match started.micro_batches {
+                0 => String::new(),
+                1 => " and 1 micro-batch of the next".to_owned(),
+                several => format!(" and {several} micro-batches of the next"),
+            };
             let done = count(started.done, "step");
-            self.output.step("Resumed", &format!("{done} are done"));
+            self.output
+                .step("Resumed", &format!("after {done}{within}"));
         }
         let mut warn = |number: usize, what: &str| {
             if number > 0 {

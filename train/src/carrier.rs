@@ -235,6 +235,46 @@ mod tests {
     }
 
     #[test]
+    fn sums_of_a_process_before_have_the_bits_of_those_made_in_one_go() {
+        let samples: Vec<Sample> = (0..5).map(sample).collect();
+        let plain = DeviceSpec::Cpu.open().expect("a processor");
+        let decoder = Decoder::init(&config(true), 3, &plain.clone().autodiff());
+        let layout = Layout::of(&decoder);
+        let groups: [&[usize]; 3] = [&[0, 1], &[2], &[3, 4]];
+        let add = |sums: &mut Sums, numbers: std::ops::Range<usize>| {
+            for number in numbers {
+                let batch = MicroBatch::new(&samples, groups[number], &TrainOn::Own, 60.0);
+                let last = number + 1 == groups.len();
+                sums.add(&decoder, &batch, None, Recompute::Blocks, last);
+            }
+            sums.end();
+        };
+        let gathers = [
+            Gather::In(Placement::Host),
+            Gather::In(Placement::Device),
+            Gather::DeviceThenHost,
+            Gather::HostByLayers,
+        ];
+        let mut straight = Sums::new(&layout, gathers[0], Vec::new());
+        add(&mut straight, 0..3);
+        for (before, after) in gathers
+            .iter()
+            .flat_map(|a| gathers.iter().map(move |b| (a, b)))
+        {
+            let mut first = Sums::new(&layout, *before, Vec::new());
+            add(&mut first, 0..2);
+            let values = first.gradients.iter().map(|sum| sum.to_host().into_owned());
+            let mut second = Sums::new(&layout, *after, Vec::new());
+            second.go_on_from(first.loss, values.enumerate().collect(), &plain);
+            add(&mut second, 2..3);
+            assert!(
+                found(&second) == found(&straight),
+                "{before:?}, then {after:?}"
+            );
+        }
+    }
+
+    #[test]
     fn what_no_micro_batch_reached_is_none_though_its_memory_holds_an_older_step() {
         let device = DeviceSpec::Cpu.open().expect("a processor");
         let gradient = || Tensor::from_data([1.0_f32, 2.0], &device);

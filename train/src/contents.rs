@@ -8,8 +8,9 @@ use model::parameters::Parameter;
 
 use crate::eight::{BLOCK, Eight, Meaning};
 use crate::gradients::Layout;
+use crate::numbers::Numbers;
 use crate::optimizer::{Kept, Moment, Optimizer};
-use crate::state::{Format, Table, Values};
+use crate::state::{Format, Table, Values, Within};
 
 /// What a state holds.
 pub(crate) struct Contents {
@@ -22,6 +23,8 @@ pub(crate) struct Contents {
 enum Part {
     /// Its values, or those of its master.
     Weights(usize),
+    /// The sum of the gradients of a step under way.
+    Sum(usize),
     /// A moment in f32.
     Exact(Meaning, usize),
     /// The scales of a moment in 8 bits.
@@ -32,8 +35,18 @@ enum Part {
 
 const MOMENTS: [(Meaning, &str); 2] = [(Meaning::Signed, "first"), (Meaning::Square, "second")];
 
+/// What a state held.
+pub(crate) struct Sorted {
+    pub(crate) weights: Vec<Vec<f32>>,
+    /// The first moments, then the second.
+    pub(crate) moments: [Vec<Kept>; 2],
+    /// Sums of gradients, and their places.
+    pub(crate) sums: Vec<(usize, Vec<f32>)>,
+}
+
 impl Contents {
-    pub(crate) fn of(layout: &Layout, optimizer: &Optimizer) -> Self {
+    /// Those of a state at the border of two steps, or within one.
+    pub(crate) fn of(layout: &Layout, optimizer: &Optimizer, within: Option<&Within>) -> Self {
         let (mut parts, mut table, mut codes) = (Vec::new(), Table::default(), Vec::new());
         for (place, entry) in layout.parameters.iter().enumerate() {
             table.push(format!("weights.{}", entry.name), Format::F32, &entry.shape);
@@ -53,6 +66,13 @@ impl Contents {
                 codes.push((name, Part::Codes(meaning, place), entry));
             }
         }
+        let reached = within.map_or(&[][..], |within| &within.reached);
+        for (place, (entry, reached)) in layout.parameters.iter().zip(reached).enumerate() {
+            if *reached {
+                table.push(format!("sum.{}", entry.name), Format::F32, &entry.shape);
+                parts.push(Part::Sum(place));
+            }
+        }
         for (name, part, entry) in codes {
             table.push(name, Format::U8, &entry.shape);
             parts.push(part);
@@ -60,12 +80,14 @@ impl Contents {
         Self { parts, table }
     }
 
-    /// The values of the tensor at `index`; `parameters` are those that are trained.
+    /// The values of the tensor at `index`; `parameters` are those that are trained, `sums` the
+    /// gradients of a step under way.
     pub(crate) fn values<'a>(
         &self,
         index: usize,
         optimizer: &'a Optimizer,
         parameters: &[Parameter],
+        sums: &'a [Numbers],
     ) -> Values<'a> {
         let eight = |meaning, place| match optimizer.moment(meaning, place) {
             Moment::Eight(eight) => eight,
@@ -79,6 +101,7 @@ impl Contents {
                     Cow::Owned(values.expect("float data converts to f32"))
                 }
             }),
+            Part::Sum(place) => Values::F32(sums[place].to_host()),
             Part::Exact(meaning, place) => match optimizer.moment(meaning, place) {
                 Moment::Exact(numbers) => Values::F32(numbers.to_host()),
                 Moment::Eight(_) => unreachable!("a moment keeps its format"),
@@ -90,9 +113,10 @@ impl Contents {
         }
     }
 
-    /// What a state held, for the optimizer: weights, then first, then second moments.
-    pub(crate) fn sort(&self, values: Vec<Values<'static>>) -> (Vec<Vec<f32>>, [Vec<Kept>; 2]) {
+    /// What a state held, by what it is.
+    pub(crate) fn sort(&self, values: Vec<Values<'static>>) -> Sorted {
         let (mut weights, mut moments) = (Vec::new(), [Vec::new(), Vec::new()]);
+        let mut sums = Vec::new();
         for (part, values) in self.parts.iter().zip(values) {
             let of = |meaning| match meaning {
                 Meaning::Signed => 0,
@@ -100,6 +124,7 @@ impl Contents {
             };
             match *part {
                 Part::Weights(_) => weights.push(values.into_f32()),
+                Part::Sum(place) => sums.push((place, values.into_f32())),
                 Part::Exact(meaning, _) => {
                     moments[of(meaning)].push(Kept::Exact(values.into_f32()));
                 }
@@ -115,6 +140,10 @@ impl Contents {
                 }
             }
         }
-        (weights, moments)
+        Sorted {
+            weights,
+            moments,
+            sums,
+        }
     }
 }

@@ -93,6 +93,8 @@ pub struct Started {
     pub plan: Plan,
     /// Steps that an earlier process has done; 0 for a fresh start.
     pub done: usize,
+    /// Micro-batches of the next step that an earlier process has done.
+    pub micro_batches: usize,
     /// Different samples.
     pub samples: usize,
     /// Their tokens by kind.

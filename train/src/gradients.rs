@@ -6,7 +6,7 @@
 //! away each layer's gradients before the next. Loss and gradients have the same bits either way.
 
 use burn::module::{Module, ParamId};
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
 use model::decoder::Decoder;
 use model::lora::Dropout;
 use model::ops;
@@ -116,6 +116,17 @@ impl Sums {
         }
     }
 
+    /// Goes on from what an earlier process had added up: the loss, and the gradients of the
+    /// parameters at some places. `device` is that of the model.
+    pub(crate) fn go_on_from(&mut self, loss: f64, sums: Vec<(usize, Vec<f32>)>, device: &Device) {
+        self.loss = loss;
+        for (place, sum) in sums {
+            let count = sum.len();
+            let sum = TensorData::new(sum, [count]);
+            self.put(place, Tensor::<1>::from_data(sum, (device, DType::F32)));
+        }
+    }
+
     /// Adds loss and gradients of one micro-batch, the last one of the step or not.
     pub(crate) fn add(
         &mut self,
@@ -132,12 +143,12 @@ impl Sums {
         }
     }
 
-    /// Waits for what is on its way. Has to come after the last micro-batch.
+    /// Waits for what is on its way. Nothing can be added any more.
     pub(crate) fn end(&mut self) {
         let Some(carrier) = self.carrier.take() else {
             return;
         };
-        // What the last micro-batch did not reach.
+        // What the last micro-batch did not reach, or what has not had one.
         for (place, sum) in self.gradients.iter_mut().enumerate() {
             if let Numbers::Device(Some(sum)) = sum.take() {
                 carrier.take(place, sum, true);

@@ -102,7 +102,7 @@ pub enum Outcome {
     },
     /// A stop was asked for, and the state is saved: the same job goes on from there.
     Stopped {
-        /// Optimizer steps done. A step that was under way is done anew.
+        /// Optimizer steps done. Of one that was under way, what is behind is saved, too.
         step: usize,
     },
 }

@@ -12,13 +12,13 @@ use crate::event::{Event, Watch};
 use crate::job::{Finished, Job, Outcome, Rehearsal, Start, TrainError};
 use crate::optimizer;
 use crate::settings::{Chosen, Recompute};
-use crate::trainer::{Looked, Trainer};
+use crate::trainer::{Looked, Step, Trainer};
 
 /// Trains, or goes on with what an earlier call with the same job has left in `job.state`.
 ///
 /// The newest whole state of the same job is used, and training goes on bitwise as if it had never
 /// ended. A damaged or foreign state is named in an [`Event::PassedOver`]. A stop is heard between
-/// micro-batches: the state of the last full step is saved.
+/// micro-batches: what the last full step left is saved, and the sums of what is behind of the next one.
 ///
 /// # Errors
 /// If settings, samples, model or disk cannot work, the checkpoint is there already, or a loss or
@@ -44,20 +44,23 @@ pub fn train(job: &Job<'_>, watch: &mut dyn Watch) -> Result<Outcome, TrainError
     let mut looked = trainer.look(&decoder, watch)?;
     loop {
         if looked == Looked::Best {
-            trainer.save(&decoder, watch)?;
+            trainer.save(&decoder, None, watch)?;
             saved = trainer.step();
         }
         let computed = match looked {
-            Looked::Stopped => None,
+            Looked::Stopped => Step::Stopped(None),
             _ if trainer.is_done() => break,
             _ => trainer.compute(&decoder, watch),
         };
-        let Some(computed) = computed else {
-            let step = trainer.step();
-            if step > saved {
-                trainer.save(&decoder, watch)?;
+        let computed = match computed {
+            Step::Computed(computed) => computed,
+            Step::Stopped(begun) => {
+                let step = trainer.step();
+                if step > saved || begun.is_some() {
+                    trainer.save(&decoder, begun.as_ref(), watch)?;
+                }
+                return Ok(Outcome::Stopped { step });
             }
-            return Ok(Outcome::Stopped { step });
         };
         decoder = trainer.apply(decoder, computed, watch)?;
         if job.settings.recompute == Recompute::Blocks {
@@ -66,7 +69,7 @@ pub fn train(job: &Job<'_>, watch: &mut dyn Watch) -> Result<Outcome, TrainError
         }
         looked = trainer.look(&decoder, watch)?;
         if trainer.saves_now() && looked != Looked::Best {
-            trainer.save(&decoder, watch)?;
+            trainer.save(&decoder, None, watch)?;
             saved = trainer.step();
         }
     }
@@ -86,10 +89,9 @@ pub fn steps(
     job.settings.check()?;
     // Nothing is saved that would have to be known again.
     let mut trainer = Trainer::keyed(job, &decoder, String::new)?;
-    while let Some(computed) = match trainer.is_done() {
-        true => None,
-        false => trainer.compute(&decoder, watch),
-    } {
+    while !trainer.is_done()
+        && let Step::Computed(computed) = trainer.compute(&decoder, watch)
+    {
         decoder = trainer.apply(decoder, computed, watch)?;
     }
     Ok(decoder)

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::adamw::AdamW;
 use crate::batch::{MicroBatch, pack};
 use crate::carrier::Landed;
-use crate::contents::Contents;
+use crate::contents::{Contents, Sorted};
 use crate::event::{Event, Started, StepReport, Watch, WorstReport};
 use crate::forecast::flops_of_model;
 use crate::gradients::{Gather, Layout, Sums};
@@ -24,7 +24,7 @@ use crate::plan::{Order, Plan, count};
 use crate::samples::{self, Requirements, Weight, count_kinds, weigh};
 use crate::schedule::learning_rate;
 use crate::settings::{ClipNorm, OnSpike, Placement, TrainSettings};
-use crate::state::{self, Best, Standing, Store, Values};
+use crate::state::{self, Best, Standing, Store, Table, Values, Within};
 use crate::{train, weights};
 
 /// Everything but the weights.
@@ -40,8 +40,38 @@ pub(crate) struct Trainer<'a> {
     /// The memory of sums that are taken to the host, between two steps.
     landed: Vec<Landed>,
     standing: Standing,
-    contents: Contents,
+    /// The step that an earlier process was stopped in.
+    begun: Option<Begun>,
     store: Store,
+}
+
+/// A step of which some micro-batches are behind.
+pub(crate) struct Begun {
+    micro_batches: usize,
+    sums: Sums,
+}
+
+impl Begun {
+    fn within(&self) -> Within {
+        Within {
+            micro_batches: self.micro_batches,
+            loss: self.sums.loss,
+            reached: self
+                .sums
+                .gradients
+                .iter()
+                .map(|sum| !sum.are_none())
+                .collect(),
+        }
+    }
+}
+
+/// What came of computing a step.
+pub(crate) enum Step {
+    /// Its loss and gradient.
+    Computed(Computed),
+    /// A stop was asked for. What was begun is more than the newest state has.
+    Stopped(Option<Begun>),
 }
 
 /// A step whose gradient is known.
@@ -119,7 +149,6 @@ impl<'a> Trainer<'a> {
             folder: job.state.to_owned(),
             key: key(),
         };
-        let contents = Contents::of(&layout, &optimizer);
         Ok(Self {
             job,
             weights,
@@ -130,7 +159,7 @@ impl<'a> Trainer<'a> {
             gather,
             landed: Vec::new(),
             standing: Standing::default(),
-            contents,
+            begun: None,
             store,
         })
     }
@@ -138,6 +167,11 @@ impl<'a> Trainer<'a> {
     /// Steps behind.
     pub(crate) fn step(&self) -> usize {
         self.standing.step
+    }
+
+    /// Micro-batches behind of the step that an earlier process was stopped in.
+    fn micro_batches_behind(&self) -> usize {
+        self.begun.as_ref().map_or(0, |begun| begun.micro_batches)
     }
 
     /// Tokens with loss so far.
@@ -164,7 +198,7 @@ impl<'a> Trainer<'a> {
         decoder: Decoder,
         watch: &mut dyn Watch,
     ) -> Result<Decoder, TrainError> {
-        let found = self.store.newest(&self.contents.table)?;
+        let found = self.store.newest(&|standing| self.table(standing))?;
         for (folder, error) in found.passed_over {
             watch.event(&Event::PassedOver {
                 folder,
@@ -172,23 +206,45 @@ impl<'a> Trainer<'a> {
             });
         }
         Ok(match found.state {
-            Some((standing, values)) => {
-                self.standing = standing;
-                self.take(values, decoder)
-            }
+            Some((standing, values)) => self.take(standing, values, decoder),
             None => decoder,
         })
     }
 
-    /// Goes to the state of `step`, which was saved and is needed.
-    pub(crate) fn go_to(&mut self, step: usize, decoder: Decoder) -> Result<Decoder, TrainError> {
-        let (standing, values) = self.store.at(step, &self.contents.table)?;
-        self.standing = standing;
-        Ok(self.take(values, decoder))
+    /// The tensors of a state with this standing.
+    fn table(&self, standing: &Standing) -> Table {
+        Contents::of(&self.layout, &self.optimizer, standing.within.as_ref()).table
     }
 
-    fn take(&mut self, values: Vec<Values<'static>>, decoder: Decoder) -> Decoder {
-        let (weights, moments) = self.contents.sort(values);
+    /// Goes to the state of `step`, which was saved and is needed.
+    pub(crate) fn go_to(&mut self, step: usize, decoder: Decoder) -> Result<Decoder, TrainError> {
+        let (standing, values) = self.store.at(step, &|standing| self.table(standing))?;
+        Ok(self.take(standing, values, decoder))
+    }
+
+    fn take(
+        &mut self,
+        standing: Standing,
+        values: Vec<Values<'static>>,
+        decoder: Decoder,
+    ) -> Decoder {
+        self.standing = standing;
+        let within = self.standing.within.take();
+        let contents = Contents::of(&self.layout, &self.optimizer, within.as_ref());
+        let Sorted {
+            weights,
+            moments,
+            sums: begun,
+        } = contents.sort(values);
+        self.begun = within.map(|within| {
+            let mut sums = self.no_sums();
+            sums.go_on_from(within.loss, begun, self.job.device);
+            let micro_batches = within.micro_batches;
+            Begun {
+                micro_batches,
+                sums,
+            }
+        });
         self.optimizer
             .restore(decoder, &self.layout, weights, moments)
     }
@@ -220,6 +276,7 @@ impl<'a> Trainer<'a> {
         Started {
             plan: self.plan.clone(),
             done: self.standing.step,
+            micro_batches: self.micro_batches_behind(),
             samples: samples.len(),
             kinds: count_kinds(samples, train_on),
             with_bos: samples.iter().filter(starts).count(),
@@ -292,18 +349,28 @@ impl<'a> Trainer<'a> {
         sums.add(decoder, &batch, dropout.as_ref(), settings.recompute, last);
     }
 
-    /// Loss and gradient of the next step; `None` if a stop was asked for.
-    pub(crate) fn compute(&mut self, decoder: &Decoder, watch: &mut dyn Watch) -> Option<Computed> {
+    /// Loss and gradient of the next step, or of what is left of it.
+    pub(crate) fn compute(&mut self, decoder: &Decoder, watch: &mut dyn Watch) -> Step {
         let (settings, began) = (self.job.settings, Instant::now());
         let step = self.standing.step;
         let indices = self.order.step(step);
         // The weight of the whole step, whatever its micro-batches.
         let total: f64 = indices.iter().map(|index| self.weights[*index].sum).sum();
         let groups = pack(&indices, &self.weights, settings.tokens_per_micro_batch);
-        let mut sums = self.no_sums();
-        for (done, group) in groups.iter().enumerate() {
+        let (behind, mut sums) = match self.begun.take() {
+            Some(begun) => (begun.micro_batches, begun.sums),
+            None => (0, self.no_sums()),
+        };
+        for (done, group) in groups.iter().enumerate().skip(behind) {
             if self.job.stop.should_stop() {
-                return None;
+                sums.end();
+                // A loss that is no number is found anew by the step that has it.
+                let more = done > behind && sums.loss.is_finite();
+                let micro_batches = done;
+                return Step::Stopped(more.then_some(Begun {
+                    micro_batches,
+                    sums,
+                }));
             }
             let last = done + 1 == groups.len();
             self.add(&mut sums, decoder, (group, last), step, total);
@@ -315,7 +382,7 @@ impl<'a> Trainer<'a> {
             });
         }
         sums.end();
-        Some(Computed {
+        Step::Computed(Computed {
             sums,
             indices,
             began,
@@ -548,15 +615,25 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    pub(crate) fn save(&self, decoder: &Decoder, watch: &mut dyn Watch) -> Result<(), TrainError> {
+    /// Saves the state after the last step, with what was begun of the next one.
+    pub(crate) fn save(
+        &self,
+        decoder: &Decoder,
+        begun: Option<&Begun>,
+        watch: &mut dyn Watch,
+    ) -> Result<(), TrainError> {
         let began = Instant::now();
         let parameters = decoder.trained_parameters();
-        let values = |index| self.contents.values(index, &self.optimizer, &parameters);
-        let tensors = (&self.contents.table, &values as &dyn Fn(usize) -> _);
+        let standing = Standing {
+            within: begun.map(Begun::within),
+            ..self.standing.clone()
+        };
+        let sums = begun.map_or(&[][..], |begun| &begun.sums.gradients);
+        let contents = Contents::of(&self.layout, &self.optimizer, standing.within.as_ref());
+        let values = |index| contents.values(index, &self.optimizer, &parameters, sums);
+        let tensors = (&contents.table, &values as &dyn Fn(usize) -> _);
         let keep = self.job.settings.keep;
-        let folder = self
-            .store
-            .save(&self.standing, tensors, keep, &mut || Ok(()))?;
+        let folder = self.store.save(&standing, tensors, keep, &mut || Ok(()))?;
         let (step, seconds) = (self.standing.step, began.elapsed().as_secs_f64());
         watch.event(&Event::Saved {
             step,

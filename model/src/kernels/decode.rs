@@ -150,6 +150,7 @@ impl Work<'_> {
                         c_row: self.row,
                         start: std::ptr::null(),
                         start_row: 0,
+                        late: false,
                     };
                     // SAFETY: `keys` holds all panels of the block, a row of scores holds whole
                     // blocks, and both have room for `head + rows` rows.
@@ -201,6 +202,7 @@ impl Work<'_> {
                         c_row: padded,
                         start: if index > 0 { sums } else { std::ptr::null() },
                         start_row: padded,
+                        late: false,
                     };
                     // SAFETY: `values` holds `BLOCK` padded rows, the scores `inner` columns from
                     // `first` on, and `out` `head + rows` padded rows.

@@ -1,7 +1,9 @@
 //! Matrix products on tiles, with the right operand packed into panels of 16 columns.
 //!
-//! The bits of an element depend on its row of the left operand and its column of the right one
-//! alone (see `tile`): neither on the number of rows or columns, nor on how the work was split.
+//! An element is the start and the sums of each 256 inner indices (see `tile`), added one after the
+//! other: half as far from the truth as one chain over all of them. Its bits depend on its row of the
+//! left operand and its column of the right one alone: neither on the number of rows or columns, nor
+//! on how the work was split.
 
 use std::ops::Range;
 
@@ -11,7 +13,8 @@ use super::panels::{Matrix, Panels, Passing};
 use super::tile::{LANES, MAX_ROWS, MOST_ROWS, Operands, PANEL, max_rows, max_vectors, tile};
 use super::{Vectors, vectors};
 
-/// Inner indices handled at once: a panel of the right operand (16 KB) stays in the first cache.
+/// Inner indices handled at once: a panel of the right operand (16 KB) stays in the first cache. Also
+/// the length of the chains that a sum is made of.
 const INNER_BLOCK: usize = 256;
 /// Rows handled at once: their part of the left operand stays in the second cache.
 const ROW_BLOCK: usize = 96;
@@ -326,12 +329,6 @@ fn block_product(
     let (tiles, height, taller) = heights(all_rows);
     let group = max_vectors(height + usize::from(taller > 0), wide).div_ceil(2);
     let b_panel = b.inner * PANEL;
-    // With several tiles a stretch of the panel is read by each of them before the next one.
-    let stretch = if tiles > 1 {
-        INNER_BLOCK
-    } else {
-        all_inner.max(1)
-    };
     let mut panel = range.start;
     while panel < range.end {
         let col = (panel - range.start) * PANEL;
@@ -346,8 +343,9 @@ fn block_product(
         } else {
             taken * PANEL
         };
-        for first in (0..all_inner.max(1)).step_by(stretch) {
-            let count = stretch.min(all_inner - first);
+        // A stretch of the panel is read by each tile before the next one.
+        for first in (0..all_inner.max(1)).step_by(INNER_BLOCK) {
+            let count = INNER_BLOCK.min(all_inner - first);
             let start = if first > 0 { Start::Current } else { start };
             let mut row = 0;
             for t in 0..tiles {
@@ -373,6 +371,7 @@ fn block_product(
                     c_row,
                     start: from,
                     start_row,
+                    late: true,
                 };
                 // SAFETY: `panel_range` checked that operands, result and start hold all rows and
                 // columns of this block; a packed operand holds `rows` times `inner` elements for

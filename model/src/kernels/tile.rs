@@ -2,14 +2,15 @@
 //! AVX-512 of twice as many rows, and of vectors taken two at a time.
 //!
 //! Each element of the result is one chain of (fused) multiply-adds over the inner dimension in
-//! ascending order. Hence its bits do not depend on how many rows or columns are computed together,
-//! which is what makes a row of a batch independent of the others.
+//! ascending order, that goes on from the start or is added to it, see [`Operands::late`]. Hence its
+//! bits do not depend on how many rows or columns are computed together, which is what makes a row of
+//! a batch independent of the others.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m256, __m512, _mm_loadu_si128, _mm256_broadcast_ss, _mm256_castsi256_ps,
+    __m256, __m512, _mm_loadu_si128, _mm256_add_ps, _mm256_broadcast_ss, _mm256_castsi256_ps,
     _mm256_cvtepu16_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_setzero_ps,
-    _mm256_slli_epi32, _mm256_storeu_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32,
+    _mm256_slli_epi32, _mm256_storeu_ps, _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32,
     _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
     _mm512_storeu_ps,
 };
@@ -59,6 +60,23 @@ pub(crate) struct Operands {
     pub(crate) start: *const f32,
     /// From one row of the start to the next; 0 repeats one row.
     pub(crate) start_row: usize,
+    /// Whether the chain begins at zero and the start is added to its end. Sums of many products are
+    /// nearer to the truth so: a short chain's rounding is that of its own size.
+    pub(crate) late: bool,
+}
+
+impl Operands {
+    /// The start, where the chain goes on from it.
+    #[inline]
+    fn begins_with(&self) -> Option<*const f32> {
+        (!self.late && !self.start.is_null()).then_some(self.start)
+    }
+
+    /// The start, where it is added to the chain's end.
+    #[inline]
+    fn ends_with(&self) -> Option<*const f32> {
+        (self.late && !self.start.is_null()).then_some(self.start)
+    }
 }
 
 /// Computes a tile of `rows` rows (1 to [`max_rows`]) and `vectors` vectors of 8 columns (1 or an
@@ -245,10 +263,10 @@ unsafe fn avx2<E: Element, const PACKED: bool, const ROWS: usize, const VECTORS:
     // SAFETY: the caller vouches for every address formed here.
     unsafe {
         let mut sums = [[_mm256_setzero_ps(); VECTORS]; ROWS];
-        if !x.start.is_null() {
+        if let Some(start) = x.begins_with() {
             for (r, row) in sums.iter_mut().enumerate() {
                 for (v, sum) in row.iter_mut().enumerate() {
-                    *sum = _mm256_loadu_ps(x.start.add(r * x.start_row + v * LANES));
+                    *sum = _mm256_loadu_ps(start.add(r * x.start_row + v * LANES));
                 }
             }
         }
@@ -281,6 +299,14 @@ unsafe fn avx2<E: Element, const PACKED: bool, const ROWS: usize, const VECTORS:
             }
             a = a.wrapping_add(x.a_inner);
             b = b.wrapping_add(x.b_inner);
+        }
+        if let Some(start) = x.ends_with() {
+            for (r, row) in sums.iter_mut().enumerate() {
+                for (v, sum) in row.iter_mut().enumerate() {
+                    let start = _mm256_loadu_ps(start.add(r * x.start_row + v * LANES));
+                    *sum = _mm256_add_ps(start, *sum);
+                }
+            }
         }
         for (r, row) in sums.iter().enumerate() {
             for (v, sum) in row.iter().enumerate() {
@@ -347,10 +373,10 @@ unsafe fn avx512<E: Element, const PACKED: bool, const ROWS: usize, const PANELS
     // SAFETY: the caller vouches for every address formed here.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); PANELS]; ROWS];
-        if !x.start.is_null() {
+        if let Some(start) = x.begins_with() {
             for (r, row) in sums.iter_mut().enumerate() {
                 for (p, sum) in row.iter_mut().enumerate() {
-                    *sum = _mm512_loadu_ps(x.start.add(r * x.start_row + p * PANEL));
+                    *sum = _mm512_loadu_ps(start.add(r * x.start_row + p * PANEL));
                 }
             }
         }
@@ -369,6 +395,14 @@ unsafe fn avx512<E: Element, const PACKED: bool, const ROWS: usize, const PANELS
             }
             a = a.wrapping_add(x.a_inner);
             b = b.wrapping_add(x.b_inner);
+        }
+        if let Some(start) = x.ends_with() {
+            for (r, row) in sums.iter_mut().enumerate() {
+                for (p, sum) in row.iter_mut().enumerate() {
+                    let start = _mm512_loadu_ps(start.add(r * x.start_row + p * PANEL));
+                    *sum = _mm512_add_ps(start, *sum);
+                }
+            }
         }
         for (r, row) in sums.iter().enumerate() {
             for (p, sum) in row.iter().enumerate() {
@@ -391,10 +425,10 @@ unsafe fn portable<T: Copy>(
             // SAFETY: the caller vouches for every address formed here.
             unsafe {
                 let mut sums = [0.0_f32; LANES];
-                if !x.start.is_null() {
-                    let start = x.start.add(r * x.start_row + v * LANES);
+                let at = r * x.start_row + v * LANES;
+                if let Some(start) = x.begins_with() {
                     for (lane, sum) in sums.iter_mut().enumerate() {
-                        *sum = *start.add(lane);
+                        *sum = *start.add(at + lane);
                     }
                 }
                 let mut a = x.a.add(r * x.a_row);
@@ -406,6 +440,11 @@ unsafe fn portable<T: Copy>(
                     }
                     a = a.wrapping_add(x.a_inner);
                     b = b.wrapping_add(x.b_inner);
+                }
+                if let Some(start) = x.ends_with() {
+                    for (lane, sum) in sums.iter_mut().enumerate() {
+                        *sum += *start.add(at + lane);
+                    }
                 }
                 let c = x.c.add(r * x.c_row + v * LANES);
                 for (lane, sum) in sums.iter().enumerate() {
@@ -422,7 +461,7 @@ mod tests {
 
     /// A tile of `rows` rows and `columns` columns over 37 inner indices, made by tiles that `wide`
     /// vectors allow; the left operand is packed or lies by rows.
-    fn product(rows: usize, columns: usize, packed: bool, wide: Vectors) -> Vec<f32> {
+    fn product(rows: usize, columns: usize, packed: bool, late: bool, wide: Vectors) -> Vec<f32> {
         const INNER: usize = 37;
         let number = |at: usize| ((at * 2_654_435_761) % 1009) as f32 / 97.0 - 5.0;
         let a: Vec<f32> = (0..rows * INNER).map(number).collect();
@@ -456,6 +495,7 @@ mod tests {
                     c_row: columns,
                     start: start[at..].as_ptr(),
                     start_row: columns,
+                    late,
                 };
                 #[expect(unsafe_code, reason = "the tile under test")]
                 // SAFETY: the vectors hold all rows, inner indices and columns.
@@ -481,9 +521,14 @@ mod tests {
                     if packed && rows > MAX_ROWS {
                         continue;
                     }
-                    let wide = product(rows, columns, packed, Vectors::Avx512);
-                    let narrow = product(rows, columns, packed, Vectors::Avx2);
-                    assert!(wide == narrow, "{rows} rows, {columns} columns, {packed}");
+                    for late in [false, true] {
+                        let wide = product(rows, columns, packed, late, Vectors::Avx512);
+                        let narrow = product(rows, columns, packed, late, Vectors::Avx2);
+                        assert!(
+                            wide == narrow,
+                            "{rows} rows, {columns} columns, {packed}, {late}"
+                        );
+                    }
                 }
             }
         }

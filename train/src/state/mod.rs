@@ -1,7 +1,8 @@
 //! Trainer states on disk: what is needed to go on as if nothing had happened.
 //!
 //! A state is a folder `step-00000040` with weights and moments in `trainer.safetensors` and a
-//! `manifest.json`. It is written under another name and renamed when every byte is on the disk,
+//! `manifest.json`; one of a training that was stopped within a step, `step-00000040+3`, holds the sums
+//! of its first micro-batches, too. It is written under another name and renamed when every byte is on the disk,
 //! so that a folder of that name is whole; the manifest's hash finds those that were damaged later.
 //! A state belongs to a key, the hash of everything that decides the result.
 
@@ -60,13 +61,13 @@ pub enum StateError {
         /// The key of this training.
         expected: String,
     },
-    /// The manifest names another step than the folder.
-    #[error("`{}` holds step {found}", path.display())]
+    /// The manifest names another moment than the folder.
+    #[error("`{}` holds `{found}`", path.display())]
     Step {
         /// The state's folder.
         path: PathBuf,
-        /// The step in its manifest.
-        found: usize,
+        /// The folder's name by its manifest.
+        found: String,
     },
     /// The tensors are not those of this model.
     #[error("`{}` does not hold the tensors of this model", path.display())]
@@ -101,8 +102,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// Where a training stands, without its tensors.
 ///
-/// There is no state of a random generator: every draw is a function of seed, step and sample. No
-/// micro-batch is under way either: a step that was is done anew.
+/// There is no state of a random generator: every draw is a function of seed, step and sample.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Standing {
@@ -124,6 +124,21 @@ pub(crate) struct Standing {
     pub(crate) best: Option<Best>,
     /// Looks after it.
     pub(crate) looks_since_best: usize,
+    /// The step under way, if some of its micro-batches are behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) within: Option<Within>,
+}
+
+/// How far a step is that was stopped between two micro-batches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Within {
+    /// Micro-batches behind.
+    pub(crate) micro_batches: usize,
+    /// Their share of the step's loss.
+    pub(crate) loss: f64,
+    /// Whether each parameter has got a gradient; those that have, have a sum in the state.
+    pub(crate) reached: Vec<bool>,
 }
 
 /// The look with the lowest loss.
@@ -138,6 +153,15 @@ impl Standing {
     /// Updates so far.
     pub(crate) fn updates(&self) -> usize {
         self.step - self.skipped
+    }
+
+    /// What the state's folder is named after.
+    fn moment(&self) -> Moment {
+        let within = self.within.as_ref();
+        Moment {
+            step: self.step,
+            micro_batches: within.map_or(0, |within| within.micro_batches),
+        }
     }
 
     /// Whether the state of `step` is needed however old it gets.
@@ -159,7 +183,40 @@ const VERSION: u32 = 2;
 const TENSORS: &str = "trainer.safetensors";
 const MANIFEST: &str = "manifest.json";
 const PREFIX: &str = "step-";
+const WITHIN: char = '+';
 const UNFINISHED: &str = ".unfinished";
+
+/// A moment of a training: steps behind, and micro-batches of the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment {
+    step: usize,
+    micro_batches: usize,
+}
+
+impl Moment {
+    /// The moment of a folder of this name, if it is one of a state.
+    fn of(name: &str) -> Option<Self> {
+        let (step, micro_batches) = match name.strip_prefix(PREFIX)?.split_once(WITHIN) {
+            Some((step, micro_batches)) => (step, micro_batches.parse().ok()?),
+            None => (name.strip_prefix(PREFIX)?, 0),
+        };
+        Some(Self {
+            step: step.parse().ok()?,
+            micro_batches,
+        })
+    }
+
+    fn name(self) -> String {
+        let Self {
+            step,
+            micro_batches,
+        } = self;
+        match micro_batches {
+            0 => format!("{PREFIX}{step:08}"),
+            _ => format!("{PREFIX}{step:08}{WITHIN}{micro_batches}"),
+        }
+    }
+}
 
 /// The states of one training, in one folder.
 #[derive(Clone, Debug)]
@@ -176,17 +233,18 @@ pub(crate) struct Found {
 }
 
 impl Store {
-    /// Looks for the newest whole state of this training, with the tensors of `table`.
+    /// Looks for the newest whole state of this training, with the tensors of the table that belongs
+    /// to its standing.
     ///
     /// # Errors
     /// If the folder cannot be listed. A state that cannot be used is passed over.
-    pub(crate) fn newest(&self, table: &Table) -> Result<Found, StateError> {
+    pub(crate) fn newest(&self, table: &dyn Fn(&Standing) -> Table) -> Result<Found, StateError> {
         let mut found = Found {
             state: None,
             passed_over: Vec::new(),
         };
-        for (step, path) in self.list()?.into_iter().rev() {
-            match self.read(step, &path, table) {
+        for (moment, path) in self.list()?.into_iter().rev() {
+            match self.read(moment, &path, table) {
                 Ok(state) => {
                     found.state = Some(state);
                     break;
@@ -197,24 +255,29 @@ impl Store {
         Ok(found)
     }
 
-    /// The state of this step.
+    /// The state after this step.
     ///
     /// # Errors
     /// If it is not there, or not whole.
     pub(crate) fn at(
         &self,
         step: usize,
-        table: &Table,
+        table: &dyn Fn(&Standing) -> Table,
     ) -> Result<(Standing, Vec<Values<'static>>), StateError> {
-        self.read(step, &self.path(step), table)
+        let moment = Moment {
+            step,
+            micro_batches: 0,
+        };
+        self.read(moment, &self.path(moment), table)
     }
 
-    fn path(&self, step: usize) -> PathBuf {
-        self.folder.join(format!("{PREFIX}{step:08}"))
+    fn path(&self, moment: Moment) -> PathBuf {
+        self.folder.join(moment.name())
     }
 
     /// Writes a state, then removes all but the newest `keep` of this training and those that it
-    /// still needs; `values` gives the values of each tensor of `table`.
+    /// still needs, and of those within a step all but this one; `values` gives the values of each
+    /// tensor of `table`.
     ///
     /// `before` is called before each operation on the disk; an error of its ends the save there,
     /// as a kill would, and leaves everything as it is at that moment.
@@ -229,7 +292,7 @@ impl Store {
         before: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<PathBuf, StateError> {
         let mut at = |action, path: &Path| before().map_err(io_error(action, path));
-        let path = self.path(standing.step);
+        let path = self.path(standing.moment());
         let unfinished = path.with_extension(&UNFINISHED[1..]);
         fs::create_dir_all(&self.folder).map_err(io_error("make", &self.folder))?;
         at("clear", &self.folder)?;
@@ -262,17 +325,26 @@ impl Store {
             .into_iter()
             .filter(|(_, path)| self.owns(path))
             .collect();
-        for (step, path) in own.iter().rev().skip(keep) {
-            if !standing.needs(*step) {
-                at("remove", path)?;
-                remove(path)?;
-            }
+        let (whole, within): (Vec<_>, Vec<_>) = own
+            .iter()
+            .partition(|(moment, _)| moment.micro_batches == 0);
+        let old = within.into_iter().filter(|(_, other)| *other != path);
+        let old = old.chain(
+            whole
+                .into_iter()
+                .rev()
+                .skip(keep)
+                .filter(|(moment, _)| !standing.needs(moment.step)),
+        );
+        for (_, path) in old {
+            at("remove", path)?;
+            remove(path)?;
         }
         Ok(path)
     }
 
     /// All folders that are named as a state, oldest first.
-    fn list(&self) -> Result<Vec<(usize, PathBuf)>, StateError> {
+    fn list(&self) -> Result<Vec<(Moment, PathBuf)>, StateError> {
         let failed = || io_error("list", &self.folder);
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
@@ -283,8 +355,8 @@ impl Store {
         for entry in entries {
             let path = entry.map_err(failed())?.path();
             let name = path.file_name().and_then(|name| name.to_str());
-            let step = name.and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
-            states.extend(step.map(|step| (step, path)));
+            let moment = name.and_then(Moment::of);
+            states.extend(moment.map(|moment| (moment, path)));
         }
         states.sort();
         Ok(states)
@@ -321,17 +393,18 @@ impl Store {
 
     fn read(
         &self,
-        step: usize,
+        moment: Moment,
         folder: &Path,
-        table: &Table,
+        table: &dyn Fn(&Standing) -> Table,
     ) -> Result<(Standing, Vec<Values<'static>>), StateError> {
         let manifest = self.manifest(folder)?;
-        if manifest.standing.step != step {
+        if manifest.standing.moment() != moment {
             return Err(StateError::Step {
                 path: folder.to_owned(),
-                found: manifest.standing.step,
+                found: manifest.standing.moment().name(),
             });
         }
+        let table = table(&manifest.standing);
         let values = table.read(&folder.join(TENSORS), &manifest.tensors_sha256)?;
         Ok((manifest.standing, values))
     }

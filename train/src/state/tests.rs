@@ -52,7 +52,7 @@ fn save(folder: &Path, step: usize, dies_at: usize) -> Result<PathBuf, StateErro
 #[track_caller]
 fn check_newest(folder: &Path, step: usize) {
     let found = store(folder)
-        .newest(&table())
+        .newest(&|_| table())
         .expect("the folder can be listed");
     let (standing, found_values) = found.state.expect("a whole state");
     assert_eq!(
@@ -78,7 +78,7 @@ fn killed_before_any_operation_of_a_save() {
             save(folder, step, usize::MAX).expect("it saves");
         }
         let saved = save(folder, 4, operations).is_ok();
-        let found = store(folder).newest(&table()).expect("listed");
+        let found = store(folder).newest(&|_| table()).expect("listed");
         let (standing, _) = found.state.expect("there is always a whole state");
         assert!([3, 4].contains(&standing.step));
         check_newest(folder, standing.step);
@@ -147,10 +147,10 @@ fn the_anchor_and_the_best_are_kept_however_old() {
         };
         let save = store(folder).save(&standing, (&table(), &values(step)), 1, &mut || Ok(()));
         save.expect("it saves");
-        let (found, _) = store(folder).at(step, &table()).expect("it is there");
+        let (found, _) = store(folder).at(step, &|_| table()).expect("it is there");
         assert_eq!(found, standing);
     }
     let steps = store(folder).list().expect("listed");
-    let steps: Vec<usize> = steps.into_iter().map(|(step, _)| step).collect();
+    let steps: Vec<usize> = steps.into_iter().map(|(moment, _)| moment.step).collect();
     assert_eq!(steps, [2, 3, 6]);
 }

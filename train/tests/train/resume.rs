@@ -116,8 +116,100 @@ fn a_stop_is_heard_between_micro_batches() {
         matches!(outcome, Ok(Outcome::Stopped { step: 4 })),
         "{outcome:?}"
     );
-    assert_eq!(place.states(), ["step-00000003", "step-00000004"]);
+    assert_eq!(place.states(), ["step-00000003", "step-00000004+1"]);
     training().finish(&place);
+    assert!(
+        place.checkpoint() == undisturbed().1,
+        "the checkpoint differs"
+    );
+    assert_eq!(
+        place.states(),
+        ["step-00000015", "step-00000018"],
+        "what was begun is of no use any more"
+    );
+}
+
+#[test]
+fn stopped_within_a_step_it_goes_on_behind_the_last_micro_batch() {
+    let (straight, expected) = undisturbed();
+    let place = Place::new();
+    let (mut curve_so_far, mut stops) = (Vec::new(), 0);
+    let mut behind = (0, 0);
+    // Each call gets on by one micro-batch.
+    loop {
+        let mut events = Vec::new();
+        let outcome = training().run(&place, |event, stop| {
+            events.push(event.clone());
+            if matches!(event, Event::MicroBatch { .. }) {
+                stop.stop(None);
+            }
+        });
+        curve_so_far.extend(curve(&events));
+        let started = events.iter().find_map(|event| match event {
+            Event::Started(started) => Some((started.done, started.micro_batches)),
+            _ => None,
+        });
+        assert_eq!(started, Some(behind));
+        let passed: Vec<(usize, usize, usize)> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::MicroBatch { step, done, of } => Some((*step, *done, *of)),
+                _ => None,
+            })
+            .collect();
+        match passed.as_slice() {
+            [(step, done, of)] => {
+                assert_eq!((*step, *done), (behind.0 + 1, behind.1 + 1));
+                behind = if done == of {
+                    (*step, 0)
+                } else {
+                    (*step - 1, *done)
+                };
+            }
+            other => panic!("one micro-batch, not {other:?}"),
+        }
+        match outcome.expect("it ends") {
+            Outcome::Stopped { step } => assert_eq!(step, behind.0),
+            Outcome::Done { .. } => break,
+        }
+        stops += 1;
+    }
+    assert!(stops > 30, "{stops} stops");
+    assert_eq!(curve_so_far, straight);
+    assert!(place.checkpoint() == expected, "the checkpoint differs");
+}
+
+#[test]
+fn damaged_sums_are_passed_over() {
+    let place = Place::new();
+    let stop = |event: &Event, stop: &train::Interrupter| {
+        if matches!(
+            event,
+            Event::MicroBatch {
+                step: 5,
+                done: 1,
+                ..
+            }
+        ) {
+            stop.stop(None);
+        }
+    };
+    training().run(&place, stop).expect("it stops");
+    let path = place
+        .path("state")
+        .join("step-00000004+1/trainer.safetensors");
+    let mut bytes = std::fs::read(&path).expect("a state");
+    *bytes.last_mut().expect("bytes") ^= 1;
+    std::fs::write(&path, bytes).expect("a state");
+    let events = training().finish(&place);
+    let Event::PassedOver { folder, .. } = &events[0] else {
+        panic!("{:?}", events[0])
+    };
+    assert!(folder.ends_with("step-00000004+1"), "{folder:?}");
+    let Event::Started(started) = &events[1] else {
+        panic!("{:?}", events[1])
+    };
+    assert_eq!((started.done, started.micro_batches), (3, 0));
     assert!(
         place.checkpoint() == undisturbed().1,
         "the checkpoint differs"
@@ -219,7 +311,7 @@ fn a_damaged_state_is_passed_over() {
             std::fs::write(folder.join(name), bytes).expect("a file");
         }
     };
-    check_passed_over(other_step, "holds step 15", &expected);
+    check_passed_over(other_step, "holds `step-00000015`", &expected);
 }
 
 fn cut_half(bytes: &mut Vec<u8>) {

@@ -40,6 +40,7 @@ pub(super) fn causal_scores(
                 c_row: row,
                 start: std::ptr::null(),
                 start_row: 0,
+                late: false,
             };
             // SAFETY: the asserts above cover rows `i .. i + rows` and the panel's 16 columns.
             unsafe { tile(rows, PANEL / LANES, wide, &x) };
@@ -82,6 +83,7 @@ pub(super) fn causal_rows(
                 c_row: padded,
                 start: std::ptr::null(),
                 start_row: 0,
+                late: false,
             };
             // SAFETY: the asserts above cover `i + rows <= end` rows of both operands, and
             // `for_vectors` stays inside a padded row.
@@ -128,6 +130,7 @@ pub(super) fn causal_columns(
                 c_row: padded,
                 start: sums,
                 start_row: padded,
+                late: false,
             };
             // SAFETY: the asserts above cover columns `j + rows <= end` and rows `from .. end`.
             unsafe { tile(rows, vectors, wide, &x) };
