@@ -7,8 +7,8 @@ DIR is a Hugging Face folder in f32, such as SmolLM2-135M-Instruct. On the same 
 order (`leap train --order`) it takes 50 optimizer steps with `leap train` and with torch, and compares
 
   1. the loss and the gradient norm of each step: the largest difference, and whether the differences
-     lean to one side (mean against its standard error). Both are held against what torch computes in f64
-     from the same weights at every fourth step: torch's own f32 leans;
+     lean to one side (mean against its standard error). At every fourth step both compute from the weights
+     that torch has then, and both are held against torch in f64: torch's own f32 leans;
   2. the written checkpoint: transformers finds no missing and no unexpected tensor, the dtypes, shapes
      and config of the model it came from, and the weights that torch arrived at;
   3. an adapter after 10 steps: peft finds every tensor, and its logits are those of the folder that
@@ -22,6 +22,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -89,8 +90,8 @@ def write_samples(model, leap, path):
     return {sample["id"]: sample for sample in samples}
 
 
-def recipe(model, samples, adapter):
-    settings = dict(SETTINGS, steps=ADAPTER_STEPS, lr=1e-3) if adapter else SETTINGS
+def recipe(model, samples, adapter=False, **changes):
+    settings = dict(SETTINGS, steps=ADAPTER_STEPS, lr=1e-3) if adapter else dict(SETTINGS, **changes)
     lines = ['job = "train"', 'title = "parity with transformers"', "seed = 1", "[model]",
              f"checkpoint = {json.dumps(model)}", 'dtype = "f32"', "[samples]", f"file = {json.dumps(samples)}",
              "hold_out_problems = 0", "[train]"]
@@ -138,6 +139,22 @@ def backward(net, batch):
     return loss_sum, math.sqrt(sum(squares))
 
 
+def ours_from(net, source, leap, samples, work):
+    """Loss and gradient norm of `leap train` in one step over these samples from the weights of `net`."""
+    with tempfile.TemporaryDirectory(dir=work) as here:
+        at = lambda name: os.path.join(here, name)
+        shutil.copytree(source, at("model"), ignore=shutil.ignore_patterns("*.safetensors*"))
+        net.save_pretrained(at("model"))
+        shutil.copy(os.path.join(source, "config.json"), at("model"))
+        with open(at("samples.jsonl"), "w") as file:
+            for sample in samples:
+                file.write(json.dumps(sample) + "\n")
+        open(at("one.toml"), "w").write(recipe(at("model"), at("samples.jsonl"), steps=1, warmup=0.0))
+        subprocess.run([leap, "train", at("one.toml"), "--out", at("out"), "-q"], check=True, stdout=subprocess.DEVNULL)
+        step = json.loads(open(os.path.join(at("out"), "curves.jsonl")).readline())
+        return step["loss"], step["grad_norm"]
+
+
 def in_f64(net):
     """A copy that computes all in f64: transformers has norms and rotary angles in f32 whatever comes in."""
     import copy
@@ -163,7 +180,7 @@ def in_f64(net):
     return exact
 
 
-def train_torch(model, order, samples):
+def train_torch(model, order, samples, leap, work):
     import torch
     import transformers
 
@@ -174,23 +191,24 @@ def train_torch(model, order, samples):
     groups = [{"params": decays, "weight_decay": SETTINGS["weight_decay"]}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=SETTINGS["lr"], betas=(SETTINGS["beta1"], SETTINGS["beta2"]),
                                   eps=SETTINGS["eps"])
-    exact = in_f64(net)
+    wide_net = in_f64(net)
     curve = []
     for step, ids in enumerate(order):
         batch = [tokens(samples[i]) for i in ids]
-        exact_loss = exact_norm = None
+        exact = ours = (None, None)
         if step in IN_F64:
+            ours = ours_from(net, model, leap, [samples[i] for i in ids], work)
             with torch.no_grad():
-                for wide, p in zip(exact.parameters(), net.parameters()):
+                for wide, p in zip(wide_net.parameters(), net.parameters()):
                     wide.copy_(p)
-            exact_loss, exact_norm = backward(exact, batch)
-            exact.zero_grad(set_to_none=True)
+            exact = backward(wide_net, batch)
+            wide_net.zero_grad(set_to_none=True)
         loss_sum, norm = backward(net, batch)
         torch.nn.utils.clip_grad_norm_(net.parameters(), SETTINGS["clip_norm"])
         for group in optimizer.param_groups:
             group["lr"] = rate(step)
         optimizer.step()
-        curve.append({"loss": loss_sum, "grad_norm": norm, "exact_loss": exact_loss, "exact_norm": exact_norm})
+        curve.append({"torch": (loss_sum, norm), "exact": exact, "ours_from_here": ours})
         print(f"torch step {step + 1} of {STEPS}: loss {loss_sum:.6f}", file=sys.stderr, flush=True)
     return net, curve
 
@@ -283,17 +301,16 @@ def main():
         subprocess.run([a.leap, "train", at("full.toml"), "--out", at("full"), "--no-progress"], check=True,
                        stdout=subprocess.DEVNULL)
         curve = [json.loads(line) for line in open(os.path.join(at("full"), "curves.jsonl"))]
-        net, theirs = train_torch(a.model, order, samples)
-        losses = [ours["loss"] - their["loss"] for ours, their in zip(curve, theirs)]
-        norms = [ours["grad_norm"] / their["grad_norm"] - 1 for ours, their in zip(curve, theirs)]
-        # Against f64, from the weights of torch: those of ours differ by what is compared below.
-        both = [(ours, their) for ours, their in zip(curve, theirs) if their["exact_norm"]]
+        net, theirs = train_torch(a.model, order, samples, a.leap, work)
+        losses = [ours["loss"] - their["torch"][0] for ours, their in zip(curve, theirs)]
+        norms = [ours["grad_norm"] / their["torch"][1] - 1 for ours, their in zip(curve, theirs)]
+        in_f64_too = [step for step in theirs if step["exact"][0]]
         against_f64 = {
             name: {
-                "loss": summary([sides[side]["loss"] - sides[1]["exact_loss"] for sides in both]),
-                "grad_norm": summary([sides[side]["grad_norm"] / sides[1]["exact_norm"] - 1 for sides in both]),
+                "loss": summary([step[side][0] - step["exact"][0] for step in in_f64_too]),
+                "grad_norm": summary([step[side][1] / step["exact"][1] - 1 for step in in_f64_too]),
             }
-            for side, name in ((0, "ours"), (1, "torch"))
+            for side, name in (("ours_from_here", "ours"), ("torch", "torch"))
         }
         subprocess.run([a.leap, "train", at("lora.toml"), "--out", at("lora"), "--no-progress"], check=True,
                        stdout=subprocess.DEVNULL)
@@ -309,9 +326,13 @@ def main():
             "against_f64": against_f64,
             "checkpoint": compare_checkpoint(os.path.join(at("full"), "checkpoint"), net, a.model),
             "adapter": compare_adapter(a.leap, a.model, os.path.join(at("lora"), "adapter"), work),
-            "curve": [{"step": i + 1, "loss": ours["loss"], "loss_of_torch": their["loss"],
-                       "grad_norm": ours["grad_norm"], "grad_norm_of_torch": their["grad_norm"],
-                       "grad_norm_in_f64": their["exact_norm"]}
+            "curve": [{"step": i + 1, "loss": ours["loss"], "loss_of_torch": their["torch"][0],
+                       "grad_norm": ours["grad_norm"], "grad_norm_of_torch": their["torch"][1],
+                       "from_weights_of_torch": {"loss": their["ours_from_here"][0],
+                                                 "loss_in_f64": their["exact"][0],
+                                                 "grad_norm": their["ours_from_here"][1],
+                                                 "grad_norm_in_f64": their["exact"][1]}
+                       if their["exact"][0] else None}
                       for i, (ours, their) in enumerate(zip(curve, theirs))],
         }
     text = json.dumps(found, indent=1)

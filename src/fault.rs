@@ -3,6 +3,10 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 
+use infer::generation::GenerationError;
+use infer::lines::LinesError;
+use infer::waves::WaveError;
+
 /// An error that carries a hint for the person who reads it.
 #[derive(Debug)]
 pub(crate) struct Fault {
@@ -48,6 +52,29 @@ pub(crate) fn of_the_disk(error: &anyhow::Error) -> Option<&'static str> {
              names another place",
         ),
         _ => None,
+    })
+}
+
+/// What to do about a file of half-done work that is damaged, if that is the reason.
+pub(crate) fn of_a_damaged_file(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        let lines = cause.downcast_ref::<LinesError>();
+        let of_waves = || match cause.downcast_ref()? {
+            WaveError::Journal(lines) => Some(lines),
+            _ => None,
+        };
+        let of_a_generation = || match cause.downcast_ref()? {
+            GenerationError::Journal(lines) => Some(lines),
+            _ => None,
+        };
+        match lines.or_else(of_waves).or_else(of_a_generation)? {
+            LinesError::Damaged { path, .. } => Some(format!(
+                "nothing was changed. What it holds cannot be trusted: delete `{}`, and the same \
+                 command does that work again; files under their final names are kept",
+                path.display()
+            )),
+            LinesError::Io { .. } => None,
+        }
     })
 }
 

@@ -70,9 +70,12 @@ impl Output {
             );
         }
         let fault = error.chain().find_map(|cause| cause.downcast_ref());
-        let advice = fault.map(Fault::hint).or_else(|| fault::of_the_disk(error));
+        let advice = fault
+            .map(|fault: &Fault| fault.hint().to_owned())
+            .or_else(|| fault::of_the_disk(error).map(str::to_owned))
+            .or_else(|| fault::of_a_damaged_file(error));
         if let Some(advice) = advice {
-            eprintln!("\nhint: {}", harmless(advice));
+            eprintln!("\nhint: {}", harmless(&advice));
         }
     }
 

@@ -205,13 +205,19 @@ impl Watch for Steps<'_> {
                 let (step, loss) = (step.step as u64, step.loss);
                 self.losses.add(step, &Loss { step, loss })
             }
-            Event::Saved { .. } => self.losses.sync(),
             _ => Ok(()),
         };
         if let Err(error) = kept {
             self.stop.stop(Some("the losses cannot be written"));
             self.failed.get_or_insert(error);
         }
+    }
+
+    fn is_kept(&mut self) -> bool {
+        if self.failed.is_none() {
+            self.failed = self.losses.sync().err();
+        }
+        self.failed.is_none()
     }
 }
 

@@ -253,8 +253,7 @@ impl Watch for Progressing<'_> {
                 );
                 Ok(())
             }
-            Event::Saved { .. } => self.curves.sync(),
-            Event::MicroBatch { .. } | Event::LookBatch { .. } => Ok(()),
+            Event::Saved { .. } | Event::MicroBatch { .. } | Event::LookBatch { .. } => Ok(()),
         };
         if let Err(error) = heard {
             self.stop.stop(Some("the curves cannot be written"));
@@ -268,6 +267,13 @@ impl Watch for Progressing<'_> {
             }
             self.events.add(line);
         }
+    }
+
+    fn is_kept(&mut self) -> bool {
+        if self.failed.is_none() {
+            self.failed = self.curves.sync().err();
+        }
+        self.failed.is_none()
     }
 
     fn obedience(&mut self, step: usize, decoder: &dyn Fn() -> Decoder) -> Option<Obedience> {

@@ -14,6 +14,15 @@ pub trait Watch {
     /// Something happened.
     fn event(&mut self, event: &Event);
 
+    /// Whether all that was heard is on the disk, as far as it is kept.
+    ///
+    /// Asked before a state or the checkpoint is written. If it is not, neither is, and the training
+    /// ends as if a stop had been asked for: a state that is ahead of what is kept of the way to it
+    /// could not be gone on from.
+    fn is_kept(&mut self) -> bool {
+        true
+    }
+
     /// Lets the model of `step` write, and counts how well it keeps the form; asked after each look
     /// at held-out samples. The decoder has no graph, and adapters are merged into it. `None` if
     /// nobody wants to know.

@@ -42,24 +42,25 @@ pub fn train(job: &Job<'_>, watch: &mut dyn Watch) -> Result<Outcome, TrainError
     }
     // A look that an earlier process had not finished, or the one before the first step.
     let mut looked = trainer.look(&decoder, watch)?;
-    loop {
+    let ending = loop {
         if looked == Looked::Best {
-            trainer.save(&decoder, None, watch)?;
+            if !trainer.save(&decoder, None, watch)? {
+                break Ending::Stopped;
+            }
             saved = trainer.step();
         }
         let computed = match looked {
             Looked::Stopped => Step::Stopped(None),
-            _ if trainer.is_done() => break,
+            _ if trainer.is_done() => break Ending::Done,
             _ => trainer.compute(&decoder, watch),
         };
         let computed = match computed {
             Step::Computed(computed) => computed,
             Step::Stopped(begun) => {
-                let step = trainer.step();
-                if step > saved || begun.is_some() {
+                if trainer.step() > saved || begun.is_some() {
                     trainer.save(&decoder, begun.as_ref(), watch)?;
                 }
-                return Ok(Outcome::Stopped { step });
+                break Ending::Stopped;
             }
         };
         decoder = trainer.apply(decoder, computed, watch)?;
@@ -69,11 +70,26 @@ pub fn train(job: &Job<'_>, watch: &mut dyn Watch) -> Result<Outcome, TrainError
         }
         looked = trainer.look(&decoder, watch)?;
         if trainer.saves_now() && looked != Looked::Best {
-            trainer.save(&decoder, None, watch)?;
+            if !trainer.save(&decoder, None, watch)? {
+                break Ending::Stopped;
+            }
             saved = trainer.step();
         }
+    };
+    match ending {
+        Ending::Done if watch.is_kept() => finish(job, &mut trainer, decoder),
+        _ => Ok(Outcome::Stopped {
+            step: trainer.step(),
+        }),
     }
-    finish(job, &mut trainer, decoder)
+}
+
+/// Why there is no next step.
+enum Ending {
+    /// All are behind, or held-out losses no longer fall.
+    Done,
+    /// A stop was asked for, or what was told could not be kept.
+    Stopped,
 }
 
 /// Takes the steps of a job on a decoder that is in memory, for measuring: nothing is read, saved or

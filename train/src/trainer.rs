@@ -615,13 +615,17 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Saves the state after the last step, with what was begun of the next one.
+    /// Saves the state after the last step, with what was begun of the next one; false, and nothing
+    /// is saved, if what was told until here is not kept.
     pub(crate) fn save(
         &self,
         decoder: &Decoder,
         begun: Option<&Begun>,
         watch: &mut dyn Watch,
-    ) -> Result<(), TrainError> {
+    ) -> Result<bool, TrainError> {
+        if !watch.is_kept() {
+            return Ok(false);
+        }
         let began = Instant::now();
         let parameters = decoder.trained_parameters();
         let standing = Standing {
@@ -640,7 +644,7 @@ impl<'a> Trainer<'a> {
             folder,
             seconds,
         });
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -270,7 +270,7 @@ fn tokenizers() {
                 "}",
             ],
         ),
-        inputs: [60_000, 1_000_000],
+        inputs: [100_000, 1_000_000],
         // An id of 16 million is taken, and makes a table of so many ids.
         base: 640 << 20,
         factor: 100_000,
@@ -322,7 +322,7 @@ fn tokenizer_settings() {
                 "}",
             ],
         ),
-        inputs: [30_000, 1_000_000],
+        inputs: [100_000, 1_000_000],
         base: 4 << 20,
         factor: 1000,
         elsewhere: true,
@@ -436,7 +436,7 @@ fn templates() {
     let target = Target {
         name: "chat template",
         corpus: Corpus::of(&valid, words),
-        inputs: [60_000, 1_000_000],
+        inputs: [100_000, 1_000_000],
         // What its fuel buys; see the constant beside it.
         base: 200 << 20,
         factor: 1000,

@@ -216,7 +216,7 @@ fn completions(name: &'static str, owner: &'static str, valid: &str) {
     let target = Target {
         name,
         corpus: Corpus::json(stops.to_vec(), WORDS),
-        inputs: [20_000, 1_000_000],
+        inputs: [50_000, 1_000_000],
         base: 64 << 20,
         factor: 1000,
         elsewhere: true,
@@ -348,7 +348,7 @@ fn listings_of_hubs() {
                 "\"sha256\"",
             ],
         ),
-        inputs: [20_000, 1_000_000],
+        inputs: [100_000, 1_000_000],
         base: 64 << 20,
         factor: 1000,
         elsewhere: true,

@@ -245,7 +245,18 @@ impl Training {
                 (self.0)(event, self.1);
             }
         }
-        let (stop, lineage) = (Interrupter::new(), lineage());
+        let stop = Interrupter::new();
+        self.watched(place, &stop, &mut Ear(&mut hear, &stop))
+    }
+
+    /// Runs it at `place` before the eyes of `watch`.
+    pub(crate) fn watched(
+        &self,
+        place: &Place,
+        stop: &Interrupter,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, TrainError> {
+        let lineage = lineage();
         let job = Job {
             settings: &self.settings,
             start: self.start.clone(),
@@ -262,9 +273,9 @@ impl Training {
             lineage: &lineage,
             rehearsal: self.rehearsal,
             card: None,
-            stop: &stop,
+            stop,
         };
-        train(&job, &mut Ear(&mut hear, &stop))
+        train(&job, watch)
     }
 
     /// Runs it to its end and returns what it told.

@@ -179,6 +179,50 @@ fn stopped_within_a_step_it_goes_on_behind_the_last_micro_batch() {
     assert!(place.checkpoint() == expected, "the checkpoint differs");
 }
 
+/// Hears all, but from some step on cannot keep it.
+struct Full {
+    from: usize,
+    step: usize,
+    events: Vec<Event>,
+}
+
+impl train::Watch for Full {
+    fn event(&mut self, event: &Event) {
+        if let Event::Step(step) = event {
+            self.step = step.step;
+        }
+        self.events.push(event.clone());
+    }
+
+    fn is_kept(&mut self) -> bool {
+        self.step < self.from
+    }
+}
+
+#[test]
+fn no_state_is_ahead_of_what_is_kept_of_the_way_to_it() {
+    let (_, expected) = undisturbed();
+    for (from, states) in [
+        (3, &[][..]),
+        (8, &["step-00000003", "step-00000006"]),
+        (9, &["step-00000003", "step-00000006"]),
+        (20, &["step-00000015", "step-00000018"]),
+    ] {
+        let place = Place::new();
+        let (step, events) = (0, Vec::new());
+        let mut full = Full { from, step, events };
+        let outcome = training().watched(&place, &train::Interrupter::new(), &mut full);
+        assert!(
+            matches!(outcome, Ok(Outcome::Stopped { .. })),
+            "{outcome:?}"
+        );
+        assert!(!place.path("out").exists(), "from {from}");
+        assert_eq!(place.states(), states, "from {from}");
+        training().finish(&place);
+        assert!(place.checkpoint() == expected, "from {from}");
+    }
+}
+
 #[test]
 fn damaged_sums_are_passed_over() {
     let place = Place::new();
