@@ -111,8 +111,8 @@ pub const MOST_KEPT_BYTES: u64 = 4 * crate::kernels::pool::MOST as u64;
 
 /// Gives memory of results that is kept to be used again back to the system.
 ///
-/// What comes next takes a little longer. Where memory is short this is worth it between phases that
-/// need pieces of different sizes.
+/// What comes next takes a little longer. This is worth it between pieces of work that need results of
+/// different sizes, such as a training and what its model then writes.
 pub fn release() {
     crate::kernels::pool::clear();
 }

@@ -143,6 +143,8 @@ pub(super) fn train(
         stop: &stop,
     };
     let outcome = train::train(&job, &mut watch).with_context(|| format!("training `{name}`"))?;
+    // Of no use to what comes next.
+    model::memory::release();
     if let Some(failed) = watch.failed.take() {
         return Err(failed);
     }

@@ -11,7 +11,7 @@ use model::lineage::Lineage;
 use crate::event::{Event, Watch};
 use crate::job::{Finished, Job, Outcome, Rehearsal, Start, TrainError};
 use crate::optimizer;
-use crate::settings::{Chosen, Recompute};
+use crate::settings::Chosen;
 use crate::trainer::{Looked, Step, Trainer};
 
 /// Trains, or goes on with what an earlier call with the same job has left in `job.state`.
@@ -64,10 +64,6 @@ pub fn train(job: &Job<'_>, watch: &mut dyn Watch) -> Result<Outcome, TrainError
             }
         };
         decoder = trainer.apply(decoder, computed, watch)?;
-        if job.settings.recompute == Recompute::Blocks {
-            // The gradients' memory would be held beside what the head of the next step needs.
-            model::memory::release();
-        }
         looked = trainer.look(&decoder, watch)?;
         if trainer.saves_now() && looked != Looked::Best {
             if !trainer.save(&decoder, None, watch)? {
