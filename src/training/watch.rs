@@ -61,8 +61,10 @@ impl<'a> Progressing<'a> {
     ) -> Result<(Outcome, Growing)> {
         let text = match &outcome {
             Ok(Outcome::Done { steps, .. }) => count(*steps, "step"),
-            Ok(Outcome::Stopped { step }) => format!("stopped after step {step}; all is saved"),
-            Err(_) => "failed".to_string(),
+            Ok(Outcome::Stopped { step }) if self.failed.is_none() => {
+                format!("stopped after step {step}; all is saved")
+            }
+            Ok(Outcome::Stopped { .. }) | Err(_) => "failed".to_string(),
         };
         let loss = self
             .last

@@ -65,7 +65,7 @@ fn every_command_with_an_output_goes_on_from_failures_of_the_disk() {
         let (expected, _) = work.undisturbed(&bench);
         let changes = disk::run(&bench, &work, 500, How::Io, 0).changes;
         let changes = changes.expect("it ends by itself");
-        let most = scale(3, 1000);
+        let most = scale(3, 20);
         let failed: usize = HOWS
             .into_iter()
             .map(|how| fail_at_changes(&bench, &work, &expected, changes, how, most))
