@@ -100,7 +100,8 @@ pub enum Outcome {
         /// Tokens with loss in all.
         trained_tokens: u64,
     },
-    /// A stop was asked for, and the state is saved: the same job goes on from there.
+    /// A stop was asked for, and the state is saved: the same job goes on from there. Or what was told
+    /// could not be kept ([`Watch::is_kept`](crate::Watch::is_kept)): it goes on from the state before.
     Stopped {
         /// Optimizer steps done. Of one that was under way, what is behind is saved, too.
         step: usize,

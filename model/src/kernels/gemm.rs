@@ -1,7 +1,7 @@
 //! Matrix products on tiles, with the right operand packed into panels of 16 columns.
 //!
 //! An element is the start and the sums of each 256 inner indices (see `tile`), added one after the
-//! other: half as far from the truth as one chain over all of them. Its bits depend on its row of the
+//! other, which is nearer to the truth than one chain over all of them. Its bits depend on its row of the
 //! left operand and its column of the right one alone: neither on the number of rows or columns, nor
 //! on how the work was split.
 

@@ -97,21 +97,21 @@ fn stopped_at_every_step() {
     }
 }
 
+/// Asks for a stop behind the first micro-batch of step 5.
+fn stop_in_step_5(event: &Event, stop: &train::Interrupter) {
+    let (step, done) = match event {
+        Event::MicroBatch { step, done, .. } => (*step, *done),
+        _ => return,
+    };
+    if (step, done) == (5, 1) {
+        stop.stop(None);
+    }
+}
+
 #[test]
 fn a_stop_is_heard_between_micro_batches() {
     let place = Place::new();
-    let outcome = training().run(&place, |event, stop| {
-        if matches!(
-            event,
-            Event::MicroBatch {
-                step: 5,
-                done: 1,
-                ..
-            }
-        ) {
-            stop.stop(None);
-        }
-    });
+    let outcome = training().run(&place, stop_in_step_5);
     assert!(
         matches!(outcome, Ok(Outcome::Stopped { step: 4 })),
         "{outcome:?}"
@@ -226,19 +226,7 @@ fn no_state_is_ahead_of_what_is_kept_of_the_way_to_it() {
 #[test]
 fn damaged_sums_are_passed_over() {
     let place = Place::new();
-    let stop = |event: &Event, stop: &train::Interrupter| {
-        if matches!(
-            event,
-            Event::MicroBatch {
-                step: 5,
-                done: 1,
-                ..
-            }
-        ) {
-            stop.stop(None);
-        }
-    };
-    training().run(&place, stop).expect("it stops");
+    training().run(&place, stop_in_step_5).expect("it stops");
     let path = place
         .path("state")
         .join("step-00000004+1/trainer.safetensors");
