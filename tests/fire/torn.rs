@@ -8,8 +8,10 @@ use protocol::Stream;
 
 use crate::bench::Bench;
 use crate::crash::SMALL;
+use crate::disk::{self, How};
 use crate::row::{scale, tell};
 use crate::work::{Files, Work};
+use crate::works::works;
 
 /// What happens to a file.
 #[derive(Clone, Copy, Debug)]
@@ -152,8 +154,7 @@ impl Found {
 
 /// Runs the output `number` for a share of the time that it takes, and kills it.
 fn begin(bench: &Bench, work: &Work, number: usize, changes: u64) {
-    use crate::disk::{How, run};
-    run(bench, work, number, How::Kill, changes);
+    disk::run(bench, work, number, How::Kill, changes);
 }
 
 #[test]
@@ -178,5 +179,62 @@ fn a_damaged_file_of_a_run_is_made_again_or_named() {
             ("named", &half.named),
             ("gone on from", &0),
         ],
+    );
+}
+
+/// The text with another digit in the first number behind `key`: the one behind the point, or the last.
+fn other_digit(text: &str, key: &str) -> String {
+    let quoted = format!("\"{key}\":");
+    let behind = text.find(&quoted).expect("a key") + quoted.len();
+    let digit = |c: char| c.is_ascii_digit();
+    let begin = behind + text[behind..].find(digit).expect("a number");
+    let length = text[begin..].find(|c| !digit(c)).expect("an end");
+    let at = match text[begin + length..].starts_with('.') {
+        true => begin + length + 1,
+        false => begin + length - 1,
+    };
+    let mut bytes = text.as_bytes().to_vec();
+    bytes[at] ^= 1;
+    String::from_utf8(bytes).expect("a digit for a digit")
+}
+
+#[test]
+fn no_changed_number_of_a_standing_is_gone_on_from() {
+    let bench = Bench::new();
+    let (_, works) = works(&bench);
+    let train = works.iter().find(|work| work.name == "train");
+    let train = train.expect("a training");
+    let (expected, _) = train.undisturbed(&bench);
+    let changes = disk::run(&bench, train, 1, How::Kill, 0).changes;
+    begin(&bench, train, 2, changes.expect("it ended by itself") / 2);
+    let trainer = bench.path(&train.out(2)).join("trainer");
+    let mut states = all_files(&trainer);
+    states.retain(|file| {
+        let folder = file.parent().expect("a state").extension();
+        file.ends_with("manifest.json") && folder.is_none()
+    });
+    let newest = states.pop().expect("a state");
+    let text = fs::read_to_string(&newest).expect("a manifest");
+    let parsed: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let standing = parsed["standing"].as_object().expect("an object");
+    let keys = standing.iter().filter(|(_, value)| !value.is_null());
+    let keys: Vec<&String> = keys.map(|(key, _)| key).collect();
+    assert!(keys.len() > 6, "{text}");
+    for key in &keys {
+        let place = bench.path("3");
+        copy(&bench.path("2"), &place);
+        let below = newest.strip_prefix(bench.path("2")).expect("below");
+        fs::write(place.join(below), other_digit(&text, key)).expect("written");
+        let ran = train.command(&bench, 3).output().expect("leap starts");
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{key}: {told}");
+        let named = told.contains("is not used") && told.contains("manifest.json` is damaged");
+        assert!(named, "{key}: {told}");
+        train.check_same(&bench, 3, &expected);
+        fs::remove_dir_all(&place).expect("removed");
+    }
+    tell(
+        "changed numbers in the standing of a training",
+        &[("named", &keys.len()), ("gone on from", &0)],
     );
 }

@@ -561,7 +561,7 @@ fn key(job: &Job<'_>, decoder: &Decoder) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     };
-    put(concat!("leap-t training 2, ", env!("CARGO_PKG_VERSION")).as_bytes());
+    put(concat!("leap-t training 3, ", env!("CARGO_PKG_VERSION")).as_bytes());
     put(&serde_json::to_vec(&job.settings.essence()).expect("settings are plain data"));
     put(job.dtype.to_string().as_bytes());
     put(&job.seed.to_le_bytes());

@@ -3,9 +3,11 @@
 //! A state is a folder `step-00000040` with weights and moments in `trainer.safetensors` and a
 //! `manifest.json`; one of a training that was stopped within a step, `step-00000040+3`, holds the sums
 //! of its first micro-batches, too. It is written under another name and renamed when every byte is on the disk,
-//! so that a folder of that name is whole; the manifest's hash finds those that were damaged later.
+//! so that a folder of that name is whole; the manifest's hashes, of the tensors and of what it says
+//! itself, find those that were damaged later.
 //! A state belongs to a key, the hash of everything that decides the result.
 
+mod manifest;
 mod tensors;
 #[cfg(test)]
 mod tests;
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use manifest::{MANIFEST, Manifest};
 pub(crate) use tensors::{Format, Table, Values};
 
 /// Why a trainer state cannot be written or read.
@@ -84,6 +87,32 @@ pub enum StateError {
         found: String,
         /// The hash in the manifest.
         expected: String,
+    },
+    /// The manifest does not say what was written.
+    #[error(
+        "`{}` is damaged: the SHA-256 of what it says is {found}, but {expected} was written",
+        path.display()
+    )]
+    Changed {
+        /// The manifest.
+        path: PathBuf,
+        /// The hash of what it says.
+        found: String,
+        /// The hash in it.
+        expected: String,
+    },
+    /// A training that goes back to this state cannot use it, and no other one will do.
+    #[error(
+        "cannot go back to `{}`: delete it and the states of later steps beside it, and the same \
+         training goes on from the one before, or begins anew",
+        path.display()
+    )]
+    Needed {
+        /// The state's folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<StateError>,
     },
 }
 
@@ -170,18 +199,7 @@ impl Standing {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Manifest {
-    version: u32,
-    key: String,
-    standing: Standing,
-    tensors_sha256: String,
-}
-
-const VERSION: u32 = 2;
 const TENSORS: &str = "trainer.safetensors";
-const MANIFEST: &str = "manifest.json";
 const PREFIX: &str = "step-";
 const WITHIN: char = '+';
 const UNFINISHED: &str = ".unfinished";
@@ -258,7 +276,7 @@ impl Store {
     /// The state after this step.
     ///
     /// # Errors
-    /// If it is not there, or not whole.
+    /// If it is not there, or not whole: [`StateError::Needed`], unless the disk refuses.
     pub(crate) fn at(
         &self,
         step: usize,
@@ -268,7 +286,17 @@ impl Store {
             step,
             micro_batches: 0,
         };
-        self.read(moment, &self.path(moment), table)
+        let path = self.path(moment);
+        self.read(moment, &path, table)
+            .map_err(|error| match error {
+                StateError::Io { ref source, .. } if source.kind() != io::ErrorKind::NotFound => {
+                    error
+                }
+                error => StateError::Needed {
+                    path,
+                    source: Box::new(error),
+                },
+            })
     }
 
     fn path(&self, moment: Moment) -> PathBuf {
@@ -300,16 +328,10 @@ impl Store {
         at("make", &unfinished)?;
         fs::create_dir(&unfinished).map_err(io_error("make", &unfinished))?;
         let tensors_sha256 = table.write(values, &unfinished.join(TENSORS), &mut at)?;
-        let manifest = Manifest {
-            version: VERSION,
-            key: self.key.clone(),
-            standing: standing.clone(),
-            tensors_sha256,
-        };
-        let text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");
+        let text = Manifest::new(&self.key, standing, tensors_sha256).text();
         let manifest = unfinished.join(MANIFEST);
         at("write", &manifest)?;
-        fs::write(&manifest, text + "\n").map_err(io_error("write", &manifest))?;
+        fs::write(&manifest, text).map_err(io_error("write", &manifest))?;
         sync(&manifest, &mut at)?;
         sync(&unfinished, &mut at)?;
         // Only a damaged or foreign state can be there: a whole one would have been gone on from.
@@ -363,20 +385,7 @@ impl Store {
     }
 
     fn manifest(&self, folder: &Path) -> Result<Manifest, StateError> {
-        let path = folder.join(MANIFEST);
-        let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
-        let parsed = |source| StateError::Manifest {
-            path: path.clone(),
-            source,
-        };
-        let manifest: Manifest = serde_json::from_str(&text).map_err(parsed)?;
-        if manifest.version != VERSION {
-            return Err(StateError::Version {
-                path,
-                found: manifest.version,
-                expected: VERSION,
-            });
-        }
+        let manifest = Manifest::read(folder)?;
         if manifest.key != self.key {
             return Err(StateError::Foreign {
                 path: folder.to_owned(),

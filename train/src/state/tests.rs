@@ -133,6 +133,58 @@ fn the_file_is_a_safetensors_file() {
     assert_eq!(codes.data(), values(7)(2).into_codes());
 }
 
+/// A standing with a value in every place, and numbers that are hard to write down.
+fn full() -> Standing {
+    let within = Within {
+        micro_batches: 3,
+        loss: 0.1 + 0.2,
+        reached: vec![true, false],
+    };
+    Standing {
+        step: 40,
+        trained_tokens: u64::MAX - 1,
+        skipped: 7,
+        roll_backs: 2,
+        anchor: 32,
+        recent: vec![1.0 / 3.0, 5e-324, f64::MAX, -0.0, 4.0, 1e16, 1e-7],
+        looked: Some(39),
+        best: Some(Best {
+            step: 36,
+            loss: 1.7 / 1.3,
+        }),
+        looks_since_best: 1,
+        within: Some(within),
+    }
+}
+
+#[test]
+fn no_bit_of_a_manifest_changes_what_it_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = store(folder.path());
+    let mut small = Table::default();
+    small.push("matrix".to_owned(), Format::F32, &[2]);
+    let values = |_| Values::F32(vec![1.0, 2.0].into());
+    let save = store.save(&full(), (&small, &values), 2, &mut || Ok(()));
+    let path = save.expect("it saves").join(MANIFEST);
+    let newest = || {
+        let found = store.newest(&|_| small.clone()).expect("listed");
+        found.state.map(|(standing, _)| standing)
+    };
+    // As text, which tells 0 from -0.
+    let text = |standing: &Standing| serde_json::to_string(standing).expect("plain data");
+    let whole = fs::read(&path).expect("a manifest");
+    assert_eq!(newest().as_ref().map(text), Some(text(&full())));
+    for (at, bit) in (0..whole.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1 << bit;
+        fs::write(&path, &damaged).expect("written");
+        // The same number in other digits is no damage: 4e-324 is 5e-324.
+        let same = newest().is_none_or(|found| text(&found) == text(&full()));
+        let damaged = String::from_utf8_lossy(&damaged);
+        assert!(same, "bit {bit} of byte {at}: {damaged}");
+    }
+}
+
 #[test]
 fn the_anchor_and_the_best_are_kept_however_old() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -77,15 +77,16 @@ fn looks_tell_the_loss_by_kind_and_change_nothing() {
     assert_eq!(comments.expect("comments too").tokens, tokens as u64);
 }
 
+/// Ten samples of noise are soon learned by heart, and the others get worse.
+fn overfit(patience: usize, chosen: Chosen) -> Training {
+    let mut training = training(patience, chosen);
+    training.settings.lr = 3e-2;
+    training.settings.steps = Some(60);
+    training
+}
+
 #[test]
 fn the_best_weights_become_the_checkpoint_and_patience_ends_it() {
-    // Ten samples of noise are soon learned by heart, and the others get worse.
-    let overfit = |patience, chosen| {
-        let mut training = training(patience, chosen);
-        training.settings.lr = 3e-2;
-        training.settings.steps = Some(60);
-        training
-    };
     let whole = looks(&overfit(0, Chosen::Last).finish(&Place::new()));
     let best = whole[1..]
         .iter()
@@ -141,6 +142,46 @@ fn the_best_weights_become_the_checkpoint_and_patience_ends_it() {
     let rest = training.finish(&other);
     assert_eq!(looks(&rest)[0].step, 6, "the look is made again");
     assert!(other.checkpoint() == place.checkpoint());
+}
+
+#[test]
+fn a_damaged_state_that_is_gone_back_to_is_named_with_what_to_do() {
+    #[track_caller]
+    fn check(file: &str, what: &str) {
+        let (place, undisturbed) = (Place::new(), Place::new());
+        let training = overfit(2, Chosen::Best);
+        let told = looks(&training.finish(&undisturbed));
+        let best = told.iter().rfind(|look| look.best).expect("a best").step;
+        let stop = training.run(&place, |event, stop| {
+            if matches!(event, Event::Step(step) if step.step == best + 1) {
+                stop.stop(None);
+            }
+        });
+        assert!(matches!(stop, Ok(Outcome::Stopped { .. })), "{stop:?}");
+        let state = |step: usize| place.path("state").join(format!("step-{step:08}"));
+        let damaged = state(best).join(file);
+        let mut bytes = std::fs::read(&damaged).expect("a state");
+        let digit = bytes.iter().rposition(u8::is_ascii_digit).expect("one");
+        bytes[digit] ^= 1;
+        std::fs::write(&damaged, bytes).expect("written");
+        let error = training.run(&place, |_, _| {}).expect_err("it is needed");
+        let advice = format!(
+            "`{}`: delete it and the states of later",
+            state(best).display()
+        );
+        assert!(error.to_string().contains(&advice), "{error}");
+        let source = std::error::Error::source(&error)
+            .expect("a cause")
+            .to_string();
+        assert!(source.contains(what), "{source}");
+        for step in best..=60 {
+            let _ = std::fs::remove_dir_all(state(step));
+        }
+        training.finish(&place);
+        assert!(place.checkpoint() == undisturbed.checkpoint());
+    }
+    check("manifest.json", "manifest.json` is damaged");
+    check("trainer.safetensors", "trainer.safetensors` is damaged");
 }
 
 #[test]

@@ -223,29 +223,37 @@ fn no_state_is_ahead_of_what_is_kept_of_the_way_to_it() {
     }
 }
 
-#[test]
-fn damaged_sums_are_passed_over() {
+/// Leaves a state within step 5, lets `harm` do something to it, and expects that it is passed over
+/// with these words and the whole one before it is used.
+#[track_caller]
+fn check_begun_is_passed_over(harm: impl Fn(&Path), words: &str, expected: &[(String, Vec<u8>)]) {
     let place = Place::new();
     training().run(&place, stop_in_step_5).expect("it stops");
-    let path = place
-        .path("state")
-        .join("step-00000004+1/trainer.safetensors");
-    let mut bytes = std::fs::read(&path).expect("a state");
-    *bytes.last_mut().expect("bytes") ^= 1;
-    std::fs::write(&path, bytes).expect("a state");
+    harm(&place.path("state").join("step-00000004+1"));
     let events = training().finish(&place);
-    let Event::PassedOver { folder, .. } = &events[0] else {
+    let Event::PassedOver { folder, reason } = &events[0] else {
         panic!("{:?}", events[0])
     };
     assert!(folder.ends_with("step-00000004+1"), "{folder:?}");
+    assert!(reason.contains(words), "`{reason}` does not say `{words}`");
     let Event::Started(started) = &events[1] else {
         panic!("{:?}", events[1])
     };
     assert_eq!((started.done, started.micro_batches), (3, 0));
-    assert!(
-        place.checkpoint() == undisturbed().1,
-        "the checkpoint differs"
+    assert!(place.checkpoint() == expected, "the checkpoint differs");
+}
+
+#[test]
+fn damaged_sums_are_passed_over() {
+    let (_, expected) = undisturbed();
+    let check = |harm: &dyn Fn(&Path), words| check_begun_is_passed_over(harm, words, &expected);
+    check(
+        &change("trainer.safetensors", |bytes| flip_last(bytes)),
+        "trainer.safetensors` is damaged",
     );
+    check(&other_digit("micro_batches"), MANIFEST_DAMAGED);
+    check(&other_digit("loss"), MANIFEST_DAMAGED);
+    check(&manifest("true", "false"), MANIFEST_DAMAGED);
 }
 
 #[test]
@@ -297,57 +305,135 @@ fn check_passed_over(harm: impl Fn(&Path), words: &str, expected: &[(String, Vec
     );
 }
 
+const MANIFEST: &str = "manifest.json";
+const MANIFEST_DAMAGED: &str = "manifest.json` is damaged: the SHA-256 of what it says is";
+
+/// Changes the bytes of a state's file.
+fn change(name: &'static str, change: impl Fn(&mut Vec<u8>)) -> impl Fn(&Path) {
+    move |folder| {
+        let path = folder.join(name);
+        let mut bytes = std::fs::read(&path).expect("a file");
+        change(&mut bytes);
+        std::fs::write(&path, bytes).expect("a file");
+    }
+}
+
+/// Puts other words into a state's manifest, once.
+fn manifest(from: &'static str, to: &'static str) -> impl Fn(&Path) {
+    change(MANIFEST, move |bytes| {
+        let text = String::from_utf8(bytes.clone()).expect("a manifest is text");
+        assert!(text.contains(from), "{text}");
+        *bytes = text.replacen(from, to, 1).into_bytes();
+    })
+}
+
+/// Puts another digit into the first number behind a key of the manifest: the one behind the point, or
+/// the last. The last of a long fraction may be another way to write the same number.
+fn other_digit(key: &'static str) -> impl Fn(&Path) {
+    change(MANIFEST, move |bytes| {
+        let text = String::from_utf8(bytes.clone()).expect("a manifest is text");
+        let quoted = format!("\"{key}\":");
+        let behind = text.find(&quoted).expect(key) + quoted.len();
+        let digit = |c: char| c.is_ascii_digit();
+        let begin = behind + text[behind..].find(digit).expect("a number");
+        let length = text[begin..].find(|c| !digit(c)).expect("an end");
+        let at = match &text[begin + length..] {
+            fraction if fraction.starts_with('.') => begin + length + 1,
+            _ => begin + length - 1,
+        };
+        bytes[at] ^= 1;
+    })
+}
+
+fn flip_last(bytes: &mut [u8]) {
+    *bytes.last_mut().expect("bytes") ^= 1;
+}
+
+fn cut_half(bytes: &mut Vec<u8>) {
+    bytes.truncate(bytes.len() / 2);
+}
+
+fn cut_last(bytes: &mut Vec<u8>) {
+    bytes.pop();
+}
+
 #[test]
 fn a_damaged_state_is_passed_over() {
     let (_, expected) = undisturbed();
-    let change = |name: &'static str, change: fn(&mut Vec<u8>)| {
-        move |folder: &Path| {
-            let path = folder.join(name);
-            let mut bytes = std::fs::read(&path).expect("a file");
-            change(&mut bytes);
-            std::fs::write(&path, bytes).expect("a file");
-        }
-    };
+    let check = |harm: &dyn Fn(&Path), words| check_passed_over(harm, words, &expected);
     let tensors = "trainer.safetensors";
-    let flip: fn(&mut Vec<u8>) = |bytes| *bytes.last_mut().expect("bytes") ^= 1;
-    check_passed_over(
-        change(tensors, flip),
+    let no_tensors = "does not hold the tensors";
+    check(
+        &change(tensors, |bytes| flip_last(bytes)),
         "is damaged: its SHA-256 is",
-        &expected,
     );
-    let cut: fn(&mut Vec<u8>) = |bytes| bytes.truncate(bytes.len() - 1);
-    check_passed_over(change(tensors, cut), "does not hold the tensors", &expected);
-    check_passed_over(
-        change(tensors, |bytes| bytes.push(0)),
-        "does not hold",
-        &expected,
+    check(&change(tensors, cut_last), no_tensors);
+    check(&change(tensors, |bytes| bytes.push(0)), no_tensors);
+    check(&change(tensors, |bytes| bytes[9] ^= 1), no_tensors);
+    check(&change(MANIFEST, cut_half), "is not the manifest");
+    check(&other_digit("step"), MANIFEST_DAMAGED);
+    check(&other_digit("trained_tokens"), MANIFEST_DAMAGED);
+    check(&other_digit("skipped"), MANIFEST_DAMAGED);
+    check(&other_digit("roll_backs"), MANIFEST_DAMAGED);
+    check(&other_digit("anchor"), MANIFEST_DAMAGED);
+    check(&other_digit("recent"), MANIFEST_DAMAGED);
+    check(&other_digit("looks_since_best"), MANIFEST_DAMAGED);
+    check(
+        &manifest("\"looked\": null", "\"looked\": 3"),
+        MANIFEST_DAMAGED,
     );
-    check_passed_over(
-        change(tensors, |bytes| bytes[9] ^= 1),
-        "does not hold",
-        &expected,
-    );
-    check_passed_over(
-        change("manifest.json", cut_half),
-        "is not the manifest",
-        &expected,
-    );
-    let remove = |name: &'static str| {
-        move |folder: &Path| std::fs::remove_file(folder.join(name)).expect("a file")
-    };
-    check_passed_over(remove(tensors), "cannot read", &expected);
-    check_passed_over(remove("manifest.json"), "cannot read", &expected);
+    check(&other_digit("key"), MANIFEST_DAMAGED);
+    check(&other_digit("tensors_sha256"), MANIFEST_DAMAGED);
+    check(&other_digit("manifest_sha256"), MANIFEST_DAMAGED);
+    let remove = |name| move |folder: &Path| std::fs::remove_file(folder.join(name)).expect(name);
+    check(&remove(tensors), "cannot read");
+    check(&remove(MANIFEST), "cannot read");
     let other_step = |folder: &Path| {
         let older = folder.with_file_name("step-00000015");
         for (name, bytes) in files(&older) {
             std::fs::write(folder.join(name), bytes).expect("a file");
         }
     };
-    check_passed_over(other_step, "holds `step-00000015`", &expected);
+    check(&other_step, "holds `step-00000015`");
 }
 
-fn cut_half(bytes: &mut Vec<u8>) {
-    bytes.truncate(bytes.len() / 2);
+/// The manifest as a build of version 2 would have written it.
+fn of_version_2(folder: &Path) {
+    manifest("\"version\": 3", "\"version\": 2")(folder);
+    change(MANIFEST, |bytes| {
+        let text = String::from_utf8(bytes.clone()).expect("a manifest is text");
+        let (said, _) = text.split_once(",\n  \"manifest_sha256\"").expect("a hash");
+        *bytes = format!("{said}\n}}\n").into_bytes();
+    })(folder);
+}
+
+#[test]
+fn a_state_of_another_version_is_passed_over() {
+    let (_, expected) = undisturbed();
+    let check = |harm: &dyn Fn(&Path), words| check_passed_over(harm, words, &expected);
+    check(&of_version_2, "has version 2, and this build reads 3");
+    let newer = manifest("\"version\": 3", "\"version\": 4,\n  \"new\": 1");
+    check(&newer, "has version 4, and this build reads 3");
+}
+
+#[test]
+fn how_a_manifest_is_laid_out_does_not_matter() {
+    let place = Place::new();
+    training().run(&place, stop_in_step_5).expect("it stops");
+    let in_one_line = change(MANIFEST, |bytes| {
+        let value: serde_json::Value = serde_json::from_slice(bytes).expect("JSON");
+        *bytes = value.to_string().into_bytes();
+    });
+    in_one_line(&place.path("state").join("step-00000004+1"));
+    let events = training().finish(&place);
+    let Event::Started(started) = &events[0] else {
+        panic!("{:?}", events[0])
+    };
+    assert_eq!((started.done, started.micro_batches), (4, 1));
+    assert!(
+        place.checkpoint() == undisturbed().1,
+        "the checkpoint differs"
+    );
 }
 
 #[test]
