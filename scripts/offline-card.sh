@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs a command of a build with the feature `cuda` on a machine without a card: kernels are compiled,
-# launches do nothing and leave zeros, products by cuBLAS are computed by the host
+# launches do nothing and leave zeros, products by cuBLAS are computed by the host, attention by cuDNN by nobody
 # (scripts/offline-card/*.c say what that is good for).
 #
 #   scripts/offline-card.sh COMMAND...
@@ -19,6 +19,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cc -shared -fPIC -O1 -Wall -Wno-unused-parameter -Wno-unused-result -o "$folder/libnvcuda.so" "$here/offline-card/driver.c" -lpthread
 cc -shared -fPIC -O2 -Wall -Wno-unused-parameter -o "$folder/libcublas.so" "$here/offline-card/cublas.c"
+cc -shared -fPIC -O1 -Wall -Wno-unused-parameter -o "$folder/libcudnn.so" "$here/offline-card/cudnn.c"
 export LD_LIBRARY_PATH="$folder:$CUDA_PATH/lib:$CUDA_PATH/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export PTXAS=${PTXAS:-$CUDA_PATH/bin/ptxas}
 export LEAP_CACHE=${LEAP_CACHE:-$folder/cache}

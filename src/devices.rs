@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use anyhow::Result;
 use infer::vocab::Unencodable;
-use model::device::{Device, DeviceSpec, Dtype, cache_folder, without_cublas};
+use model::device::{Device, DeviceSpec, Dtype, cache_folder, without_cublas, without_cudnn};
 use model::foreign;
 use model::ops::portable::use_attention_kernel;
 use model::self_check::{self, Extent, Identity, Verdict};
@@ -153,11 +153,16 @@ pub(crate) fn heed(
         )
         .into());
     }
-    if let Some(check) = verdict.against_fused().next() {
+    for check in verdict.against_kernels() {
         output.note(&format!(
-            "warning: Burn's fused attention is wrong on `{spec}` ({}), so attention is computed in \
-             chunks: slower, and right",
-            check.at
+            "warning: {} is wrong on `{spec}` ({}) and is not used",
+            check.name, check.at
+        ));
+    }
+    if let Some(reason) = without_cudnn(device) {
+        output.note(&format!(
+            "`{spec}` trains without cuDNN, slower where texts are long: {reason}; put the folder of \
+             libcudnn.so.9 on LD_LIBRARY_PATH (`pip install nvidia-cudnn-cu13` brings it)"
         ));
     }
     if let Some(reason) = without_cublas(device) {

@@ -136,6 +136,7 @@ impl DeviceSpec {
                 cuda::check(*self, *index)?;
                 let device = answer::asked(*self, Device::cuda(*index))?;
                 crate::ops::product::start(*index);
+                crate::ops::flash::start(*index);
                 Ok(device)
             }
             #[cfg(feature = "wgpu")]
@@ -212,6 +213,18 @@ pub fn without_cublas(device: &Device) -> Option<String> {
     crate::ops::product::why_not(device)
 }
 
+/// Why attention in training on a device is not cuDNN's; None where it is, where cuDNN has no part, and where
+/// `LEAP_ATTENTION=chunked` asks for attention in chunks.
+pub fn without_cudnn(device: &Device) -> Option<String> {
+    #[cfg(feature = "cuda")]
+    return crate::ops::flash::why_not(device);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = device;
+        None
+    }
+}
+
 /// The version of the driver behind a device, as far as it tells; empty where there is none.
 pub(crate) fn driver_version(spec: DeviceSpec) -> String {
     match spec {
@@ -221,6 +234,18 @@ pub(crate) fn driver_version(spec: DeviceSpec) -> String {
             Err(_) => String::new(),
         },
         _ => String::new(),
+    }
+}
+
+/// Bytes of the memory of a CUDA card; None of other devices, and where the driver does not tell.
+pub fn card_bytes(spec: DeviceSpec) -> Option<u64> {
+    match spec {
+        #[cfg(feature = "cuda")]
+        DeviceSpec::Cuda(index) => {
+            let (_, cards) = cuda::driver().ok()?;
+            Some(cards.get(index)?.memory as u64)
+        }
+        _ => None,
     }
 }
 

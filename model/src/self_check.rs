@@ -90,18 +90,16 @@ pub struct Verdict {
 impl Verdict {
     /// The operations without which nothing can be computed on the device, and that are wrong.
     pub fn broken(&self) -> impl Iterator<Item = &Check> {
-        let fused = |check: &Check| check.name.starts_with(cases::FUSED);
-        self.checks
-            .iter()
-            .filter(move |check| !check.passed() && !fused(check))
+        self.failed().filter(|check| !cases::can_be_spared(check))
     }
 
-    /// Why Burn's fused attention is not used, if it is not.
-    pub fn against_fused(&self) -> impl Iterator<Item = &Check> {
-        let fused = |check: &Check| check.name.starts_with(cases::FUSED);
-        self.checks
-            .iter()
-            .filter(move |check| !check.passed() && fused(check))
+    /// Why kernels of attention are not used that the device has, if there are such.
+    pub fn against_kernels(&self) -> impl Iterator<Item = &Check> {
+        self.failed().filter(|check| cases::can_be_spared(check))
+    }
+
+    fn failed(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| !check.passed())
     }
 }
 
@@ -123,17 +121,20 @@ pub fn run(
             check
         })
         .collect();
-    let mut of_fused = checks
-        .iter()
-        .filter(|check| check.name.starts_with(cases::FUSED))
-        .peekable();
-    let fused_is_right = of_fused.peek().is_some() && of_fused.all(Check::passed);
+    let right = |name: &str| {
+        let mut of_kernel = checks
+            .iter()
+            .filter(|check| check.name.starts_with(name))
+            .peekable();
+        of_kernel.peek().is_some() && of_kernel.all(Check::passed)
+    };
     Verdict {
-        identity,
-        attention: match fused_is_right {
-            true => AttentionKernel::Fused,
-            false => AttentionKernel::Chunked,
+        attention: match (right(cases::CUDNN), right(cases::FUSED)) {
+            (true, _) => AttentionKernel::Cudnn,
+            (false, true) => AttentionKernel::Fused,
+            (false, false) => AttentionKernel::Chunked,
         },
+        identity,
         checks,
     }
 }

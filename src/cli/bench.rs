@@ -198,7 +198,7 @@ pub(crate) struct BenchGpu {
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<GpuRow>,
     /// Shapes of the models that are measured [default: all].
-    #[arg(long, value_delimiter = ',', value_parser = ["1.5b", "7b"])]
+    #[arg(long, value_delimiter = ',', value_parser = ["1.5b", "7b", "14b"])]
     pub(crate) shapes: Vec<String>,
     /// Folder for one JSON file a row; files of earlier calls are replaced.
     #[arg(long, default_value = "runs/bench-gpu", value_hint = ValueHint::DirPath)]

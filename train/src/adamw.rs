@@ -5,6 +5,7 @@
 //! parameter alike; the pass on the host reads and writes each number once.
 
 use burn::tensor::Tensor;
+use model::ops::{self, AdamWNumbers};
 use rayon::prelude::*;
 
 use crate::eight::{BLOCK, Code, Eight};
@@ -17,15 +18,9 @@ use crate::settings::TrainSettings;
 /// corrections `c1 = 1 - beta1^n` and `c2 = 1 - beta2^n` of the n-th step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdamW {
-    keep: f32,
+    /// Those of weights that do not decay.
+    numbers: AdamWNumbers,
     keep_decayed: f32,
-    gradient_scale: f32,
-    mix1: f32,
-    beta2: f32,
-    mix2: f32,
-    rate: f32,
-    root_correction: f32,
-    eps: f32,
 }
 
 impl AdamW {
@@ -35,15 +30,28 @@ impl AdamW {
         let count = (step + 1) as f64;
         let (beta1, beta2) = (settings.beta1, settings.beta2);
         Self {
-            keep: 1.0,
             keep_decayed: (1.0 - lr * settings.weight_decay) as f32,
-            gradient_scale: gradient_scale as f32,
-            mix1: (1.0 - beta1) as f32,
-            beta2: beta2 as f32,
-            mix2: (1.0 - beta2) as f32,
-            rate: (lr / (1.0 - libm::pow(beta1, count))) as f32,
-            root_correction: (1.0 - libm::pow(beta2, count)).sqrt() as f32,
-            eps: settings.eps as f32,
+            numbers: AdamWNumbers {
+                keep: 1.0,
+                gradient_scale: gradient_scale as f32,
+                mix1: (1.0 - beta1) as f32,
+                beta2: beta2 as f32,
+                mix2: (1.0 - beta2) as f32,
+                rate: (lr / (1.0 - libm::pow(beta1, count))) as f32,
+                root_correction: (1.0 - libm::pow(beta2, count)).sqrt() as f32,
+                eps: settings.eps as f32,
+            },
+        }
+    }
+
+    /// The numbers for a parameter that decays or does not.
+    fn numbers(&self, decays: bool) -> AdamWNumbers {
+        match decays {
+            true => AdamWNumbers {
+                keep: self.keep_decayed,
+                ..self.numbers
+            },
+            false => self.numbers,
         }
     }
 
@@ -64,10 +72,10 @@ impl AdamW {
                 .all(|n| *n == weights.len()),
             "weights, gradient and moments have the same length"
         );
-        let keep = if decays { self.keep_decayed } else { self.keep };
+        let numbers = self.numbers(decays);
         // Elements do not depend on each other, so the split changes no bit.
         if weights.len() < 2 * SPLIT {
-            return self.update_chunk(weights, gradient, first, second, keep);
+            return update_chunk(weights, gradient, first, second, numbers);
         }
         weights
             .par_chunks_mut(SPLIT)
@@ -75,7 +83,7 @@ impl AdamW {
             .zip(first.par_chunks_mut(SPLIT))
             .zip(second.par_chunks_mut(SPLIT))
             .for_each(|(((weights, gradient), first), second)| {
-                self.update_chunk(weights, gradient, first, second, keep);
+                update_chunk(weights, gradient, first, second, numbers);
             });
     }
 
@@ -97,7 +105,7 @@ impl AdamW {
                 .all(|n| *n == weights.len()),
             "weights, gradient and moments have the same length"
         );
-        let keep = if decays { self.keep_decayed } else { self.keep };
+        let numbers = self.numbers(decays);
         let codes = [first.meaning, second.meaning].map(Code::of);
         // Whole blocks go together, and blocks do not depend on each other.
         const BLOCKS: usize = SPLIT / BLOCK;
@@ -120,7 +128,7 @@ impl AdamW {
                             (&mut first[..weights.len()], &mut second[..weights.len()]);
                         codes[0].read(one.0, *one.1, first);
                         codes[1].read(two.0, *two.1, second);
-                        self.update_chunk(weights, gradient, first, second, keep);
+                        update_chunk(weights, gradient, first, second, numbers);
                         *one.1 = codes[0].write(first, one.0);
                         *two.1 = codes[1].write(second, two.0);
                     }
@@ -128,38 +136,42 @@ impl AdamW {
             );
     }
 
-    /// [`AdamW::update`] on tensors, operation by operation; returns the new weights.
+    /// [`AdamW::update`] on tensors of a device, moments as `[first, second]`; the new weights, and them
+    /// rounded to bf16. Moments are taken, so that nobody else holds them and they can be changed where
+    /// they lie.
+    ///
+    /// # Panics
+    /// If there are no moments: a bug of the caller.
     pub(crate) fn update_tensors(
         &self,
         weights: Tensor<1>,
         gradient: Tensor<1>,
-        [first, second]: [&mut Tensor<1>; 2],
+        moments: [&mut Option<Tensor<1>>; 2],
         decays: bool,
-    ) -> Tensor<1> {
-        let keep = if decays { self.keep_decayed } else { self.keep };
-        let gradient = gradient * self.gradient_scale;
-        *first = first.clone() + (gradient.clone() - first.clone()) * self.mix1;
-        *second = second.clone() * self.beta2 + gradient.clone() * self.mix2 * gradient;
-        let root = second.clone().sqrt() / self.root_correction + self.eps;
-        weights * keep - first.clone() * self.rate / root
+    ) -> [Tensor<1>; 2] {
+        let [first, second] = moments;
+        let taken = [&mut *first, second].map(|moment| moment.take().expect("there are moments"));
+        let numbers = self.numbers(decays);
+        let [weights, mean, square, rounded] = ops::adamw(weights, gradient, taken, numbers);
+        (*first, *second) = (Some(mean), Some(square));
+        [weights, rounded]
     }
+}
 
-    fn update_chunk(
-        &self,
-        weights: &mut [f32],
-        gradient: &[f32],
-        first: &mut [f32],
-        second: &mut [f32],
-        keep: f32,
-    ) {
-        let elements = weights.iter_mut().zip(gradient).zip(first).zip(second);
-        for (((weight, gradient), first), second) in elements {
-            let gradient = gradient * self.gradient_scale;
-            *first += self.mix1 * (gradient - *first);
-            *second = self.beta2 * *second + self.mix2 * gradient * gradient;
-            let root = second.sqrt() / self.root_correction + self.eps;
-            *weight = *weight * keep - self.rate * *first / root;
-        }
+fn update_chunk(
+    weights: &mut [f32],
+    gradient: &[f32],
+    first: &mut [f32],
+    second: &mut [f32],
+    numbers: AdamWNumbers,
+) {
+    let elements = weights.iter_mut().zip(gradient).zip(first).zip(second);
+    for (((weight, gradient), first), second) in elements {
+        let gradient = gradient * numbers.gradient_scale;
+        *first += numbers.mix1 * (gradient - *first);
+        *second = numbers.beta2 * *second + numbers.mix2 * gradient * gradient;
+        let root = second.sqrt() / numbers.root_correction + numbers.eps;
+        *weight = *weight * numbers.keep - numbers.rate * *first / root;
     }
 }
 

@@ -264,6 +264,9 @@ fn on_card(
     let inner = config.intermediate_size as u64;
     let passing = format * tokens * (3 * inner + 2 * width);
     parts.push(("backward pass of a layer", passing));
+    // In f32 and for each query head: gradients by queries, and by keys and values before they are added up.
+    let heads = (config.num_attention_heads * config.head_dim) as u64;
+    parts.push(("attention", 12 * tokens * heads));
     let rows = (logit_rows(config.vocab_size, Computer::Card) as u64).min(tokens);
     parts.push(("logits", 8 * rows * config.vocab_size as u64));
     parts

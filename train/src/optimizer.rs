@@ -173,21 +173,24 @@ impl Optimizer {
             }
             match [&mut first[place], &mut second[place]] {
                 [
-                    Moment::Exact(Numbers::Device(Some(first))),
-                    Moment::Exact(Numbers::Device(Some(second))),
+                    Moment::Exact(Numbers::Device(first)),
+                    Moment::Exact(Numbers::Device(second)),
                 ] => {
                     let gradient = gradient.on_device();
                     let dtype = FloatDType::from(weights.dtype());
                     match master {
                         Some(Numbers::Device(master)) => {
                             let old = master.take().expect("a master has values");
-                            let new = adamw.update_tensors(old, gradient, [first, second], decays);
-                            *master = Some(new.clone());
-                            new.cast(FloatDType::BF16).cast(dtype)
+                            let [new, rounded] =
+                                adamw.update_tensors(old, gradient, [first, second], decays);
+                            *master = Some(new);
+                            rounded.cast(dtype)
                         }
-                        _ => adamw
-                            .update_tensors(weights, gradient, [first, second], decays)
-                            .cast(dtype),
+                        _ => {
+                            let [new, _] =
+                                adamw.update_tensors(weights, gradient, [first, second], decays);
+                            new.cast(dtype)
+                        }
                     }
                 }
                 moments => {

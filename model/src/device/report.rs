@@ -214,6 +214,18 @@ fn cuda() -> Vec<Finding> {
             card_is_there,
         ),
     });
+    findings.push(match crate::ops::flash::cudnn::is_there() {
+        true => Finding::ready("cuda", "cuDNN attends where texts are trained on"),
+        false => lacks(
+            Lack {
+                problem: "libcudnn.so was not found: training on long texts is slower".to_owned(),
+                remedy: "put the folder of libcudnn.so.9 on LD_LIBRARY_PATH; `pip install \
+                         nvidia-cudnn-cu13` brings it in site-packages/nvidia/cudnn/lib"
+                    .to_owned(),
+            },
+            card_is_there,
+        ),
+    });
     findings
 }
 

@@ -12,6 +12,8 @@
 mod autodiff;
 mod backend;
 pub mod chunked;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod flash;
 mod flex;
 mod host;
 mod pool;
@@ -105,6 +107,50 @@ pub fn squares(values: Tensor<1>) -> Tensor<1> {
         sums.reshape([count / stretch])
     });
     Tensor::cat(sums.collect(), 0)
+}
+
+/// The numbers of a step of AdamW, the same for all elements.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamWNumbers {
+    /// What a weight is multiplied by: 1, or less where it decays.
+    pub keep: f32,
+    /// What gradients are multiplied by first.
+    pub gradient_scale: f32,
+    /// The share of the gradient in the running mean.
+    pub mix1: f32,
+    /// The share of the old mean of squares in the new one.
+    pub beta2: f32,
+    /// The share of the gradient's square in it.
+    pub mix2: f32,
+    /// The learning rate, corrected for the mean's start from 0.
+    pub rate: f32,
+    /// The root of the correction of the squares' mean.
+    pub root_correction: f32,
+    /// Added to the root of the squares' mean.
+    pub eps: f32,
+}
+
+/// A step of AdamW on tensors: new weights, both running means, and the weights rounded to bf16.
+///
+/// # Shapes
+/// All `[N]`, in f32 but for the last result.
+pub fn adamw(
+    weights: Tensor<1>,
+    gradient: Tensor<1>,
+    [first, second]: [Tensor<1>; 2],
+    numbers: AdamWNumbers,
+) -> [Tensor<1>; 4] {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if rows::run_on(&weights.device()) {
+        return rows::adamw(weights, gradient, [first, second], numbers);
+    }
+    let gradient = gradient * numbers.gradient_scale;
+    let first = first.clone() + (gradient.clone() - first) * numbers.mix1;
+    let second = second * numbers.beta2 + gradient.clone() * numbers.mix2 * gradient;
+    let root = second.clone().sqrt() / numbers.root_correction + numbers.eps;
+    let weights = weights * numbers.keep - first.clone() * numbers.rate / root;
+    let rounded = weights.clone().cast(DType::BF16);
+    [weights, first, second, rounded]
 }
 
 /// Where the largest number of each row is, of equal ones the first.

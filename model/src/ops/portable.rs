@@ -10,6 +10,8 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "cuda")]
+use super::flash;
 use super::{Heads, chunked, reference};
 use crate::rope::Rope;
 
@@ -22,6 +24,9 @@ pub enum AttentionKernel {
     Chunked,
     /// By Burn's fused kernels, where they have been found right on this device.
     Fused,
+    /// By NVIDIA's cuDNN, all documents of a batch in one call; in chunks where it does not serve (in f32,
+    /// and in sizes that it has no kernel for). For where it has been found right on this device.
+    Cudnn,
 }
 
 impl std::fmt::Display for AttentionKernel {
@@ -29,6 +34,7 @@ impl std::fmt::Display for AttentionKernel {
         f.write_str(match self {
             Self::Chunked => "chunked",
             Self::Fused => "fused",
+            Self::Cudnn => "cudnn",
         })
     }
 }
@@ -65,6 +71,12 @@ pub(super) fn attention(
     rope: &Rope,
 ) -> Tensor<2> {
     let kernel = attention_kernel(&q.device());
+    #[cfg(feature = "cuda")]
+    if kernel == AttentionKernel::Cudnn && flash::serves(&q.device(), q.dtype(), heads, lengths) {
+        let (cos, sin) = tables_of(lengths, &q, rope);
+        let [q, k] = [q, k].map(|x| super::rows::turn(x, cos.clone(), sin.clone()));
+        return flash::attention(q, k, v, heads, lengths);
+    }
     let mut parts = Vec::with_capacity(lengths.len());
     let mut first = 0;
     for &length in lengths.iter().filter(|length| **length > 0) {
@@ -84,6 +96,27 @@ pub(super) fn attention(
         1 => parts.remove(0),
         _ => Tensor::cat(parts, 0),
     }
+}
+
+/// What turns the tokens of documents, whose positions begin at 0: `[T, D]` each.
+#[cfg(feature = "cuda")]
+fn tables_of(lengths: &[usize], x: &Tensor<2>, rope: &Rope) -> (Tensor<2>, Tensor<2>) {
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let whole = x.clone().narrow(0, 0, longest);
+    let (cos, sin) = reference::tables(0, &whole, rope);
+    let of_all = |table: Tensor<2>| match lengths {
+        [_] => table,
+        _ => {
+            let there = lengths.iter().filter(|length| **length > 0);
+            Tensor::cat(
+                there
+                    .map(|length| table.clone().narrow(0, 0, *length))
+                    .collect(),
+                0,
+            )
+        }
+    };
+    (of_all(cos), of_all(sin))
 }
 
 /// [`reference::rotate`], in one kernel where there is one.
@@ -111,5 +144,26 @@ pub fn of_document(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, kernel: AttentionKe
             let [q, k, v] = [q, k, v].map(|x| x.unsqueeze::<4>());
             burn_attention(q, k, v, None, None, options).squeeze_dim(0)
         }
+        AttentionKernel::Cudnn => by_cudnn(q, k, v),
     }
+}
+
+/// One document by cuDNN, or in chunks where it does not serve.
+fn by_cudnn(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
+    #[cfg(feature = "cuda")]
+    {
+        let ([query, length, dim], [key_value, _, _]) = (q.dims(), k.dims());
+        let heads = Heads {
+            query,
+            key_value,
+            dim,
+        };
+        if flash::serves(&q.device(), q.dtype(), heads, &[length]) {
+            let rows =
+                |x: Tensor<3>, heads: usize| x.swap_dims(0, 1).reshape([length, heads * dim]);
+            let (q, k, v) = (rows(q, query), rows(k, key_value), rows(v, key_value));
+            return reference::split_heads(flash::attention(q, k, v, heads, &[length]), dim);
+        }
+    }
+    chunked::attention(q, k, v, None)
 }

@@ -89,7 +89,7 @@ pub(crate) fn halves_swapped<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor
 }
 
 /// `[S, heads * D]` as `[heads, S, D]`.
-pub(super) fn split_heads(x: Tensor<2>, dim: usize) -> Tensor<3> {
+pub(crate) fn split_heads(x: Tensor<2>, dim: usize) -> Tensor<3> {
     let [length, width] = x.dims();
     x.reshape([length, width / dim, dim]).swap_dims(0, 1)
 }

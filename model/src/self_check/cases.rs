@@ -15,6 +15,16 @@ use crate::rope::Rope;
 /// How the names of checks of Burn's own attention begin.
 pub(super) const FUSED: &str = "fused attention";
 
+/// How the names of checks of cuDNN's attention begin.
+pub(super) const CUDNN: &str = "cuDNN attention";
+
+/// Whether there is something else to use where this is wrong.
+pub(super) fn can_be_spared(check: &Check) -> bool {
+    [FUSED, CUDNN]
+        .iter()
+        .any(|name| check.name.starts_with(name))
+}
+
 /// Most that f32 may be off: sums in another order, not other products.
 const F32: f64 = 5e-5;
 /// Most that bf16 may be off: a few of its roundings.
@@ -235,8 +245,25 @@ pub(super) fn all(device: &Device, extent: Extent) -> Vec<Case> {
     }
     for (name, kernel) in kernels {
         for &dtype in &formats {
-            cases.push(attention(device, dtype, name, kernel, extent));
+            cases.push(attention(device, dtype, name, kernel, grid(extent)));
         }
+    }
+    #[cfg(feature = "cuda")]
+    if ops::flash::is_used_on(device) && formats.contains(&DType::BF16) {
+        let kernel = AttentionKernel::Cudnn;
+        // cuDNN compiles kernels for each number of heads and each size of them, so there are fewer cases.
+        let shapes = match extent {
+            Extent::Brief => vec![(6, 128, 65)],
+            Extent::Full => vec![
+                (1, 64, 63),
+                (6, 128, 1),
+                (6, 128, 65),
+                (6, 128, 160),
+                (7, 128, 160),
+            ],
+        };
+        cases.push(attention(device, DType::BF16, CUDNN, kernel, shapes));
+        cases.push(packed(device));
     }
     cases
 }
@@ -356,22 +383,75 @@ fn losses(device: &Device, dtype: DType) -> Case {
     )
 }
 
-fn attention(
-    device: &Device,
-    dtype: DType,
-    name: &str,
-    kernel: AttentionKernel,
-    extent: Extent,
-) -> Case {
-    const KV_HEADS: usize = 2;
-    let cases: Vec<(usize, usize, usize)> = match extent {
+/// Query heads to a key-value head, size of a head, and tokens.
+type Attended = (usize, usize, usize);
+
+fn grid(extent: Extent) -> Vec<Attended> {
+    match extent {
         Extent::Brief => vec![(1, 64, 64), (2, 64, 65)],
         Extent::Full => [1, 5, 6, 7]
             .into_iter()
             .flat_map(|group| [(group, 64), (group, 128)])
             .flat_map(|(group, dim)| [1, 63, 64, 65, 160].map(|length| (group, dim, length)))
             .collect(),
+    }
+}
+
+/// Makes a case fail, and not be answered by another kernel, where cuDNN does not serve.
+#[cfg(feature = "cuda")]
+fn served<const D: usize>(q: &Tensor<D>, heads: ops::Heads, lengths: &[usize]) {
+    if let Some(reason) = ops::flash::refusal(&q.device(), q.dtype(), heads, lengths) {
+        panic!("cuDNN does not serve: {reason}");
+    }
+}
+
+/// Documents one behind the other in one call, against one after the other.
+#[cfg(feature = "cuda")]
+fn packed(device: &Device) -> Case {
+    const HEADS: ops::Heads = ops::Heads {
+        query: 12,
+        key_value: 2,
+        dim: 128,
     };
+    const LENGTHS: [usize; 5] = [3, 200, 64, 1, 129];
+    let found: Forward = Arc::new(|x| {
+        let [q, k, v] = [0, 1, 2].map(|input: usize| x[input].clone());
+        served(&q, HEADS, &LENGTHS);
+        ops::flash::attention(q * 3.0, k, v, HEADS, &LENGTHS)
+    });
+    let expected: Forward = Arc::new(|x| {
+        let mut first = 0;
+        let parts = LENGTHS.map(|length| {
+            let heads = |input: usize| {
+                let rows = x[input].clone().narrow(0, first, length);
+                reference::split_heads(rows, HEADS.dim)
+            };
+            let mixed = reference::attend(heads(0) * 3.0, heads(1), heads(2));
+            first += length;
+            mixed
+                .swap_dims(0, 1)
+                .reshape([length, HEADS.query * HEADS.dim])
+        });
+        Tensor::cat(parts.to_vec(), 0)
+    });
+    let rows = |heads: usize| [LENGTHS.iter().sum(), heads * HEADS.dim];
+    let (q, kv): (&[usize], &[usize]) = (&rows(HEADS.query), &rows(HEADS.key_value));
+    Case::new(&format!("{CUDNN}, packed"), device, DType::BF16).pair(
+        "5 documents",
+        &[q, kv, kv],
+        found,
+        expected,
+    )
+}
+
+fn attention(
+    device: &Device,
+    dtype: DType,
+    name: &str,
+    kernel: AttentionKernel,
+    cases: Vec<Attended>,
+) -> Case {
+    const KV_HEADS: usize = 2;
     let mut case = Case::new(name, device, dtype);
     for (group, dim, length) in cases {
         let heads = KV_HEADS * group;
@@ -386,6 +466,15 @@ fn attention(
         let flat = move |x: Tensor<3>| x.reshape([heads * length, dim]);
         let found: Forward = Arc::new(move |x| {
             let (q, k, v) = shaped(x);
+            #[cfg(feature = "cuda")]
+            if kernel == AttentionKernel::Cudnn {
+                let heads = ops::Heads {
+                    query: heads,
+                    key_value: KV_HEADS,
+                    dim,
+                };
+                served(&q, heads, &[length]);
+            }
             flat(of_document(q * 3.0, k, v, kernel))
         });
         let expected: Forward = Arc::new(move |x| {

@@ -22,6 +22,9 @@ pub struct Identity {
     pub driver: String,
     /// What multiplies matrices: `cuBLAS`, or `Burn`.
     pub products: String,
+    /// What attends where documents are packed: `cuDNN` and its release, or empty.
+    #[serde(default)]
+    pub packed: String,
     /// The release of Burn.
     pub burn: String,
     /// The release of this crate, whose kernels are checked as well.
@@ -37,6 +40,7 @@ impl Identity {
             target,
             driver: crate::device::driver_version(spec),
             products: crate::ops::product::library_on(device).to_owned(),
+            packed: packed_by(device),
             burn: crate::BURN.to_owned(),
             toolkit: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -51,6 +55,15 @@ impl Identity {
             .collect();
         folder.join(format!("device-{name}.json"))
     }
+}
+
+fn packed_by(device: &Device) -> String {
+    #[cfg(feature = "cuda")]
+    if crate::ops::flash::is_used_on(device) {
+        return crate::ops::flash::cudnn::release();
+    }
+    let _ = device;
+    String::new()
 }
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]

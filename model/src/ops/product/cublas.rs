@@ -31,7 +31,7 @@ use cudarc::driver::{result as driver, sys::CUstream};
 use super::call::{Call, Factor, View};
 
 /// The server of a card.
-type Server = <CudaRuntime as Runtime>::Server;
+pub(in crate::ops) type Server = <CudaRuntime as Runtime>::Server;
 
 /// Bytes that cuBLAS works in; NVIDIA names 32 MiB for cards of Hopper's kind.
 const WORKSPACE: usize = 32 << 20;
@@ -69,7 +69,7 @@ pub(super) fn is_used_on(device: &CubeDevice) -> bool {
 }
 
 /// The bit of a card; none for cards beyond those that are counted.
-fn bit(index: usize) -> u64 {
+pub(in crate::ops) fn bit(index: usize) -> u64 {
     u32::try_from(index).map_or(0, |index| 1u64.checked_shl(index).unwrap_or(0))
 }
 
@@ -112,12 +112,12 @@ pub(crate) fn start(index: usize) -> Result<(), String> {
 }
 
 /// The task queue of a card.
-fn server(client: &Client) -> DeviceHandle<Server> {
+pub(in crate::ops) fn server(client: &Client) -> DeviceHandle<Server> {
     DeviceHandle::new(client.service_id().device)
 }
 
 /// The stream that a server sends its work to, from what it prints of itself.
-fn stream_of(server: &str) -> Result<CUstream, String> {
+pub(in crate::ops) fn stream_of(server: &str) -> Result<CUstream, String> {
     let mut found: Vec<&str> = server
         .split("sys: 0x")
         .skip(1)

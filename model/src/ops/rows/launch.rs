@@ -2,6 +2,7 @@
 
 mod scores;
 mod sums;
+mod updates;
 
 use burn::backend::TensorMetadata as _;
 use burn::tensor::{DType, Shape};

@@ -13,6 +13,8 @@ mod launch;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod norms;
 mod scores;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod updates;
 
 #[cfg(feature = "cuda")]
 pub(super) use self::launch::row_product;
@@ -23,6 +25,8 @@ pub(crate) use self::norms::{
     add_norm, bias, gate, gate_both, largest, norm, part_heads, shares_of_lengths, squares, turn,
 };
 pub(crate) use self::scores::{ScoreKernels, Seen, shares_of};
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(super) use self::updates::adamw;
 
 use burn::tensor::Device;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -40,7 +44,7 @@ fn stretches(shape: &Shape) -> Shape {
 
 /// A shape with another last dimension.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn with_last(shape: &Shape, last: usize) -> Shape {
+pub(super) fn with_last(shape: &Shape, last: usize) -> Shape {
     let mut shape = shape.clone();
     let rank = shape.num_dims();
     shape[rank - 1] = last;

@@ -108,6 +108,7 @@ pub(super) fn run(args: &BenchGpu, output: &mut Output) -> Result<ExitStatus> {
             "driver": identity.driver,
             "burn": identity.burn,
             "products": identity.products,
+            "packed_attention": identity.packed,
             "commit": env!("LEAP_VERSION"),
             "small": args.small,
             "attention": model::ops::portable::attention_kernel(&bench.device),

@@ -12,18 +12,19 @@ pub(super) struct Shape {
     pub(super) config: ModelConfig,
 }
 
-/// R1-Distill-Qwen 1.5B and 7B; `small` keeps their head groups and divides everything else.
+/// R1-Distill-Qwen 1.5B, 7B and 14B; `small` keeps their head groups and divides everything else.
 pub(super) fn distilled(small: bool) -> Vec<Shape> {
-    let shape = |name, hidden, inner, heads, kv_heads, vocabulary| Shape {
+    let shape = |name, hidden, inner, layers, heads, kv_heads, vocabulary| Shape {
         name,
         config: match small {
-            false => config(hidden, inner, 28, (heads, kv_heads, 128), vocabulary),
+            false => config(hidden, inner, layers, (heads, kv_heads, 128), vocabulary),
             true => config(32 * heads, 64 * heads, 2, (heads, kv_heads, 32), 1024),
         },
     };
     vec![
-        shape("1.5b", 1536, 8960, 12, 2, 151_936),
-        shape("7b", 3584, 18_944, 28, 4, 152_064),
+        shape("1.5b", 1536, 8960, 28, 12, 2, 151_936),
+        shape("7b", 3584, 18_944, 28, 28, 4, 152_064),
+        shape("14b", 5120, 13_824, 48, 40, 8, 152_064),
     ]
 }
 

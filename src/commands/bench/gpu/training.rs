@@ -5,19 +5,19 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use model::config::ModelConfig;
 use model::decoder::Decoder;
-use model::device::{DeviceSpec, Dtype};
+use model::device::{DeviceSpec, Dtype, card_bytes};
 use model::lineage::Lineage;
 use model::lora::{Linear, LoraSettings};
 use model::memory;
 use protocol::{Sample, SampleSpan, SpanKind};
-use serde_json::json;
+use serde_json::{Value, json};
 use train::{
-    ClipNorm, DecayOn, Event, Interrupter, Job, Placement, Precision, Recompute, Rehearsal,
-    Schedule, Start, StepReport, TrainOn, TrainSettings, Watch,
+    ClipNorm, Computer, DecayOn, Event, Forecast, Interrupter, Job, Place, Placement, Precision,
+    Recompute, Rehearsal, Schedule, Start, StepReport, TrainOn, TrainSettings, Watch, Work,
 };
 
 use super::parity::limit;
-use super::shapes::{copied, ids, noise, tiny};
+use super::shapes::{Shape, copied, ids, noise, tiny};
 use super::{Bench, Found};
 
 /// A document of so many tokens, all trained on.
@@ -107,64 +107,162 @@ fn descend(mut decoder: Decoder, steps: usize) -> Vec<f64> {
     losses
 }
 
-/// Steps of a training on one long document each, blocks recomputed, gradients, masters and moments on
-/// the device: of all weights, and of adapters.
-pub(super) fn speed(bench: &mut Bench<'_>) -> Result<Found> {
-    let roof = bench.roof()?;
-    let dtype = bench.dtype();
-    let mut rows = Vec::new();
-    for shape in bench.models() {
-        // What a card of 80 GB holds: all of 1.5B, adapters of 7B.
-        let lora = (shape.name != "1.5b").then(|| LoraSettings {
+/// What is trained of a model, and where what belongs to that lies.
+struct Trained {
+    what: &'static str,
+    lora: Option<LoraSettings>,
+    /// Masters and moments.
+    optimizer: Placement,
+    moments: Precision,
+    sums: Placement,
+}
+
+/// All that is measured of a shape: adapters where a card of 80 GB does not hold what belongs to all weights,
+/// and these with their optimizer in host memory.
+fn trained(shape: &str) -> Vec<Trained> {
+    let all = |optimizer, moments, sums| Trained {
+        what: "all weights",
+        lora: None,
+        optimizer,
+        moments,
+        sums,
+    };
+    let adapters = || Trained {
+        what: "adapters",
+        lora: Some(LoraSettings {
             rank: 16,
             alpha: 32.0,
             dropout: 0.0,
             targets: Linear::all(),
-        });
-        let trained = match lora {
-            Some(_) => "adapters",
-            None => "all weights",
-        };
-        bench
-            .output
-            .step("Training", &format!("{trained} of {}", shape.name));
-        let mut decoder = noise(&shape.config, dtype, &bench.device.clone().autodiff());
-        if let Some(settings) = &lora {
-            decoder = decoder.with_fresh_adapters(settings, 1);
-        }
-        for &tokens in lengths(bench.small) {
-            let (trained_decoder, reports) = run(bench, decoder, &lora, dtype, tokens)?;
-            decoder = trained_decoder;
-            let last = reports.last().ok_or_else(|| anyhow!("no step was taken"))?;
-            let flops = last.model_flops;
-            bench.output.step(
-                "Trained",
-                &format!(
-                    "{tokens} tokens a step: {:.0} tokens/s, {:.1}% of products, losses {:?}",
-                    tokens as f64 / last.seconds,
-                    100.0 * flops / last.seconds / roof.products,
-                    reports.iter().map(|step| step.loss).collect::<Vec<_>>()
-                ),
-            );
-            rows.push(json!({
-                "shape": shape.name,
-                "trained": trained,
-                "dtype": dtype,
-                "tokens": tokens,
-                "losses": reports.iter().map(|step| step.loss).collect::<Vec<_>>(),
-                "seconds": reports.iter().map(|step| step.seconds).collect::<Vec<_>>(),
-                "tokens_per_s": tokens as f64 / last.seconds,
-                "recompute": "blocks",
-                "model_flops": flops,
-                "mfu_of_measured_products": flops / last.seconds / roof.products,
-                "memory": memory::of_device(&bench.device),
-            }));
+        }),
+        optimizer: Placement::Device,
+        moments: Precision::F32,
+        sums: Placement::Device,
+    };
+    let (device, host) = (Placement::Device, Placement::Host);
+    match shape {
+        "1.5b" => vec![all(device, Precision::F32, device)],
+        _ => vec![adapters(), all(host, Precision::EightBit, host)],
+    }
+}
+
+/// Steps of a training on one long document each, blocks recomputed. What a forecast says does not fit into
+/// the card or into the machine is not begun.
+pub(super) fn speed(bench: &mut Bench<'_>) -> Result<Found> {
+    let mut rows = Vec::new();
+    for shape in bench.models() {
+        for trained in trained(shape.name) {
+            rows.extend(of_shape(bench, &shape, &trained)?);
         }
     }
     Ok(Found {
         figures: json!(rows),
         right: true,
     })
+}
+
+fn of_shape(bench: &mut Bench<'_>, shape: &Shape, trained: &Trained) -> Result<Vec<Value>> {
+    let roof = bench.roof()?;
+    let dtype = bench.dtype();
+    let name = format!("{} of {}", trained.what, shape.name);
+    bench.output.step("Training", &name);
+    let mut decoder = None;
+    let mut rows = Vec::new();
+    for &tokens in lengths(bench.small) {
+        let settings = settings(trained, tokens);
+        let planned = planned(&shape.config, &settings, dtype, tokens);
+        let [on_card, on_host] = [Place::Device, Place::Host].map(|place| planned.bytes(place));
+        let mut row = json!({
+            "shape": shape.name,
+            "trained": trained.what,
+            "optimizer": trained.optimizer,
+            "moments": trained.moments,
+            "sums": trained.sums,
+            "dtype": dtype,
+            "tokens": tokens,
+            "recompute": "blocks",
+            "planned_bytes": on_card,
+            "planned_host_bytes": on_host,
+        });
+        if let Some(reason) = too_large(bench, on_card, on_host) {
+            bench
+                .output
+                .step("Left out", &format!("{tokens} tokens a step: {reason}"));
+            row["left_out"] = json!(reason);
+            rows.push(row);
+            continue;
+        }
+        let started = match decoder.take() {
+            Some(decoder) => decoder,
+            None => {
+                let fresh = noise(&shape.config, dtype, &bench.device.clone().autodiff());
+                match &trained.lora {
+                    Some(lora) => fresh.with_fresh_adapters(lora, 1),
+                    None => fresh,
+                }
+            }
+        };
+        let (after, reports) = run(bench, started, &settings, dtype, tokens)?;
+        decoder = Some(after);
+        let last = reports.last().ok_or_else(|| anyhow!("no step was taken"))?;
+        let (rate, losses) = (
+            tokens as f64 / last.seconds,
+            reports.iter().map(|step| step.loss).collect::<Vec<_>>(),
+        );
+        let share = last.model_flops / last.seconds / roof.products;
+        let reserved = memory::of_device(&bench.device);
+        bench.output.step(
+            "Trained",
+            &format!(
+                "{tokens} tokens a step: {rate:.0} tokens/s, {:.1}% of products, {:.1} GB planned{}, losses \
+                 {losses:?}",
+                100.0 * share,
+                on_card as f64 / 1e9,
+                reserved.map_or_else(String::new, |memory| {
+                    format!(", {:.1} reserved", memory.reserved as f64 / 1e9)
+                }),
+            ),
+        );
+        row["losses"] = json!(losses);
+        row["seconds"] = json!(reports.iter().map(|step| step.seconds).collect::<Vec<_>>());
+        row["tokens_per_s"] = json!(rate);
+        row["model_flops"] = json!(last.model_flops);
+        row["mfu_of_measured_products"] = json!(share);
+        row["memory"] = json!(reserved);
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// What such a step is expected to need.
+fn planned(
+    config: &ModelConfig,
+    settings: &TrainSettings,
+    dtype: Dtype,
+    tokens: usize,
+) -> Forecast {
+    let work = Work {
+        steps: 1,
+        tokens: tokens as u64,
+        squares: (tokens * tokens) as u64,
+    };
+    train::forecast(config, settings, dtype, Computer::Card, &work)
+}
+
+/// Why a training is not begun, if it cannot fit.
+fn too_large(bench: &Bench<'_>, on_card: u64, on_host: u64) -> Option<String> {
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    let card = card_bytes(bench.spec);
+    let host = memory::machine_bytes().map(|(_, free)| free);
+    let over = |what: &str, needed: u64, there: Option<u64>| {
+        let there = there.filter(|there| needed > *there)?;
+        Some(format!(
+            "{:.0} GB of the {:.0} of the {what}",
+            gb(needed),
+            gb(there)
+        ))
+    };
+    over("card's memory", on_card, card).or_else(|| over("machine's memory", on_host, host))
 }
 
 /// Keeps what is said of steps.
@@ -179,19 +277,11 @@ impl Watch for Reports {
     }
 }
 
-/// Three steps, of which the last one is timed: kernels are chosen and compiled in the others.
-fn run(
-    bench: &Bench<'_>,
-    decoder: Decoder,
-    lora: &Option<LoraSettings>,
-    dtype: Dtype,
-    tokens: usize,
-) -> Result<(Decoder, Vec<StepReport>)> {
-    const STEPS: usize = 3;
-    let samples: Vec<Sample> = (0..STEPS)
-        .map(|seed| document(tokens, seed, decoder.config()))
-        .collect();
-    let settings = TrainSettings {
+/// Steps that are taken; the last one is timed.
+const STEPS: usize = 3;
+
+fn settings(trained: &Trained, tokens: usize) -> TrainSettings {
+    TrainSettings {
         epochs: None,
         steps: Some(STEPS),
         tokens: None,
@@ -212,16 +302,29 @@ fn run(
         save_every_steps: 0,
         keep: 1,
         recompute: Recompute::Blocks,
-        optimizer: Placement::Device,
-        moments: Precision::F32,
-        sums: Placement::Device,
-        lora: lora.clone(),
+        optimizer: trained.optimizer,
+        moments: trained.moments,
+        sums: trained.sums,
+        lora: trained.lora.clone(),
         guard: None,
         held_out: None,
-    };
+    }
+}
+
+/// Three steps, of which the last one is timed: kernels are chosen and compiled in the others.
+fn run(
+    bench: &Bench<'_>,
+    decoder: Decoder,
+    settings: &TrainSettings,
+    dtype: Dtype,
+    tokens: usize,
+) -> Result<(Decoder, Vec<StepReport>)> {
+    let samples: Vec<Sample> = (0..STEPS)
+        .map(|seed| document(tokens, seed, decoder.config()))
+        .collect();
     let nowhere = Path::new("");
     let job = Job {
-        settings: &settings,
+        settings,
         start: Start::Checkpoint(nowhere.to_owned()),
         dtype,
         samples: &samples,

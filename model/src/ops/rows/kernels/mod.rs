@@ -14,6 +14,7 @@ mod heads;
 mod norms;
 mod scores;
 mod sums;
+mod updates;
 
 pub(super) use self::cube::UNITS;
 pub(super) use self::gates::{gate, gate_backward, gate_both};
@@ -23,3 +24,4 @@ pub(super) use self::scores::{losses, shares, shares_backward, shares_of_lengths
 #[cfg(feature = "cuda")]
 pub(super) use self::sums::row_product;
 pub(super) use self::sums::{largest, parts_of_rows, squares, sum_of_rows};
+pub(super) use self::updates::adamw;
