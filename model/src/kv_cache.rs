@@ -8,6 +8,8 @@
 mod device;
 mod host;
 
+use std::time::Duration;
+
 use burn::tensor::DType;
 
 pub(crate) use self::device::DeviceTexts;
@@ -166,6 +168,14 @@ impl KvCache {
         match &self.store {
             Store::Host(_) => (0, None),
             Store::Device(texts) => (texts.recorder.replayed(), texts.recorder.off()),
+        }
+    }
+
+    /// How long recording steps has taken, with the steps that proved recordings. Zero in host memory.
+    pub fn recording_time(&self) -> Duration {
+        match &self.store {
+            Store::Host(_) => Duration::ZERO,
+            Store::Device(texts) => texts.recorder.time(),
         }
     }
 

@@ -76,11 +76,14 @@ impl Decoder {
         self.advance(rows, cache, Which::All)
     }
 
-    /// As [`Decoder::step`], for a cache that is written by this decoder alone: where rows of one token
-    /// each come again and again on a device that can, their launches are recorded and sent as one.
+    /// As [`Decoder::step`], for a cache that is written by this decoder alone: on a CUDA card steps of one
+    /// token per row are recorded once for a number of rows, and sent as one from then on
+    /// ([`Decoder::for_writing`] makes the decoder ready for that). Elsewhere, for other rows, and where
+    /// recording fails ([`KvCache::recorded_steps`] says why), it is [`Decoder::step`].
     ///
-    /// A recording holds on to the weights it was made with, and writes with these whatever decoder
-    /// asks; so give a cache that was stepped in this way no other weights.
+    /// The logits are those of the cache's next step as soon as that is taken: read them before. A
+    /// recording holds on to the weights it was made with, and writes with these whatever decoder asks; so
+    /// give a cache that was stepped in this way no other weights.
     ///
     /// # Panics
     /// As [`Decoder::step`].

@@ -160,9 +160,9 @@ impl<'v> LocalEngine<'v> {
         let vocabulary = self.decoder.config().vocab_size;
         let mut data = None;
         if !feeds.is_empty() {
-            let logits = self
-                .batch
-                .feed(&feeds, |rows, cache| self.decoder.step(rows, cache));
+            let logits = self.batch.feed(&feeds, |rows, cache| {
+                self.decoder.step_recorded(rows, cache)
+            });
             self.stats.forward_passes += 1;
             self.stats.most_rows = self.stats.most_rows.max(feeds.len() as u64);
             let step = self.stats.forward_passes;

@@ -5,6 +5,7 @@
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{Sizes, Slot};
+use crate::ops::rows;
 use crate::step::Recorder;
 
 /// Places by which slots grow, so that shapes, and with them compiled kernels, stay few.
@@ -30,6 +31,8 @@ pub(crate) struct DeviceTexts {
     lengths: Vec<Option<usize>>,
     slots: usize,
     pub(crate) recorder: Recorder,
+    /// Whether something wrote to the tensors since they were located.
+    touched: bool,
 }
 
 impl DeviceTexts {
@@ -43,6 +46,7 @@ impl DeviceTexts {
             lengths: Vec::new(),
             slots: 0,
             recorder: Recorder::default(),
+            touched: false,
         }
     }
 
@@ -64,6 +68,7 @@ impl DeviceTexts {
         let new = self.open();
         self.reserve(0);
         if length > 0 {
+            self.touched = true;
             let places = |slot| (0..length).map(move |position| (slot, position));
             let from = self.write_places(&places(slot).collect::<Vec<_>>());
             let to = self.write_places(&places(new).collect::<Vec<_>>());
@@ -130,6 +135,7 @@ impl DeviceTexts {
         if (slots, places) == (self.slots, self.places) {
             return;
         }
+        self.touched = true;
         let old = self.shape();
         (self.slots, self.places) = (slots, places);
         let shape = self.shape();
@@ -181,9 +187,52 @@ impl DeviceTexts {
         keys: Tensor<2>,
         values: Tensor<2>,
     ) {
+        self.touched = true;
         let pair = &mut self.layers[layer];
         put(&mut pair.keys, places, keys);
         put(&mut pair.values, places, values);
+    }
+
+    /// How the tensors of a layer lie.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    pub(crate) fn layout(&self) -> rows::Layout {
+        rows::Layout {
+            heads: self.sizes.kv_heads,
+            places: self.places,
+            dim: self.sizes.dim,
+        }
+    }
+
+    /// Keys and values of a layer, `[S * K * C, D]` each.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    pub(crate) fn whole(&self, layer: usize) -> [Tensor<2>; 2] {
+        let pair = &self.layers[layer];
+        [pair.keys.clone(), pair.values.clone()]
+    }
+
+    /// The same to be written to.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    pub(crate) fn whole_mut(&mut self, layer: usize) -> [&mut Tensor<2>; 2] {
+        self.touched = true;
+        let pair = &mut self.layers[layer];
+        [&mut pair.keys, &mut pair.values]
+    }
+
+    /// Whether something wrote to the tensors since [`DeviceTexts::addresses`]: they may have moved.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.touched
+    }
+
+    /// Where the tensors of all layers lie in the device's memory, once all work before is done.
+    ///
+    /// # Errors
+    /// If the device fails, or is none whose addresses can be told.
+    pub(crate) fn addresses(&mut self) -> Result<Vec<u64>, String> {
+        let pairs = self.layers.iter_mut();
+        let tensors = pairs.flat_map(|pair| [&mut pair.keys, &mut pair.values]);
+        let addresses = rows::addresses(tensors, &self.device)?;
+        self.touched = false;
+        Ok(addresses)
     }
 
     /// Keys and values of a layer for the first `length` places of some slots:

@@ -55,7 +55,7 @@ struct Input {
 }
 
 /// From inputs, as matrices, to a result.
-type Forward = Arc<dyn Fn(&[Tensor<2>]) -> Tensor<2>>;
+pub(super) type Forward = Arc<dyn Fn(&[Tensor<2>]) -> Tensor<2>>;
 
 impl Input {
     /// Values between -1 and 1 that look random.
@@ -89,7 +89,7 @@ impl Input {
 }
 
 impl Case {
-    fn new(name: &str, device: &Device, dtype: DType) -> Self {
+    pub(super) fn new(name: &str, device: &Device, dtype: DType) -> Self {
         let (format, limit) = match dtype {
             DType::BF16 => ("bf16", BF16),
             _ => ("f32", F32),
@@ -114,7 +114,13 @@ impl Case {
         self.pair(what, inputs, Arc::clone(&f), f)
     }
 
-    fn pair(mut self, what: &str, inputs: &[&[usize]], found: Forward, expected: Forward) -> Self {
+    pub(super) fn pair(
+        mut self,
+        what: &str,
+        inputs: &[&[usize]],
+        found: Forward,
+        expected: Forward,
+    ) -> Self {
         let inputs = inputs.iter().zip(1..);
         self.runs.push(Run {
             what: what.to_owned(),
@@ -236,6 +242,7 @@ pub(super) fn all(device: &Device, extent: Extent) -> Vec<Case> {
             embeddings(device, dtype),
             chains(device, dtype),
             losses(device, dtype),
+            super::writing::attention(device, dtype, extent),
         ]);
     }
     let mut kernels = vec![("chunked attention", AttentionKernel::Chunked)];

@@ -11,6 +11,10 @@ use sha2::{Digest, Sha256};
 use super::Verdict;
 use crate::device::DeviceSpec;
 
+/// The release of the kernels: raised with every one that is new or changed between releases of the crate, so
+/// that none is trusted on the word of an earlier check.
+const KERNELS: u32 = 2;
+
 /// What a verdict holds for: nothing of it may change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -27,7 +31,7 @@ pub struct Identity {
     pub packed: String,
     /// The release of Burn.
     pub burn: String,
-    /// The release of this crate, whose kernels are checked as well.
+    /// The release of this crate and of its kernels, which are checked as well.
     pub toolkit: String,
 }
 
@@ -42,7 +46,7 @@ impl Identity {
             products: crate::ops::product::library_on(device).to_owned(),
             packed: packed_by(device),
             burn: crate::BURN.to_owned(),
-            toolkit: env!("CARGO_PKG_VERSION").to_owned(),
+            toolkit: format!("{}, kernels {KERNELS}", env!("CARGO_PKG_VERSION")),
         }
     }
 

@@ -29,6 +29,7 @@ use cudarc::cublas::{result as blas, sys};
 use cudarc::driver::{result as driver, sys::CUstream};
 
 use super::call::{Call, Factor, View};
+use crate::ops::rows::Found;
 
 /// The server of a card.
 pub(in crate::ops) type Server = <CudaRuntime as Runtime>::Server;
@@ -365,6 +366,19 @@ fn run(
         }
         Ok(())
     })
+}
+
+/// Tells where a tensor lies, on the server's thread as soon as it comes to it; nothing where it cannot.
+pub(crate) fn locate(x: &CubeTensor, found: Found) {
+    if !matches!(x.device, CubeDevice::Cuda(_)) {
+        return;
+    }
+    let (binding, stream) = (x.handle.clone().binding(), StreamId::current());
+    server(&x.client).submit(move |server| {
+        if let Ok(memory) = server.get_resource(binding, stream) {
+            found.push(memory.resource().ptr);
+        }
+    });
 }
 
 /// From now on, keeps the memory of products on a device where it is: what records them sends their

@@ -1,5 +1,6 @@
 //! Launches of the kernels on a card's tensors.
 
+mod attention;
 mod scores;
 mod sums;
 mod updates;
@@ -284,39 +285,6 @@ impl RowKernels for CubeBackend {
         (d_gate, d_up)
     }
 
-    fn shares_of_lengths(scores: CubeTensor, lengths: CubeTensor, scale: f64) -> CubeTensor {
-        let (scores, lengths) = (dense(scores), dense(lengths));
-        assert_eq!(
-            lengths.dtype,
-            DType::I32,
-            "lengths as the toolkit makes them"
-        );
-        let (count, width) = rows(&scores);
-        let texts = lengths.shape().num_elements();
-        let shares = room(&scores, scores.shape(), scores.dtype);
-        let (size, dtype) = (vector(scores.dtype, width), scores.dtype);
-        if count > 0 {
-            // SAFETY: each length is for the same number of rows; `shares` lies as `scores`.
-            unsafe {
-                kernels::shares_of_lengths::launch_unchecked(
-                    &shares.client,
-                    cubes(count),
-                    row_cube(count, width / size),
-                    size,
-                    scores.into_buffer_arg(),
-                    lengths.into_buffer_arg(),
-                    shares.clone().into_buffer_arg(),
-                    width / size,
-                    count / texts,
-                    scale as f32,
-                    held(units_of_row(count, width / size), width / size),
-                    format(dtype),
-                );
-            }
-        }
-        shares
-    }
-
     fn add_norm_rows(
         x: CubeTensor,
         y: CubeTensor,
@@ -348,48 +316,6 @@ impl RowKernels for CubeBackend {
             }
         }
         (sums, normed)
-    }
-
-    fn part_heads(
-        x: CubeTensor,
-        bias: CubeTensor,
-        cos: CubeTensor,
-        sin: CubeTensor,
-        queries: usize,
-        keys: usize,
-    ) -> (CubeTensor, CubeTensor, CubeTensor) {
-        let [x, bias, cos, sin] = [x, bias, cos, sin].map(dense);
-        let ((count, width), (_, dim)) = (rows(&x), rows(&cos));
-        let (size, dtype) = (vector(DType::F32, dim / 2), x.dtype);
-        let part = |heads: usize| room(&x, [count, heads * dim], dtype);
-        let (q, k, v) = (part(queries), part(keys), part(keys));
-        let half = dim / 2 / size;
-        let count = count * width / 2 / size;
-        if count > 0 {
-            // SAFETY: a row of `x` and `bias` are `queries + 2 keys` heads of `dim` numbers, of the results
-            // as many as they are named for; the tables have a head for each row.
-            unsafe {
-                kernels::part_heads::launch_unchecked(
-                    &q.client,
-                    units(count),
-                    CUBE,
-                    size,
-                    x.into_buffer_arg(),
-                    bias.into_buffer_arg(),
-                    cos.into_buffer_arg(),
-                    sin.into_buffer_arg(),
-                    q.clone().into_buffer_arg(),
-                    k.clone().into_buffer_arg(),
-                    v.clone().into_buffer_arg(),
-                    half,
-                    queries,
-                    keys,
-                    count,
-                    format(dtype),
-                );
-            }
-        }
-        (q, k, v)
     }
 
     fn gate_both_rows(both: CubeTensor) -> CubeTensor {

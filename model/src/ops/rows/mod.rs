@@ -15,22 +15,28 @@ mod norms;
 mod scores;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod updates;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod writing;
 
 #[cfg(feature = "cuda")]
 pub(super) use self::launch::row_product;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use self::norms::RowKernels;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-pub(crate) use self::norms::{
-    add_norm, bias, gate, gate_both, largest, norm, part_heads, shares_of_lengths, squares, turn,
-};
+pub(crate) use self::norms::{add_norm, bias, gate, gate_both, largest, norm, squares, turn};
 pub(crate) use self::scores::{ScoreKernels, Seen, shares_of};
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub(super) use self::updates::adamw;
+#[cfg(feature = "cuda")]
+pub(crate) use self::writing::Found;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+use self::writing::WritingKernels;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(crate) use self::writing::{Layout, attend, write_heads};
 
-use burn::tensor::Device;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use burn::tensor::Shape;
+use burn::tensor::{Device, Int, Tensor};
 
 /// Numbers whose squares are added up together.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -42,6 +48,20 @@ fn stretches(shape: &Shape) -> Shape {
     Shape::new([shape.num_elements().div_ceil(STRETCH)])
 }
 
+/// Where tokens are, in a device's memory.
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    not(any(feature = "cuda", feature = "wgpu")),
+    expect(dead_code, reason = "kernels read it")
+)]
+pub(crate) struct Places {
+    /// The slot of each; negative for a row that stands for no text: it is written nowhere, and attends to
+    /// nothing.
+    pub(crate) slots: Tensor<1, Int>,
+    /// The position of each in its text.
+    pub(crate) positions: Tensor<1, Int>,
+}
+
 /// A shape with another last dimension.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub(super) fn with_last(shape: &Shape, last: usize) -> Shape {
@@ -49,6 +69,23 @@ pub(super) fn with_last(shape: &Shape, last: usize) -> Shape {
     let rank = shape.num_dims();
     shape[rank - 1] = last;
     shape
+}
+
+/// Where tensors lie in a device's memory, once all work before is done.
+///
+/// # Errors
+/// If the device fails, or is none whose addresses can be told.
+pub(crate) fn addresses<'a>(
+    tensors: impl Iterator<Item = &'a mut Tensor<2>>,
+    device: &Device,
+) -> Result<Vec<u64>, String> {
+    #[cfg(feature = "cuda")]
+    return writing::addresses(tensors, device);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = (tensors, device);
+        Err("no device of this build tells addresses".to_owned())
+    }
 }
 
 /// Whether the kernels run on a device.

@@ -7,7 +7,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Cube, Dispatch, TensorMetadata as _, backend_extension};
 use burn::tensor::{Int, Tensor};
 
-/// Norm, rotary embedding, gated activation and decoding's softmax, and the gradients of the first three.
+/// Norm, rotary embedding and gated activation, and their gradients.
 #[backend_extension(Cube, Fusion)]
 pub(crate) trait RowKernels: Backend {
     /// `weight * x / sqrt(mean(x²) + eps)`.
@@ -56,18 +56,6 @@ pub(crate) trait RowKernels: Backend {
         dy: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Softmax of `scale` times the first places of each row of scores; `lengths` says how many they are, a
-    /// number for each text's rows.
-    ///
-    /// # Shapes
-    /// `scores: [R, .., L]`, `lengths: [R]`, result as `scores`.
-    #[fusion(dtype = scores, shape = scores)]
-    fn shares_of_lengths(
-        scores: FloatTensor<Self>,
-        lengths: IntTensor<Self>,
-        scale: f64,
-    ) -> FloatTensor<Self>;
-
     /// `x + y` and its norm, as [`RowKernels::norm_rows`].
     #[fusion(meta = |x, y, weight, eps| {
         let _ = (y, weight, eps);
@@ -79,30 +67,6 @@ pub(crate) trait RowKernels: Backend {
         weight: FloatTensor<Self>,
         eps: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
-
-    /// Queries, keys and values of one product with their bias, the first two turned as by
-    /// [`RowKernels::turn_rows`].
-    ///
-    /// # Shapes
-    /// `x: [N, (queries + 2 keys) * D]`, `bias` a row of it, `cos, sin: [N, D]` in f32, results
-    /// `[N, queries * D]` and twice `[N, keys * D]`.
-    #[fusion(meta = |x, bias, cos, sin, queries, keys| {
-        let _ = (bias, sin);
-        let part = |heads: usize| {
-            let width = heads * cos.shape[1];
-            let shape = super::with_last(&x.shape, width);
-            burn::backend::fusion::custom::TensorSpec::new(shape, x.dtype)
-        };
-        (part(*queries), part(*keys), part(*keys))
-    })]
-    fn part_heads(
-        x: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        cos: FloatTensor<Self>,
-        sin: FloatTensor<Self>,
-        queries: usize,
-        keys: usize,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// `silu` of the first half of each row times the second: `[N, 2 m]` to `[N, m]`.
     #[fusion(dtype = both, shape = super::with_last(both, both[1] / 2))]
@@ -317,20 +281,6 @@ pub(crate) fn add_norm(
     (Tensor::from_dispatch(sum), Tensor::from_dispatch(normed))
 }
 
-/// See [`RowKernels::part_heads`].
-pub(crate) fn part_heads(
-    x: Tensor<2>,
-    bias: Tensor<1>,
-    [cos, sin]: [Tensor<2>; 2],
-    queries: usize,
-    keys: usize,
-) -> [Tensor<2>; 3] {
-    let (x, bias) = (x.into_dispatch(), bias.into_dispatch());
-    let (cos, sin) = (cos.into_dispatch(), sin.into_dispatch());
-    let (q, k, v) = Dispatch::part_heads(x, bias, cos, sin, queries, keys);
-    [q, k, v].map(Tensor::from_dispatch)
-}
-
 /// See [`RowKernels::gate_both_rows`].
 pub(crate) fn gate_both(both: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::gate_both_rows(both.into_dispatch()))
@@ -365,14 +315,4 @@ pub(crate) fn turn(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<2> {
 pub(crate) fn gate(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     let (gate, up) = (gate.into_dispatch(), up.into_dispatch());
     Tensor::from_dispatch(Dispatch::gate_op(gate, up))
-}
-
-/// See [`RowKernels::shares_of_lengths`].
-pub(crate) fn shares_of_lengths<const D: usize>(
-    scores: Tensor<D>,
-    lengths: Tensor<1, Int>,
-    scale: f64,
-) -> Tensor<D> {
-    let (scores, lengths) = (scores.into_dispatch(), lengths.into_dispatch());
-    Tensor::from_dispatch(Dispatch::shares_of_lengths(scores, lengths, scale))
 }

@@ -75,7 +75,6 @@ impl Decoder {
         let eps = self.config().rms_norm_eps;
         let [tokens, _] = hidden.dims();
         let heads = pass.heads;
-        let heads_of = |x: Tensor<2>, count: usize| x.reshape([tokens * count, heads.dim]);
         // What the layer before adds to the residual stream.
         let mut addition: Option<Tensor<2>> = None;
         for (index, (layer, joined)) in self.model.layers.iter().zip(joined).enumerate() {
@@ -89,16 +88,10 @@ impl Decoder {
                 None => rows::norm(hidden.clone(), weight, eps),
             };
             let qkv = product_transposed(x, joined.qkv.clone());
-            let [q, k, v] = rows::part_heads(
-                qkv,
-                joined.bias.clone(),
-                pass.turn.clone(),
-                heads.query,
-                heads.key_value,
-            );
-            let places = pass.places.clone();
-            let (k, v) = (heads_of(k, heads.key_value), heads_of(v, heads.key_value));
-            pass.texts.write(index, &places, k, v);
+            let layout = pass.texts.layout();
+            let (at, turn) = (&pass.at, pass.turn.clone());
+            let cache = pass.texts.whole_mut(index);
+            let q = rows::write_heads(qkv, joined.bias.clone(), turn, cache, at, layout);
             let mixed = pass.attend(index, q.reshape([tokens, heads.query, heads.dim]));
             let y = product_transposed(mixed, layer.self_attn.o_proj.weight.val());
             let weight = layer.post_attention_layernorm.weight.val();

@@ -24,7 +24,7 @@ use crate::kv_cache::{DeviceTexts, Slot};
 use crate::lora::Linear;
 use crate::ops::product::{product, product_transposed};
 use crate::ops::reference::halves_swapped;
-use crate::ops::rows::{self, Seen};
+use crate::ops::rows::{self, Places, Seen};
 use crate::ops::{self, Heads};
 
 /// Scores of one product of a longer row: half a gigabyte in f32.
@@ -36,49 +36,24 @@ const HIDDEN: f32 = -1e30;
 /// What all layers of a step need to know.
 struct Pass<'a> {
     heads: Heads,
-    /// Rows of one token: slots, and lengths with the new token.
-    single: Vec<Slot>,
-    /// What is read of them.
-    single_sight: Option<Sight>,
+    /// Slot and position of each token; those of rows of one token first.
+    tokens: Vec<(Slot, usize)>,
+    /// Rows of one token.
+    single: usize,
+    /// Places that are read of them, L, and what hides those behind a text, `[R, 1, 1, L]`; None where
+    /// kernels heed their positions.
+    mask: Option<(usize, Tensor<4>)>,
     /// Longer rows: slot, first new position, number of new tokens.
     long: Vec<(Slot, usize, usize)>,
     /// What turns heads at the new tokens' positions, `[N, D]` each.
     turn: [Tensor<2>; 2],
-    places: Tensor<1, Int>,
+    /// Slots and positions for kernels, `[N]` each.
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(dead_code, reason = "kernels read it")
+    )]
+    at: Places,
     texts: &'a mut DeviceTexts,
-}
-
-/// Which places rows of one token attend to.
-struct Sight {
-    /// Places that are read, L.
-    places: usize,
-    /// Lengths with the new tokens, `[R]`.
-    lengths: Tensor<1, Int>,
-    /// What hides places behind them, `[R, 1, 1, L]`, where no kernel heeds the lengths.
-    mask: Option<Tensor<4>>,
-}
-
-impl Sight {
-    fn new(places: usize, lengths: Tensor<1, Int>, texts: &DeviceTexts) -> Self {
-        let mask =
-            (!rows::run_on(&texts.device)).then(|| hidden_from(lengths.clone(), places, texts));
-        Self {
-            places,
-            lengths,
-            mask,
-        }
-    }
-
-    /// Softmax of scores `[R, K, G, L]`.
-    fn shares(&self, scores: Tensor<4>, dim: usize) -> Tensor<4> {
-        match &self.mask {
-            Some(mask) => {
-                let dtype = scores.dtype();
-                softmax(scaled(scores, dim) + mask.clone(), 3).cast(dtype)
-            }
-            None => of_lengths(scores, self.lengths.clone(), scale(dim)),
-        }
-    }
 }
 
 impl Decoder {
@@ -94,8 +69,8 @@ impl Decoder {
             .zip(&before)
             .map(|(row, len)| len + row.ids.len());
         texts.reserve(ends.clone().max().unwrap_or(0));
-        if rows.iter().all(|row| row.ids.len() == 1) {
-            let step = self.single(rows, texts);
+        if self.is_joined() && rows.iter().all(|row| row.ids.len() == 1) {
+            let step = self.single(rows, rows.len(), texts);
             let logits = self.write_single(&step, texts);
             step.end(texts);
             return logits;
@@ -116,24 +91,21 @@ impl Decoder {
             .collect();
         let (short, long): (Vec<usize>, Vec<usize>) =
             order.iter().partition(|row| rows[**row].ids.len() == 1);
-        let lengths: Vec<usize> = short.iter().map(|row| before[*row] + 1).collect();
+        let at = Places {
+            slots: on_device(tokens.iter().map(|(slot, _)| slot.0), texts),
+            positions: on_device(tokens.iter().map(|(_, position)| *position), texts),
+        };
         let pass = Pass {
             heads: self.heads(),
-            single: short.iter().map(|row| rows[*row].slot).collect(),
-            single_sight: lengths.iter().max().map(|longest| {
-                let places = texts.places_read(*longest);
-                Sight::new(places, on_device(&lengths, texts), texts)
-            }),
+            single: short.len(),
+            mask: mask_of(&tokens[..short.len()], &at, texts),
             long: long
                 .iter()
                 .map(|row| (rows[*row].slot, before[*row], rows[*row].ids.len()))
                 .collect(),
-            turn: {
-                let positions: Vec<i32> = tokens.iter().map(|(_, at)| *at as i32).collect();
-                let data = TensorData::new(positions, [tokens.len()]);
-                self.turns(&Tensor::from_data(data, &texts.device), texts)
-            },
-            places: texts.write_places(&tokens),
+            turn: self.turns(&at.positions, texts),
+            tokens,
+            at,
             texts,
         };
         let embedding = self.model.embed_tokens.weight.val();
@@ -145,6 +117,14 @@ impl Decoder {
         let count = wanted.len();
         let wanted = Tensor::from_data(TensorData::new(wanted, [count]), &texts.device);
         self.logits_of_device(hidden.select(0, wanted))
+    }
+
+    /// Whether weights are joined, so that kernels see to what lies between products.
+    fn is_joined(&self) -> bool {
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        return self.joined.is_some();
+        #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+        false
     }
 
     /// Logits `[N, V]` in f32 of what comes out of the last layer.
@@ -168,6 +148,7 @@ impl Decoder {
         }
         let eps = self.config().rms_norm_eps;
         let [tokens, _] = hidden.dims();
+        let places = pass.texts.write_places(&pass.tokens);
         for (index, layer) in self.model.layers.iter().enumerate() {
             let x = layer.input_layernorm.apply(hidden.clone(), eps);
             let attention = &layer.self_attn;
@@ -178,7 +159,6 @@ impl Decoder {
                 x.reshape([tokens * width / dim, dim])
             };
             let (q, k) = (pass.rotate(q), pass.rotate(k));
-            let places = pass.places.clone();
             pass.texts.write(index, &places, heads_of(k), heads_of(v));
             let mixed = pass.attend(index, q.reshape([tokens, pass.heads.query, dim]));
             hidden = attention
@@ -190,6 +170,22 @@ impl Decoder {
         }
         hidden
     }
+}
+
+/// What hides from rows of one token each the places behind their texts, and how many are read; None where
+/// there are none, and where kernels heed positions.
+fn mask_of(
+    tokens: &[(Slot, usize)],
+    at: &Places,
+    texts: &DeviceTexts,
+) -> Option<(usize, Tensor<4>)> {
+    if rows::run_on(&texts.device) {
+        return None;
+    }
+    let longest = tokens.iter().map(|(_, position)| position + 1).max()?;
+    let places = texts.places_read(longest);
+    let lengths = at.positions.clone().narrow(0, 0, tokens.len()) + 1;
+    Some((places, hidden_from(lengths, places, texts)))
 }
 
 impl Pass<'_> {
@@ -212,11 +208,10 @@ impl Pass<'_> {
     fn attend(&self, layer: usize, q: Tensor<3>) -> Tensor<2> {
         let mut parts = Vec::with_capacity(1 + self.long.len());
         let mut first = 0;
-        if let Some(sight) = &self.single_sight {
-            let count = self.single.len();
-            let q = q.clone().narrow(0, 0, count);
-            parts.push(self.attend_together(layer, q, sight));
-            first = count;
+        if self.single > 0 {
+            let q = q.clone().narrow(0, 0, self.single);
+            parts.push(self.attend_together(layer, q));
+            first = self.single;
         }
         for &(slot, position, count) in &self.long {
             let q = q.clone().narrow(0, first, count);
@@ -227,17 +222,42 @@ impl Pass<'_> {
     }
 
     /// One query of each row against its keys, which are read once for the queries of a group.
-    fn attend_together(&self, layer: usize, q: Tensor<3>, sight: &Sight) -> Tensor<2> {
+    fn attend_together(&self, layer: usize, q: Tensor<3>) -> Tensor<2> {
         let Heads {
             query,
             key_value,
             dim,
         } = self.heads;
-        let rows = self.single.len();
-        let (keys, values) = self.texts.read(layer, &self.single, sight.places);
+        let [rows, _, _] = q.dims();
+        let Some((places, mask)) = self.mask.clone() else {
+            return self.attend_by_kernels(layer, q.reshape([rows, query * dim]));
+        };
+        let slots: Vec<Slot> = self.tokens[..rows].iter().map(|(slot, _)| *slot).collect();
+        let (keys, values) = self.texts.read(layer, &slots, places);
         let q = q.reshape([rows, key_value, query / key_value, dim]);
-        let shares = sight.shares(product_transposed(q, keys), dim); // [R, K, G, L]
+        let scores = product_transposed(q, keys); // [R, K, G, L]
+        let dtype = scores.dtype();
+        let shares = softmax(scores.cast(DType::F32) * scale(dim) + mask, 3).cast(dtype);
         product(shares, values).reshape([rows, query * dim])
+    }
+
+    /// The same by kernels that heed positions: `[R, H * D]`.
+    fn attend_by_kernels(&self, layer: usize, q: Tensor<2>) -> Tensor<2> {
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        {
+            let [count, _] = q.dims();
+            let part = |x: &Tensor<1, Int>| match x.dims()[0] == count {
+                true => x.clone(),
+                false => x.clone().narrow(0, 0, count),
+            };
+            let at = Places {
+                slots: part(&self.at.slots),
+                positions: part(&self.at.positions),
+            };
+            rows::attend(q, self.texts.whole(layer), &at, self.texts.layout())
+        }
+        #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+        unreachable!("no device of this build has kernels: {layer} {q}")
     }
 
     /// Softmax of the scores `[1, K, G * rows, L]` of a longer row.
@@ -246,8 +266,8 @@ impl Pass<'_> {
             return rows::shares_of(scores, seen);
         }
         let (dtype, [_, _, _, places]) = (scores.dtype(), scores.dims());
-        let lengths: Vec<usize> = (1..=seen.period).map(|row| seen.first + row).collect();
-        let mask = hidden_from(on_device(&lengths, self.texts), places, self.texts)
+        let lengths = (1..=seen.period).map(|row| seen.first + row);
+        let mask = hidden_from(on_device(lengths, self.texts), places, self.texts)
             .reshape([1, 1, seen.period, places])
             .repeat_dim(2, group);
         softmax(scores.cast(DType::F32) * seen.scale + mask, 3).cast(dtype)
@@ -298,28 +318,17 @@ fn together(mut parts: Vec<Tensor<2>>) -> Tensor<2> {
     }
 }
 
-/// Softmax by a kernel that heeds lengths.
-fn of_lengths(scores: Tensor<4>, lengths: Tensor<1, Int>, scale: f64) -> Tensor<4> {
-    #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    return rows::shares_of_lengths(scores, lengths, scale);
-    #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
-    unreachable!("no device of this build runs it: {scores} {lengths} {scale}")
-}
-
 /// What scores of heads of this size are multiplied by.
 fn scale(dim: usize) -> f64 {
     1.0 / (dim as f64).sqrt()
 }
 
-fn scaled(scores: Tensor<4>, dim: usize) -> Tensor<4> {
-    scores.cast(DType::F32) / (dim as f64).sqrt()
-}
-
-/// Lengths as a tensor.
-fn on_device(lengths: &[usize], texts: &DeviceTexts) -> Tensor<1, Int> {
-    let rows = lengths.len();
-    let lengths: Vec<i32> = lengths.iter().map(|length| *length as i32).collect();
-    Tensor::from_data(TensorData::new(lengths, [rows]), &texts.device)
+/// Numbers as a tensor.
+fn on_device(numbers: impl Iterator<Item = usize>, texts: &DeviceTexts) -> Tensor<1, Int> {
+    // The cache has fewer than 2^31 places.
+    let numbers: Vec<i32> = numbers.map(|number| number as i32).collect();
+    let count = numbers.len();
+    Tensor::from_data(TensorData::new(numbers, [count]), &texts.device)
 }
 
 /// 0 for the first places of each row, as many as `lengths` `[rows]` says, and a number that hides the

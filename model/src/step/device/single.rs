@@ -1,74 +1,88 @@
 //! A step in which every row appends one token: all that the host says in one tensor of numbers.
 //!
-//! Legend: R rows, K key-value heads, D head size.
+//! Legend: R rows, with those that stand for no text.
 
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::{Pass, Sight};
+use super::Pass;
 use crate::decoder::Decoder;
 use crate::kv_cache::{DeviceTexts, Slot};
+use crate::ops::rows::Places;
 use crate::step::Row;
 
 /// One token for each of some slots.
 pub(super) struct Single {
-    pub(super) slots: Vec<Slot>,
-    /// Places that are read of each slot.
-    pub(super) places: usize,
-    /// Lengths of the texts with the new tokens.
-    ends: Vec<usize>,
-    /// Ids `[R]`, positions `[R]`, and where keys and values are written `[R * K]`, end to end.
+    /// R.
+    pub(super) rows: usize,
+    /// Slots, and positions of their new tokens.
+    tokens: Vec<(Slot, usize)>,
+    /// Ids, positions and slots, `[R]` each, end to end.
     pub(super) numbers: Tensor<1, Int>,
 }
 
 impl Single {
+    /// Rows that stand for a text.
+    pub(super) fn texts(&self) -> usize {
+        self.tokens.len()
+    }
+
     /// Tells the cache that the tokens are in it.
     pub(super) fn end(&self, texts: &mut DeviceTexts) {
-        for (slot, end) in self.slots.iter().zip(&self.ends) {
-            texts.set_len(*slot, *end);
+        for (slot, position) in &self.tokens {
+            texts.set_len(*slot, position + 1);
         }
     }
 }
 
 impl Decoder {
-    /// Prepares a step of rows of one token each; the cache has room for them.
-    pub(super) fn single(&self, rows: &[Row<'_>], texts: &mut DeviceTexts) -> Single {
-        let slots: Vec<Slot> = rows.iter().map(|row| row.slot).collect();
-        let before: Vec<usize> = slots.iter().map(|slot| texts.len(*slot)).collect();
-        let ends: Vec<usize> = before.iter().map(|length| length + 1).collect();
-        let tokens: Vec<(Slot, usize)> = slots.iter().copied().zip(before.clone()).collect();
+    /// Prepares a step of rows of one token each, filled up to `count` rows with such as stand for no text;
+    /// the cache has room for them.
+    pub(super) fn single(&self, rows: &[Row<'_>], count: usize, texts: &DeviceTexts) -> Single {
+        let slots = rows.iter().map(|row| row.slot);
+        let tokens: Vec<(Slot, usize)> = slots.map(|slot| (slot, texts.len(slot))).collect();
+        let filled = |numbers: &mut dyn Iterator<Item = i32>, filler: i32| {
+            let mut numbers: Vec<i32> = numbers.collect();
+            numbers.resize(count, filler);
+            numbers
+        };
+        // Ids, places and slots are fewer than 2^31.
         let ids = rows.iter().flat_map(|row| row.ids).map(|id| *id as i32);
-        let positions = before.iter().map(|position| *position as i32);
-        let numbers: Vec<i32> = ids
-            .chain(positions)
-            .chain(texts.places_of(&tokens))
-            .collect();
-        let count = numbers.len();
+        let positions = tokens.iter().map(|(_, position)| *position as i32);
+        let slots = tokens.iter().map(|(slot, _)| slot.0 as i32);
+        let numbers = [
+            filled(&mut { ids }, 0),
+            filled(&mut { positions }, 0),
+            filled(&mut { slots }, -1),
+        ];
+        let data = TensorData::new(numbers.concat(), [3 * count]);
         Single {
-            places: texts.places_read(ends.iter().copied().max().unwrap_or(0)),
-            slots,
-            ends,
-            numbers: Tensor::from_data(TensorData::new(numbers, [count]), &texts.device),
+            rows: count,
+            tokens,
+            numbers: Tensor::from_data(data, &texts.device),
         }
     }
 
-    /// Writes the tokens into the cache; their logits `[R, V]` in f32. It reads nothing from the
-    /// host but what the shapes say.
+    /// Writes the tokens into the cache; the logits `[R, V]` in f32. It reads nothing from the host but what
+    /// the shapes say, and these are those of R and the cache's memory alone.
     pub(super) fn write_single(&self, step: &Single, texts: &mut DeviceTexts) -> Tensor<2> {
-        let (rows, heads) = (step.slots.len(), self.heads());
-        let part = |first, count| step.numbers.clone().narrow(0, first, count);
-        let (ids, positions) = (part(0, rows), part(rows, rows));
+        let rows = step.rows;
+        let part = |index| step.numbers.clone().narrow(0, index * rows, rows);
+        let at = Places {
+            positions: part(1),
+            slots: part(2),
+        };
         let embedding = self.model.embed_tokens.weight.val().inner();
-        let sight = Sight::new(step.places, positions.clone() + 1, texts);
         let pass = Pass {
-            heads,
-            single: step.slots.clone(),
-            single_sight: Some(sight),
+            heads: self.heads(),
+            tokens: step.tokens.clone(),
+            single: rows,
+            mask: None,
             long: Vec::new(),
-            turn: self.turns(&positions, texts),
-            places: part(2 * rows, rows * heads.key_value),
+            turn: self.turns(&at.positions, texts),
+            at,
             texts,
         };
-        let hidden = self.through_layers(embedding.select(0, ids), pass);
+        let hidden = self.through_layers(embedding.select(0, part(0)), pass);
         self.logits_of_device(hidden)
     }
 }

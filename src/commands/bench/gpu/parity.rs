@@ -22,6 +22,12 @@ pub(super) fn limit(dtype: Dtype) -> f64 {
 /// Texts that are read: one token, within a page of the cache, and beyond.
 const LENGTHS: [usize; 3] = [1, 64, 333];
 
+/// Texts that are written side by side, which are filled up to four.
+const ASIDE: [usize; 3] = [90, 24, 333];
+
+/// Tokens of them that are written, enough to record steps and to send them again.
+const STEPS: usize = 16;
+
 pub(super) fn logits(bench: &mut Bench<'_>) -> Result<Found> {
     let cpu = DeviceSpec::Cpu.open()?;
     let mut rows = Vec::new();
@@ -34,11 +40,21 @@ pub(super) fn logits(bench: &mut Bench<'_>) -> Result<Found> {
         let expected = whole(&on_cpu, &texts)?;
         let read = difference(&whole(&on_device, &texts)?, &expected);
         let written = difference(&over_cache(&on_device, &texts)?, &expected);
-        right &= read <= limit(dtype) && written <= limit(dtype);
+        let aside = ASIDE.map(|length| ids(length, length, on_cpu.config()));
+        let expected = last_tokens(&on_cpu, &aside)?;
+        let on_device = on_device.for_writing();
+        let (one_by_one, _) = side_by_side(&on_device, &aside, false)?;
+        let (sent, recorded_steps) = side_by_side(&on_device, &aside, true)?;
+        let [one_by_one, sent] = [one_by_one, sent].map(|found| difference(&found, &expected));
+        let all = [read, written, one_by_one, sent];
+        right &= all.into_iter().all(|off| off <= limit(dtype));
         rows.push(json!({
             "dtype": dtype,
             "read_off_by": read,
             "written_off_by": written,
+            "side_by_side_off_by": one_by_one,
+            "recorded_off_by": sent,
+            "recorded_steps": recorded_steps,
             "limit": limit(dtype),
         }));
     }
@@ -70,6 +86,48 @@ fn over_cache(decoder: &Decoder, texts: &[Vec<u32>]) -> Result<Vec<f32>> {
         }
     }
     Ok(all)
+}
+
+/// Logits of the last [`STEPS`] tokens of texts, step by step, read in one packed batch.
+fn last_tokens(decoder: &Decoder, texts: &[Vec<u32>]) -> Result<Vec<f32>> {
+    let all = whole(decoder, texts)?;
+    let width = decoder.config().vocab_size;
+    let mut steps = Vec::new();
+    for step in 0..STEPS {
+        let mut before = 0;
+        for text in texts {
+            let token = before + text.len() - STEPS + step;
+            steps.extend_from_slice(&all[token * width..][..width]);
+            before += text.len();
+        }
+    }
+    Ok(steps)
+}
+
+/// The same, written side by side over a cache; how many steps were sent as one.
+fn side_by_side(decoder: &Decoder, texts: &[Vec<u32>], recorded: bool) -> Result<(Vec<f32>, u64)> {
+    let mut cache = KvCache::of(decoder);
+    let mut slots = Vec::new();
+    for text in texts {
+        let slot = cache.open();
+        let ids = &text[..text.len() - STEPS];
+        decoder.step(&[Row { slot, ids }], &mut cache);
+        slots.push(slot);
+    }
+    let mut all = Vec::new();
+    for step in 0..STEPS {
+        let rows = slots.iter().zip(texts).map(|(slot, text)| Row {
+            slot: *slot,
+            ids: &text[text.len() - STEPS + step..][..1],
+        });
+        let rows: Vec<Row<'_>> = rows.collect();
+        let logits = match recorded {
+            true => decoder.step_recorded(&rows, &mut cache),
+            false => decoder.step(&rows, &mut cache),
+        };
+        all.extend(floats(logits.try_into_data())?);
+    }
+    Ok((all, cache.recorded_steps().0))
 }
 
 /// The values of a tensor that was read back.

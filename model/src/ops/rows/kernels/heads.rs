@@ -34,54 +34,63 @@ pub(in crate::ops::rows) fn turn<F: Float, N: Size>(
     }
 }
 
-/// Queries, keys and values of one product: their bias added, the first two turned. A unit for a vector of
-/// each first half of a head and the same of the second; `half` is half a head in vectors.
+/// Queries, keys and values of one product: their bias added, the first two turned, keys and values written
+/// where they lie in the cache: `slots` and `positions` say where for each row. Rows whose slot is negative
+/// are written nowhere. A unit for a vector of each first half of a head and the same of the second; `half`
+/// is half a head in vectors.
 #[cube(launch_unchecked)]
-pub(in crate::ops::rows) fn part_heads<F: Float, N: Size>(
+pub(in crate::ops::rows) fn write_heads<F: Float, N: Size>(
     x: &[Vector<F, N>],
     bias: &[Vector<F, N>],
     cos: &[Vector<f32, N>],
     sin: &[Vector<f32, N>],
+    slots: &[i32],
+    positions: &[i32],
     q: &mut [Vector<F, N>],
-    k: &mut [Vector<F, N>],
-    v: &mut [Vector<F, N>],
+    keys: &mut [Vector<F, N>],
+    values: &mut [Vector<F, N>],
     half: usize,
     queries: usize,
-    keys: usize,
+    heads: usize,
+    places: usize,
     count: usize,
     #[define(F)] _format: ElemType,
 ) {
     let unit = ABSOLUTE_POS;
     if unit < count {
-        let heads = queries + 2 * keys;
+        let all = queries + 2 * heads;
         let (head, at) = (unit / half, unit % half);
-        let (row, head) = (head / heads, head % heads);
+        let (row, head) = (head / all, head % all);
         let of_bias = head * 2 * half + at;
-        let place = row * heads * 2 * half + of_bias;
+        let place = row * all * 2 * half + of_bias;
         // Rounded, as the sum is where it is not turned.
-        let first = x[place] + bias[of_bias];
-        let second = x[place + half] + bias[of_bias + half];
-        if head < queries + keys {
+        let mut first = x[place] + bias[of_bias];
+        let mut second = x[place + half] + bias[of_bias + half];
+        if head < queries + heads {
             let table = row * 2 * half + at;
             let (a, b) = (
                 Vector::<f32, N>::cast_from(first),
                 Vector::<f32, N>::cast_from(second),
             );
-            let turned = Vector::<F, N>::cast_from(a * cos[table] + b * sin[table]);
-            let other = Vector::<F, N>::cast_from(b * cos[table + half] + a * sin[table + half]);
-            if head < queries {
-                let to = (row * queries + head) * 2 * half + at;
-                q[to] = turned;
-                q[to + half] = other;
+            first = Vector::<F, N>::cast_from(a * cos[table] + b * sin[table]);
+            second = Vector::<F, N>::cast_from(b * cos[table + half] + a * sin[table + half]);
+        }
+        if head < queries {
+            let to = (row * queries + head) * 2 * half + at;
+            q[to] = first;
+            q[to + half] = second;
+        } else if slots[row] >= 0 {
+            let slot = usize::cast_from(slots[row]);
+            let position = usize::cast_from(positions[row]);
+            let place = (slot * heads + (head - queries) % heads) * places + position;
+            let to = place * 2 * half + at;
+            if head < queries + heads {
+                keys[to] = first;
+                keys[to + half] = second;
             } else {
-                let to = (row * keys + head - queries) * 2 * half + at;
-                k[to] = turned;
-                k[to + half] = other;
+                values[to] = first;
+                values[to + half] = second;
             }
-        } else {
-            let to = (row * keys + head - queries - keys) * 2 * half + at;
-            v[to] = first;
-            v[to + half] = second;
         }
     }
 }

@@ -8,6 +8,7 @@
     reason = "CubeCL has ranges and indices, and clippy takes what the card says for 0"
 )]
 
+mod attention;
 mod cube;
 mod gates;
 mod heads;
@@ -16,11 +17,12 @@ mod scores;
 mod sums;
 mod updates;
 
+pub(super) use self::attention::{HEADS, LANES, PLANES, attend_places, attend_tiles, join_parts};
 pub(super) use self::cube::UNITS;
 pub(super) use self::gates::{gate, gate_backward, gate_both};
-pub(super) use self::heads::{part_heads, turn};
+pub(super) use self::heads::{turn, write_heads};
 pub(super) use self::norms::{add_norm, norm, norm_backward, norm_weight_parts};
-pub(super) use self::scores::{losses, shares, shares_backward, shares_of_lengths};
+pub(super) use self::scores::{losses, shares, shares_backward};
 #[cfg(feature = "cuda")]
 pub(super) use self::sums::row_product;
 pub(super) use self::sums::{largest, parts_of_rows, squares, sum_of_rows};

@@ -127,22 +127,6 @@ pub(in crate::ops::rows) fn shares<F: Float, N: Size>(
     }
 }
 
-/// The same where `lengths` says how many places count, one for each `period` rows.
-#[cube(launch_unchecked)]
-pub(in crate::ops::rows) fn shares_of_lengths<F: Float, N: Size>(
-    scores: &[Vector<F, N>],
-    lengths: &[i32],
-    shares: &mut [Vector<F, N>],
-    width: usize,
-    period: usize,
-    scale: f32,
-    #[comptime] held: usize,
-    #[define(F)] _format: ElemType,
-) {
-    let visible = usize::cast_from(lengths[CUBE_POS / period]);
-    softmax_of_row::<F, N>(scores, shares, width, visible, scale, held);
-}
-
 /// Shares anew from their log-sums, and the gradients by scores from those by shares: what a row's
 /// result and its gradient have in common is taken from both, rows of `dim` vectors.
 #[cube(launch_unchecked)]
