@@ -3,8 +3,8 @@
 use super::super::Heads;
 use super::graph::Sizes;
 
-/// The smallest size that plans are made for.
-const LEAST: usize = 128;
+/// The fewest tokens that plans are made for.
+const LEAST: usize = 1024;
 
 /// The documents of a batch, none of them empty, and the heads of their attention.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +29,14 @@ impl Documents {
         self.heads.query
     }
 
-    /// The sizes of the graph that serves them: powers of two, so that few plans serve all batches.
+    /// The sizes of the graph that serves them: powers of four of documents and of two of tokens, so that
+    /// few plans serve all batches. cuDNN takes seconds to compile for one, and what is not there costs little.
     pub(super) fn sizes(&self) -> Sizes {
         let longest = self.lengths.iter().copied().max().unwrap_or(1);
+        let doublings = self.lengths.len().next_power_of_two().ilog2();
         Sizes {
             heads: self.heads,
-            documents: self.lengths.len().next_power_of_two(),
+            documents: 1 << (2 * doublings.div_ceil(2)),
             tokens: longest.next_power_of_two().max(LEAST),
         }
     }
@@ -85,11 +87,13 @@ mod tests {
     #[test]
     fn few_sizes_serve_all_batches() {
         for (lengths, documents, tokens) in [
-            (&[1][..], 1, 128),
-            (&[128, 0], 1, 128),
-            (&[129], 1, 256),
-            (&[5, 0, 7, 900], 4, 1024),
-            (&[100; 33], 64, 128),
+            (&[1][..], 1, 1024),
+            (&[1024, 0], 1, 1024),
+            (&[1025], 1, 2048),
+            (&[5, 7], 4, 1024),
+            (&[5, 0, 7, 9000], 4, 16_384),
+            (&[100; 5], 16, 1024),
+            (&[100; 33], 64, 1024),
         ] {
             let sizes = Documents::new(HEADS, lengths).sizes();
             assert_eq!(

@@ -28,6 +28,15 @@ fn dense(x: CubeTensor) -> CubeTensor {
     into_contiguous(x)
 }
 
+/// The tensor itself where nothing else holds its memory, else a copy.
+fn own(x: CubeTensor) -> CubeTensor {
+    let x = dense(x);
+    match x.can_mut() {
+        true => x,
+        false => x.copy(),
+    }
+}
+
 /// Room like a tensor's, in another shape and format.
 fn room(like: &CubeTensor, shape: impl Into<Sizes>, dtype: DType) -> CubeTensor {
     let shape: Shape = shape.into();

@@ -168,7 +168,12 @@ fn of_shape(bench: &mut Bench<'_>, shape: &Shape, trained: &Trained) -> Result<V
     bench.output.step("Training", &name);
     let mut decoder = None;
     let mut rows = Vec::new();
-    for &tokens in lengths(bench.small) {
+    let lengths = match trained.optimizer {
+        Placement::Device => lengths(bench.small),
+        // A step takes seconds, and making the model a minute.
+        Placement::Host => &lengths(bench.small)[lengths(bench.small).len() - 1..],
+    };
+    for &tokens in lengths {
         let settings = settings(trained, tokens);
         let planned = planned(&shape.config, &settings, dtype, tokens);
         let [on_card, on_host] = [Place::Device, Place::Host].map(|place| planned.bytes(place));
@@ -204,12 +209,16 @@ fn of_shape(bench: &mut Bench<'_>, shape: &Shape, trained: &Trained) -> Result<V
         };
         let (after, reports) = run(bench, started, &settings, dtype, tokens)?;
         decoder = Some(after);
-        let last = reports.last().ok_or_else(|| anyhow!("no step was taken"))?;
+        let timed = reports.get(WARM_UP..).unwrap_or_default();
+        let [first, ..] = timed else {
+            return Err(anyhow!("fewer steps were taken than asked for"));
+        };
+        let seconds = timed.iter().map(|step| step.seconds).sum::<f64>() / timed.len() as f64;
         let (rate, losses) = (
-            tokens as f64 / last.seconds,
+            tokens as f64 / seconds,
             reports.iter().map(|step| step.loss).collect::<Vec<_>>(),
         );
-        let share = last.model_flops / last.seconds / roof.products;
+        let share = first.model_flops / seconds / roof.products;
         let reserved = memory::of_device(&bench.device);
         bench.output.step(
             "Trained",
@@ -226,7 +235,7 @@ fn of_shape(bench: &mut Bench<'_>, shape: &Shape, trained: &Trained) -> Result<V
         row["losses"] = json!(losses);
         row["seconds"] = json!(reports.iter().map(|step| step.seconds).collect::<Vec<_>>());
         row["tokens_per_s"] = json!(rate);
-        row["model_flops"] = json!(last.model_flops);
+        row["model_flops"] = json!(first.model_flops);
         row["mfu_of_measured_products"] = json!(share);
         row["memory"] = json!(reserved);
         rows.push(row);
@@ -277,13 +286,21 @@ impl Watch for Reports {
     }
 }
 
-/// Steps that are taken; the last one is timed.
-const STEPS: usize = 3;
+/// Steps before time is taken: kernels are chosen and compiled in them.
+const WARM_UP: usize = 2;
+
+/// Steps whose time is taken: more where a step is not the work of seconds.
+fn timed(trained: &Trained) -> usize {
+    match trained.optimizer {
+        Placement::Device => 4,
+        Placement::Host => 2,
+    }
+}
 
 fn settings(trained: &Trained, tokens: usize) -> TrainSettings {
     TrainSettings {
         epochs: None,
-        steps: Some(STEPS),
+        steps: Some(WARM_UP + timed(trained)),
         tokens: None,
         samples_per_step: 1,
         tokens_per_micro_batch: tokens,
@@ -311,7 +328,7 @@ fn settings(trained: &Trained, tokens: usize) -> TrainSettings {
     }
 }
 
-/// Three steps, of which the last one is timed: kernels are chosen and compiled in the others.
+/// Takes the steps.
 fn run(
     bench: &Bench<'_>,
     decoder: Decoder,
@@ -319,7 +336,7 @@ fn run(
     dtype: Dtype,
     tokens: usize,
 ) -> Result<(Decoder, Vec<StepReport>)> {
-    let samples: Vec<Sample> = (0..STEPS)
+    let samples: Vec<Sample> = (0..settings.steps.unwrap_or(WARM_UP))
         .map(|seed| document(tokens, seed, decoder.config()))
         .collect();
     let nowhere = Path::new("");

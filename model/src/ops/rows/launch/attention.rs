@@ -11,7 +11,7 @@ use cubecl::prelude::*;
 use super::super::kernels::{self, HEADS, LANES, PLANES};
 use super::super::writing::Found;
 use super::super::{Layout, WritingKernels};
-use super::{CUBE, dense, format, room, rows, units, vector};
+use super::{CUBE, dense, format, own, room, rows, units, vector};
 
 /// Cubes that are wanted for all texts together: a few for each multiprocessor, so that the last ones do not
 /// run alone.
@@ -49,15 +49,6 @@ fn numbers(x: CubeTensor, count: usize) -> CubeTensor {
     assert_eq!(x.dtype, DType::I32, "integers as the toolkit makes them");
     assert_eq!(x.shape().num_elements(), count, "a number for each row");
     dense(x)
-}
-
-/// The tensor itself where nothing else holds its memory, else a copy.
-fn own(x: CubeTensor) -> CubeTensor {
-    let x = dense(x);
-    match x.can_mut() {
-        true => x,
-        false => x.copy(),
-    }
 }
 
 #[expect(unsafe_code, reason = "launches kernels without checks of bounds")]

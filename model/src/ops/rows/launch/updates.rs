@@ -7,17 +7,8 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::super::kernels;
 use super::super::updates::UpdateKernels;
-use super::{CUBE, dense, format, room, units, vector};
+use super::{CUBE, dense, format, own, room, units, vector};
 use crate::ops::AdamWNumbers;
-
-/// The tensor itself if nobody else holds its memory, else a copy.
-fn own(x: CubeTensor) -> CubeTensor {
-    let x = dense(x);
-    match x.can_mut() {
-        true => x,
-        false => x.copy(),
-    }
-}
 
 #[expect(unsafe_code, reason = "launches kernels without checks of bounds")]
 impl UpdateKernels for CubeBackend {
