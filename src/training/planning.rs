@@ -10,7 +10,7 @@ use protocol::Sample;
 use serde_json::json;
 use train::{Forecast, Place, Placement, Recompute, TrainSettings, Work, forecast};
 
-use super::devices::{self, Device, SHARE_OF_PEAK};
+use super::devices::{self, Device, share_of_peak};
 use super::inputs;
 use crate::commands::ExitStatus;
 use crate::fault::Fault;
@@ -44,7 +44,8 @@ pub(crate) fn plan(
     let dtype = recipe.model.dtype;
     let found = forecast(&config, &recipe.train, dtype, device.computer(), &work);
     let verdict = verdict(&config, &recipe.train, dtype, &work, &device);
-    let rate = rate(&device, dtype)?;
+    let share = share_of_peak(recipe.train.lora.is_some());
+    let rate = rate(&device, dtype, share)?;
     let hours = rate.map(|rate| found.executed_flops / rate / 3600.0);
     if as_json {
         let value = json!({
@@ -57,7 +58,13 @@ pub(crate) fn plan(
         });
         output.data(&serde_json::to_string_pretty(&value)?);
     } else {
-        output.data(&text(&found, &work, &device, hours, &verdict));
+        output.data(&text(
+            &found,
+            &work,
+            &device,
+            hours.map(|hours| (hours, share)),
+            &verdict,
+        ));
     }
     Ok(match verdict {
         Verdict::No => ExitStatus::AnswerIsNo,
@@ -95,15 +102,16 @@ pub(super) fn work(recipe: &TrainRecipe, samples: &[Sample]) -> Result<Work> {
     })
 }
 
-/// Operations a second that a training reaches there; `None` if that is not known.
-fn rate(device: &Device, dtype: Dtype) -> Result<Option<f64>> {
+/// Operations a second that a training reaches there, of a card this share of the best; `None` if that is not
+/// known.
+fn rate(device: &Device, dtype: Dtype, share: f64) -> Result<Option<f64>> {
     if device.is_host {
         let cpu = DeviceSpec::Cpu.open()?;
         let rate = model::memory::product_rate(&cpu, Dtype::F32, [1024; 3], 3);
         return Ok(rate.ok());
     }
     let peak = device.peak.map(|peak| devices::in_format(peak, dtype));
-    Ok(peak.map(|peak| SHARE_OF_PEAK * peak))
+    Ok(peak.map(|peak| share * peak))
 }
 
 /// Whether a training fits.
@@ -206,7 +214,7 @@ fn text(
     found: &Forecast,
     work: &Work,
     device: &Device,
-    hours: Option<f64>,
+    hours: Option<(f64, f64)>,
     verdict: &Verdict,
 ) -> String {
     let mut text = String::new();
@@ -261,10 +269,10 @@ fn text(
         "hours",
         match (hours, device.is_host) {
             (None, _) => "not known: the rate of this device is not".to_string(),
-            (Some(hours), true) => format!("{hours:.1} at the rate of a product measured now"),
-            (Some(hours), false) => {
-                let share = 100.0 * SHARE_OF_PEAK;
-                format!("{hours:.1} at {share:.0}% of the best rate, as measured on an H200")
+            (Some((hours, _)), true) => format!("{hours:.1} at the rate of a product measured now"),
+            (Some((hours, share)), false) => {
+                let share = 100.0 * share;
+                format!("{hours:.1} at {share}% of the best rate, as measured on an H200")
             }
         },
     );

@@ -213,7 +213,7 @@ fn of_shape(bench: &mut Bench<'_>, shape: &Shape, trained: &Trained) -> Result<V
         let [first, ..] = timed else {
             return Err(anyhow!("fewer steps were taken than asked for"));
         };
-        let seconds = timed.iter().map(|step| step.seconds).sum::<f64>() / timed.len() as f64;
+        let seconds = median(timed.iter().map(|step| step.seconds).collect());
         let (rate, losses) = (
             tokens as f64 / seconds,
             reports.iter().map(|step| step.loss).collect::<Vec<_>>(),
@@ -241,6 +241,16 @@ fn of_shape(bench: &mut Bench<'_>, shape: &Shape, trained: &Trained) -> Result<V
         rows.push(row);
     }
     Ok(rows)
+}
+
+/// The middle one, or the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let half = values.len() / 2;
+    match values.len() % 2 {
+        1 => values[half],
+        _ => (values[half - 1] + values[half]) / 2.0,
+    }
 }
 
 /// What such a step is expected to need.
