@@ -79,9 +79,9 @@ pub(crate) fn addresses<'a>(
     tensors: impl Iterator<Item = &'a mut Tensor<2>>,
     device: &Device,
 ) -> Result<Vec<u64>, String> {
-    #[cfg(feature = "cuda")]
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     return writing::addresses(tensors, device);
-    #[cfg(not(feature = "cuda"))]
+    #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
     {
         let _ = (tensors, device);
         Err("no device of this build tells addresses".to_owned())

@@ -7,9 +7,7 @@
     reason = "an operation names its tensors one by one"
 )]
 
-#[cfg(feature = "cuda")]
-use std::sync::PoisonError;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
@@ -92,7 +90,6 @@ impl Found {
 }
 
 /// See [`super::addresses`].
-#[cfg(feature = "cuda")]
 pub(super) fn addresses<'a>(
     tensors: impl Iterator<Item = &'a mut Tensor<2>>,
     device: &burn::tensor::Device,

@@ -133,7 +133,11 @@ impl Recorder {
 impl Decoder {
     /// A step of one token per row, from a recording if there is one for so many rows.
     pub(crate) fn single_recorded(&self, rows: &[Row<'_>], texts: &mut DeviceTexts) -> Tensor<2> {
-        if texts.recorder.off.is_some() || !self.is_joined() {
+        if !self.is_joined() {
+            let reason = "steps are recorded on CUDA cards, of decoders made ready for writing";
+            texts.recorder.off.get_or_insert_with(|| reason.to_owned());
+        }
+        if texts.recorder.off.is_some() {
             return self.advance_on_device(rows, texts, Which::Last);
         }
         let longest = rows.iter().map(|row| texts.len(row.slot) + 1).max();
