@@ -11,6 +11,8 @@
 
 mod autodiff;
 mod backend;
+#[cfg(feature = "cuda")]
+mod card;
 pub mod chunked;
 #[cfg(any(test, feature = "cuda"))]
 pub(crate) mod flash;

@@ -15,12 +15,12 @@ use burn_std::id::StreamId;
 use cubecl::cuda::CudaDevice;
 use cubecl::server::{BufferBinding, Handle, ServerStorage as _};
 use cudarc::cudnn::{result as dnn, sys};
-use cudarc::driver::{result as driver, sys::CUstream};
+use cudarc::driver::sys::CUstream;
 
-use super::Documents;
+use super::documents::Documents;
 use super::graph::{Graph, Id, Sizes, Way, id};
 use super::plan::{ALIGNMENT, Plan};
-use crate::ops::product::cublas::{Server, bit, server, stream_of};
+use crate::ops::card::{self, Refused, Server, bit, server};
 
 /// Releases from this one on clear the room that gradients are added up in by themselves.
 const OLDEST: usize = 91_000;
@@ -29,7 +29,7 @@ const OLDEST: usize = 91_000;
 static USED: AtomicU64 = AtomicU64::new(0);
 
 /// What the library refused, on a thread where nobody waits for an answer.
-static REFUSED: Mutex<Option<String>> = Mutex::new(None);
+static REFUSED: Refused = Refused::nothing();
 
 /// What plans need to work in, or why there is none.
 static KNOWN: Mutex<Vec<(Key, Result<usize, String>)>> = Mutex::new(Vec::new());
@@ -81,9 +81,6 @@ pub(super) fn is_used_on(device: &CubeDevice) -> bool {
 /// # Errors
 /// Why it cannot.
 pub(crate) fn start(index: usize) -> Result<(), String> {
-    if bit(index) == 0 {
-        return Err(format!("cards are counted up to 63, this is {index}"));
-    }
     if bit(index) & USED.load(Ordering::Relaxed) != 0 {
         return Ok(());
     }
@@ -93,19 +90,11 @@ pub(crate) fn start(index: usize) -> Result<(), String> {
     if dnn::get_version() < OLDEST {
         return Err(format!("it is {}, and 9.10 is needed", release()));
     }
-    let client = CubeDevice::Cuda(CudaDevice::new(index)).client();
-    // Something in the card's memory: the server has a stream from then on.
-    let probe = client.create_from_slice(&[0; 16]).binding();
-    let stream = StreamId::current();
-    let started = server(&client).submit_blocking(move |server| {
-        server
-            .get_resource(probe, stream)
-            .map_err(|error| error.to_string())?;
-        let library = Library::new(stream_of(&format!("{server:?}"))?)?;
+    card::with_stream(index, move |stream| {
+        let library = Library::new(stream)?;
         LIBRARIES.with_borrow_mut(|libraries| libraries.insert(index, library));
-        Ok::<_, String>(())
-    });
-    started.map_err(|error| format!("{error:?}"))??;
+        Ok(())
+    })?;
     USED.fetch_or(bit(index), Ordering::Relaxed);
     Ok(())
 }
@@ -185,10 +174,7 @@ impl Task {
     /// # Panics
     /// If the library refused a call before: what it should have written is not a number.
     fn new(way: Way, like: &CubeTensor, documents: &Documents) -> Self {
-        let refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reason) = refused.as_ref() {
-            panic!("cuDNN: {reason}");
-        }
+        REFUSED.heed("cuDNN");
         let CubeDevice::Cuda(CudaDevice { index }) = like.device else {
             unreachable!("started on cards only")
         };
@@ -259,8 +245,7 @@ impl Task {
         let stream = StreamId::current();
         server(&like.client).submit(move |server| {
             if let Err(reason) = run(server, key, memory, workspace, &results, stream) {
-                let mut refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
-                refused.get_or_insert(reason);
+                REFUSED.keep(reason);
             }
         });
     }
@@ -305,16 +290,9 @@ fn run(
             for (id, memory) in &held {
                 if results.contains(id) {
                     let memory = memory.resource();
-                    // No number, so that nobody takes what lies there for a result.
-                    // SAFETY: it is memory of this size; all bits set are NaN in each format.
-                    let _ = unsafe {
-                        driver::memset_d8_async(
-                            memory.ptr,
-                            0xff,
-                            memory.size as usize,
-                            library.stream,
-                        )
-                    };
+                    let bytes = memory.size as usize;
+                    // SAFETY: it is memory of this size.
+                    unsafe { card::make_no_number(memory.ptr, bytes, library.stream) };
                 }
             }
             format!("{reason}, {key:?}")

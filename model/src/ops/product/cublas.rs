@@ -1,18 +1,13 @@
 //! NVIDIA's library of products, on CubeCL's memory and in the order of CubeCL's work.
 //!
-//! CubeCL's server owns a card: one thread takes tasks in order, and each is sent to a stream of the
-//! driver. A product is a task like the others: it asks the server where its tensors lie and calls cuBLAS
-//! on the server's stream, so kernels before it are done and kernels behind it wait. CubeCL does not
-//! offer its stream to others; it is read from what the server prints of itself ([`stream_of`]), which
-//! [`crate::device`] makes unambiguous by asking for one stream. Where it cannot be read, or the library
-//! is not there, products stay Burn's.
+//! A product is a task of CubeCL's like the others ([`crate::ops::card`]): it asks the server where its tensors
+//! lie and calls cuBLAS on the server's stream, so kernels before it are done and kernels behind it wait.
 
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use burn::backend::TensorMetadata as _;
 use burn::tensor::{DType, Shape};
@@ -20,19 +15,14 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 use burn_std::id::StreamId;
-use cubecl::client::Client;
-use cubecl::cuda::{CudaDevice, CudaRuntime};
-use cubecl::device_handle::DeviceHandle;
+use cubecl::cuda::CudaDevice;
 use cubecl::server::{BufferBinding, ServerStorage as _};
-use cubecl_runtime::runtime::Runtime;
 use cudarc::cublas::{result as blas, sys};
 use cudarc::driver::{result as driver, sys::CUstream};
 
 use super::call::{Call, Factor, View};
+use crate::ops::card::{self, Refused, Server, bit, server};
 use crate::ops::rows::Found;
-
-/// The server of a card.
-pub(in crate::ops) type Server = <CudaRuntime as Runtime>::Server;
 
 /// Bytes that cuBLAS works in; NVIDIA names 32 MiB for cards of Hopper's kind.
 const WORKSPACE: usize = 32 << 20;
@@ -41,7 +31,7 @@ const WORKSPACE: usize = 32 << 20;
 static USED: AtomicU64 = AtomicU64::new(0);
 
 /// What the library refused, on a thread where nobody waits for an answer.
-static REFUSED: Mutex<Option<String>> = Mutex::new(None);
+static REFUSED: Refused = Refused::nothing();
 
 thread_local! {
     /// The libraries of the cards whose server this thread runs.
@@ -69,11 +59,6 @@ pub(super) fn is_used_on(device: &CubeDevice) -> bool {
     }
 }
 
-/// The bit of a card; none for cards beyond those that are counted.
-pub(in crate::ops) fn bit(index: usize) -> u64 {
-    u32::try_from(index).map_or(0, |index| 1u64.checked_shl(index).unwrap_or(0))
-}
-
 /// Whether the library is on this machine.
 #[expect(unsafe_code, reason = "opens the library to see whether it is there")]
 pub(crate) fn is_there() -> bool {
@@ -86,60 +71,19 @@ pub(crate) fn is_there() -> bool {
 /// # Errors
 /// Why it cannot.
 pub(crate) fn start(index: usize) -> Result<(), String> {
-    if bit(index) == 0 {
-        return Err(format!("cards are counted up to 63, this is {index}"));
-    }
     if bit(index) & USED.load(Ordering::Relaxed) != 0 {
         return Ok(());
     }
     if !is_there() {
         return Err("libcublas.so was not found".to_owned());
     }
-    let client = CubeDevice::Cuda(CudaDevice::new(index)).client();
-    // Something in the card's memory: the server has a stream from then on.
-    let probe = client.create_from_slice(&[0; 16]).binding();
-    let stream = StreamId::current();
-    let started = server(&client).submit_blocking(move |server| {
-        server
-            .get_resource(probe, stream)
-            .map_err(|error| error.to_string())?;
-        let library = Library::new(stream_of(&format!("{server:?}"))?)?;
+    card::with_stream(index, move |stream| {
+        let library = Library::new(stream)?;
         LIBRARIES.with_borrow_mut(|libraries| libraries.insert(index, library));
-        Ok::<_, String>(())
-    });
-    started.map_err(|error| format!("{error:?}"))??;
+        Ok(())
+    })?;
     USED.fetch_or(bit(index), Ordering::Relaxed);
     Ok(())
-}
-
-/// The task queue of a card.
-pub(in crate::ops) fn server(client: &Client) -> DeviceHandle<Server> {
-    DeviceHandle::new(client.service_id().device)
-}
-
-/// The stream that a server sends its work to, from what it prints of itself.
-pub(in crate::ops) fn stream_of(server: &str) -> Result<CUstream, String> {
-    let mut found: Vec<&str> = server
-        .split("sys: 0x")
-        .skip(1)
-        .map(|rest| {
-            rest.split(|c: char| !c.is_ascii_hexdigit())
-                .next()
-                .unwrap_or("")
-        })
-        .collect();
-    found.sort_unstable();
-    found.dedup();
-    match found[..] {
-        [one] => match usize::from_str_radix(one, 16) {
-            Ok(address) if address != 0 => Ok(std::ptr::with_exposed_provenance_mut(address)),
-            _ => Err(format!("CubeCL names no stream: `{one}`")),
-        },
-        _ => Err(format!(
-            "CubeCL works with {} streams where one was asked for (`max_streams` of a cubecl.toml?)",
-            found.len()
-        )),
-    }
 }
 
 #[expect(unsafe_code, reason = "calls cuBLAS")]
@@ -281,13 +225,7 @@ fn is_row_product(a: &CubeTensor, b: &CubeTensor, call: &Call) -> bool {
 /// # Panics
 /// If the library refused a product before: what it should have written is not a number.
 pub(super) fn product(a: CubeTensor, b: CubeTensor) -> CubeTensor {
-    if let Some(reason) = REFUSED
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .as_ref()
-    {
-        panic!("cuBLAS: {reason}");
-    }
+    REFUSED.heed("cuBLAS");
     let (Some(format), true) = (format(a.dtype), a.dtype == b.dtype) else {
         return super::by_burn::<CubeBackend>(a, b, false);
     };
@@ -321,8 +259,7 @@ pub(super) fn product(a: CubeTensor, b: CubeTensor) -> CubeTensor {
     let stream = StreamId::current();
     server(&client).submit(move |server| {
         if let Err(reason) = run(server, index, &call, format, operands, stream) {
-            let mut refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
-            refused.get_or_insert(reason);
+            REFUSED.keep(reason);
         }
     });
     c
@@ -356,9 +293,8 @@ fn run(
         // it on the same stream; shapes and strides are those of the tensors.
         let done = unsafe { library.multiply(call, format, [a, b, c]) };
         if let Err(error) = done {
-            // No number, so that nobody takes what lies there for a result.
-            // SAFETY: `c` is memory of this size; all bits set are NaN in each format.
-            let _ = unsafe { driver::memset_d8_async(c, 0xff, bytes, library.stream) };
+            // SAFETY: `c` is memory of this size.
+            unsafe { card::make_no_number(c, bytes, library.stream) };
             return Err(format!("{error} for {call:?}"));
         }
         if let Some(held) = &mut library.held {
@@ -402,26 +338,4 @@ fn on_library<T: Send>(device: &CubeDevice, f: impl FnOnce(&mut Library) -> T + 
         LIBRARIES.with_borrow_mut(|libraries| libraries.get_mut(index).map(f))
     });
     done.ok().flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stream_is_read_where_there_is_one() {
-        for (printed, expected) in [
-            (
-                "Stream { sys: 0x7f00, memory: .. } Stream { sys: 0x7f00 }",
-                Some(0x7f00),
-            ),
-            ("Stream { sys: 0x7f00 } Stream { sys: 0x7f08 }", None),
-            ("Stream { sys: 0x0 }", None),
-            ("Stream { system: 3 }", None),
-            ("", None),
-        ] {
-            let found = stream_of(printed).ok().map(|stream| stream.addr());
-            assert_eq!(found, expected, "{printed}");
-        }
-    }
 }

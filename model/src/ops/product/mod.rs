@@ -158,7 +158,7 @@ pub(super) fn of_backend<B: ProductOps>(a: FloatTensor<B>, b: FloatTensor<B>) ->
 
 /// Why cuBLAS does not multiply on a card, by the card's number.
 #[cfg(feature = "cuda")]
-static WHY_NOT: std::sync::Mutex<Vec<(usize, String)>> = std::sync::Mutex::new(Vec::new());
+static WHY_NOT: super::card::Reasons = super::card::Reasons::none();
 
 /// Lets cuBLAS multiply on a card if it can, unless `LEAP_PRODUCTS=burn` is set; [`why_not`] tells why
 /// it cannot.
@@ -167,25 +167,15 @@ pub(crate) fn start(index: usize) {
     if std::env::var_os("LEAP_PRODUCTS").is_some_and(|wanted| wanted == "burn") {
         return;
     }
-    let started = crate::device::quietly(|| cublas::start(index)).and_then(|started| started);
-    let mut known = WHY_NOT
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    known.retain(|(other, _)| *other != index);
-    if let Err(reason) = started {
-        known.push((index, reason));
-    }
+    let started = crate::device::quietly(|| cublas::start(index));
+    WHY_NOT.note(index, started.and_then(|started| started));
 }
 
 /// Why cuBLAS does not multiply on a device where it was asked to.
 pub(crate) fn why_not(device: &Device) -> Option<String> {
     #[cfg(feature = "cuda")]
     if let Some(burn_cubecl::CubeDevice::Cuda(device)) = cube(device) {
-        let known = WHY_NOT
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let of_card = known.iter().find(|(index, _)| *index == device.index);
-        return of_card.map(|(_, reason)| reason.clone());
+        return WHY_NOT.of(device.index);
     }
     let _ = device;
     None
