@@ -185,8 +185,9 @@ pub(crate) struct BenchRemote {
                   self-check    every operation against the CPU, forward and backward\n  \
                   logits        a small model's logits against the CPU's f32\n  \
                   training      20 steps of a small model against the CPU's f32\n  \
-                  decode        tokens per second of 1.5B and 7B shapes at 1, 16 and 64 rows\n  \
-                  train         tokens per second of training steps at 4K, 8K and 16K tokens\n  \
+                  decode        tokens per second of 1.5B, 7B and 14B shapes at 1, 16 and 64 rows\n  \
+                  train         tokens per second of training steps at 4K, 8K and 16K tokens: all of\n                \
+                  1.5B, adapters and all of 7B and 14B\n  \
                   growth        memory after 300 steps\n\nExample:\n  leap bench gpu --device cuda:0 \
                   --only self-check,decode"
 )]

@@ -210,6 +210,7 @@ fn verdict(
     Verdict::No
 }
 
+/// The plan as it is printed; `hours` with the share of a card's best rate that they are reckoned at.
 fn text(
     found: &Forecast,
     work: &Work,

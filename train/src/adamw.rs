@@ -137,7 +137,7 @@ impl AdamW {
     }
 
     /// [`AdamW::update`] on tensors of a device, moments as `[first, second]`; the new weights, and them
-    /// rounded to bf16. Moments are taken, so that nobody else holds them and they can be changed where
+    /// once more, rounded to bf16 if `rounds`. Moments are taken, so that nobody else holds them and they can be changed where
     /// they lie.
     ///
     /// # Panics
@@ -148,13 +148,14 @@ impl AdamW {
         gradient: Tensor<1>,
         moments: [&mut Option<Tensor<1>>; 2],
         decays: bool,
+        rounds: bool,
     ) -> [Tensor<1>; 2] {
         let [first, second] = moments;
         let taken = [&mut *first, second].map(|moment| moment.take().expect("there are moments"));
         let numbers = self.numbers(decays);
-        let [weights, mean, square, rounded] = ops::adamw(weights, gradient, taken, numbers);
+        let [weights, mean, square, again] = ops::adamw(weights, gradient, taken, numbers, rounds);
         (*first, *second) = (Some(mean), Some(square));
-        [weights, rounded]
+        [weights, again]
     }
 }
 

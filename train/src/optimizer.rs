@@ -181,14 +181,16 @@ impl Optimizer {
                     match master {
                         Some(Numbers::Device(master)) => {
                             let old = master.take().expect("a master has values");
+                            let moments = [first, second];
                             let [new, rounded] =
-                                adamw.update_tensors(old, gradient, [first, second], decays);
+                                adamw.update_tensors(old, gradient, moments, decays, true);
                             *master = Some(new);
                             rounded.cast(dtype)
                         }
                         _ => {
+                            let moments = [first, second];
                             let [new, _] =
-                                adamw.update_tensors(weights, gradient, [first, second], decays);
+                                adamw.update_tensors(weights, gradient, moments, decays, false);
                             new.cast(dtype)
                         }
                     }

@@ -132,27 +132,35 @@ pub struct AdamWNumbers {
     pub eps: f32,
 }
 
-/// A step of AdamW on tensors: new weights, both running means, and the weights rounded to bf16.
+/// A step of AdamW on tensors: new weights, both running means, and the weights once more, rounded to bf16 if
+/// `rounds`.
 ///
 /// # Shapes
-/// All `[N]`, in f32 but for the last result.
+/// All `[N]`, in f32 but for what is rounded.
 pub fn adamw(
     weights: Tensor<1>,
     gradient: Tensor<1>,
     [first, second]: [Tensor<1>; 2],
     numbers: AdamWNumbers,
+    rounds: bool,
 ) -> [Tensor<1>; 4] {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     if rows::run_on(&weights.device()) {
-        return rows::adamw(weights, gradient, [first, second], numbers);
+        let [weights, first, second, rounded] =
+            rows::adamw(weights, gradient, [first, second], numbers);
+        let again = if rounds { rounded } else { weights.clone() };
+        return [weights, first, second, again];
     }
     let gradient = gradient * numbers.gradient_scale;
     let first = first.clone() + (gradient.clone() - first) * numbers.mix1;
     let second = second * numbers.beta2 + gradient.clone() * numbers.mix2 * gradient;
     let root = second.clone().sqrt() / numbers.root_correction + numbers.eps;
     let weights = weights * numbers.keep - first.clone() * numbers.rate / root;
-    let rounded = weights.clone().cast(DType::BF16);
-    [weights, first, second, rounded]
+    let again = match rounds {
+        true => weights.clone().cast(DType::BF16),
+        false => weights.clone(),
+    };
+    [weights, first, second, again]
 }
 
 /// Where the largest number of each row is, of equal ones the first.

@@ -114,8 +114,8 @@ impl Library {
     }
 }
 
-/// What the plan for a size needs to work in; it is made when it is first asked for, which takes cuDNN a
-/// moment.
+/// What the plan for a size needs to work in; it is made when it is first asked for, which takes cuDNN
+/// seconds.
 ///
 /// # Errors
 /// Why there is none.

@@ -4,6 +4,9 @@
 //! gradients) in which scores are never written to memory. Here they are plain data, which a test evaluates
 //! by the book, so that what is asked for is known to be attention before a card is asked.
 //!
+//! Which graphs cuDNN recognises is told by its own wrapper in C++ (NVIDIA/cudnn-frontend,
+//! `node/scaled_dot_product_flash_attention.h`, the composite form for packed documents).
+//!
 //! Documents lie one behind the other, `[T, heads * D]`. Each array that does names the offsets of its
 //! documents, in elements; lengths say how long they are. The size S of a graph is only the most that a
 //! document may have, and its B the most documents, so that one graph serves many batches.

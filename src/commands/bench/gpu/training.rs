@@ -16,6 +16,7 @@ use train::{
     Recompute, Rehearsal, Schedule, Start, StepReport, TrainOn, TrainSettings, Watch, Work,
 };
 
+use super::super::spread;
 use super::parity::limit;
 use super::shapes::{Shape, copied, ids, noise, tiny};
 use super::{Bench, Found};
@@ -213,7 +214,8 @@ fn of_shape(bench: &mut Bench<'_>, shape: &Shape, trained: &Trained) -> Result<V
         let [first, ..] = timed else {
             return Err(anyhow!("fewer steps were taken than asked for"));
         };
-        let seconds = median(timed.iter().map(|step| step.seconds).collect());
+        let mut seconds: Vec<f64> = timed.iter().map(|step| step.seconds).collect();
+        let [_, seconds, _] = spread(&mut seconds);
         let (rate, losses) = (
             tokens as f64 / seconds,
             reports.iter().map(|step| step.loss).collect::<Vec<_>>(),
@@ -241,16 +243,6 @@ fn of_shape(bench: &mut Bench<'_>, shape: &Shape, trained: &Trained) -> Result<V
         rows.push(row);
     }
     Ok(rows)
-}
-
-/// The middle one, or the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    let half = values.len() / 2;
-    match values.len() % 2 {
-        1 => values[half],
-        _ => (values[half - 1] + values[half]) / 2.0,
-    }
 }
 
 /// What such a step is expected to need.
@@ -302,8 +294,8 @@ const WARM_UP: usize = 2;
 /// Steps whose time is taken: more where a step is not the work of seconds.
 fn timed(trained: &Trained) -> usize {
     match trained.optimizer {
-        Placement::Device => 4,
-        Placement::Host => 2,
+        Placement::Device => 5,
+        Placement::Host => 3,
     }
 }
 
