@@ -13,7 +13,7 @@ use model::device::Dtype;
 
 pub(crate) use self::bench::{
     BenchCommand, BenchDataGen, BenchDecode, BenchGpu, BenchLeap, BenchModel, BenchPrefill,
-    BenchRecompute, BenchRemote, BenchRoute, BenchTrain, GpuRow,
+    BenchRecompute, BenchRemote, BenchRoute, BenchTrain, GpuRow, GpuTrained,
 };
 pub(crate) use self::data_gen::{
     DataGenCommand, ExportArgs, ExportForm, InspectArgs, Kind, Loss, MergeArgs, ProblemsArgs,

@@ -4,7 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use infer::local::sampler::{NotFinite, Sampler};
+use infer::local::sampler::{NotFinite, Sampler, logprob, logprob_listed};
+use model::shortlist::Shortlist;
 use proptest::prelude::*;
 use protocol::Sampling;
 
@@ -332,6 +333,108 @@ proptest! {
         let mut sampler = Sampler::default();
         for row in &rows {
             prop_assert_eq!(sampler.draw(row, &sampling, || u), Ok(draw(row, sampling, u)));
+        }
+    }
+}
+
+/// The token that is drawn of a row's list, at `u`; None if the list does not reach far enough.
+fn draw_listed(logits: &[f32], sampling: Sampling, u: f64) -> Option<u32> {
+    let list = Shortlist::of(logits, sampling.temperature).expect("finite logits");
+    Sampler::default().draw_listed(&list, &sampling, || u)
+}
+
+/// What can be drawn of a row is drawn of its list, if that reaches as far.
+#[track_caller]
+fn check_listed(logits: &[f32], sampling: Sampling, expected: Option<u32>) {
+    let found = draw_listed(logits, sampling, 0.5);
+    assert_eq!(found, expected, "{sampling:?}");
+    if found.is_some() {
+        assert_eq!(found, Some(draw(logits, sampling, 0.5)));
+    }
+}
+
+#[test]
+fn a_list_serves_as_far_as_it_reaches() {
+    let cold = Sampling {
+        temperature: 0.0,
+        ..PLAIN
+    };
+    let near: Vec<f32> = (0..1000).map(|id| -(id as f32) / 100.0).collect();
+    // 401 tokens within a distance of 4, which are more than are kept.
+    check_listed(&near, PLAIN, None);
+    check_listed(&near, cold, Some(0));
+    let half = Sampling {
+        temperature: 0.5,
+        ..PLAIN
+    };
+    check_listed(&near, half, Some(34));
+    let wide: Vec<f32> = near.iter().map(|logit| logit * 2.0).collect();
+    check_listed(&wide, PLAIN, Some(34));
+    // 5 in a hundred lie beyond what is reached, which a number may ask for and top-p may not.
+    let ragged: Vec<f32> = (0..2000)
+        .map(|id| if id < 10 { 0.0 } else { -8.1 })
+        .collect();
+    check_listed(&ragged, PLAIN, Some(5));
+    assert_eq!(draw_listed(&ragged, PLAIN, 0.99), None);
+    let nucleus = Sampling {
+        top_p: 0.9,
+        ..PLAIN
+    };
+    assert_eq!(draw_listed(&ragged, nucleus, 0.99), Some(9));
+    // Top-k asks for tokens that are not there; min-p for none beyond itself.
+    check_listed(&ragged, Sampling { top_k: 10, ..PLAIN }, Some(5));
+    check_listed(&ragged, Sampling { top_k: 11, ..PLAIN }, None);
+    check_listed(
+        &ragged,
+        Sampling {
+            min_p: 0.01,
+            ..PLAIN
+        },
+        Some(5),
+    );
+    // More than are kept are equally good.
+    check_listed(&[1.0; 300], cold, None);
+    check_listed(&[1.0; 200], cold, Some(0));
+    // A list that was made at another temperature.
+    let list = Shortlist::of(&near, 0.25).unwrap();
+    assert_eq!(Sampler::default().draw_listed(&list, &half, || 0.5), None);
+}
+
+#[test]
+fn a_list_knows_what_the_model_says_of_its_tokens() {
+    let row: Vec<f32> = (0..500).map(|id| -(id as f32) / 20.0).collect();
+    let list = Shortlist::of(&row, 0.6).unwrap();
+    for id in [0, 1, 7, 100] {
+        let expected = logprob(&row, id);
+        let found = logprob_listed(&list, id).unwrap();
+        assert!((found - expected).abs() <= 1e-6, "{found} {expected}");
+    }
+    assert_eq!(logprob_listed(&list, 499), None);
+    assert_eq!(Shortlist::of(&[0.0, f32::NAN], 1.0), None);
+    assert_eq!(Shortlist::of(&[0.0, f32::INFINITY], 1.0), None);
+}
+
+proptest! {
+    /// From a list comes what comes from the row, or nothing; at a border between two tokens, where the
+    /// sums' rounding decides, one of the two.
+    #[test]
+    fn a_list_gives_what_the_row_gives(
+        seeds in proptest::collection::vec(-1.0_f32..1.0, 1..900),
+        spread in 0.1_f32..40.0,
+        temperature in 0.05_f32..3.0,
+        top_k in prop_oneof![Just(0), 1_usize..60],
+        top_p in prop_oneof![Just(1.0_f32), 0.05_f32..1.0],
+        min_p in prop_oneof![Just(0.0_f32), 0.001_f32..0.5],
+        u in 0.0_f64..1.0,
+    ) {
+        let row: Vec<f32> = seeds.iter().map(|x| x * spread).collect();
+        let sampling = Sampling { temperature, top_k, top_p, min_p };
+        if let Some(found) = draw_listed(&row, sampling, u) {
+            let nearby = [-1e-5, 0.0, 1e-5].map(|step| (u + step).clamp(0.0, 1.0 - 1e-9));
+            prop_assert!(
+                nearby.iter().any(|u| draw(&row, sampling, *u) == found),
+                "{found} {sampling:?} {u}"
+            );
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod parameters;
 pub mod rope;
 pub mod self_check;
 pub mod shapes;
+pub mod shortlist;
 pub mod step;
 pub mod tokenizer;
 

@@ -8,6 +8,7 @@
 
 mod cases;
 mod memory;
+mod shortlists;
 mod writing;
 
 use std::fmt;

@@ -52,7 +52,8 @@ Status cublasGemmStridedBatchedEx(Handle handle, int op_a, int op_b, int m, int 
                                   const void *a, int type_a, int lda, long long stride_a, const void *b, int type_b,
                                   int ldb, long long stride_b, const void *beta, void *c, int type_c, int ldc,
                                   long long stride_c, int batches, int compute, int algorithm) {
-    if ((type_a != F32 && type_a != BF16) || type_b != type_a || type_c != type_a) return NOT_SUPPORTED;
+    if ((type_a != F32 && type_a != BF16) || type_b != type_a || (type_c != type_a && type_c != F32))
+        return NOT_SUPPORTED;
     __sync_fetch_and_add(&products, 1);
     if ((long long)m * n * k * batches > MOST) {
         __sync_fetch_and_add(&skipped, 1);
@@ -65,7 +66,9 @@ Status cublasGemmStridedBatchedEx(Handle handle, int op_a, int op_b, int m, int 
                 for (int i = 0; i < k; i++)
                     sum += get(a, type_a, batch * stride_a + (op_a ? (long long)row * lda + i : (long long)i * lda + row)) *
                            get(b, type_b, batch * stride_b + (op_b ? (long long)i * ldb + col : (long long)col * ldb + i));
-                put(c, type_c, batch * stride_c + (long long)col * ldc + row, *(const float *)alpha * sum);
+                long long at = batch * stride_c + (long long)col * ldc + row;
+                float before = *(const float *)beta ? *(const float *)beta * get(c, type_c, at) : 0;
+                put(c, type_c, at, *(const float *)alpha * sum + before);
             }
     return OK;
 }

@@ -186,6 +186,7 @@ pub(crate) struct BenchRemote {
                   logits        a small model's logits against the CPU's f32\n  \
                   training      20 steps of a small model against the CPU's f32\n  \
                   decode        tokens per second of 1.5B, 7B and 14B shapes at 1, 16 and 64 rows\n  \
+                  engine        tokens per second of the engine on these, with tokens drawn\n  \
                   train         tokens per second of training steps at 4K, 8K and 16K tokens: all of\n                \
                   1.5B, adapters and all of 7B and 14B\n  \
                   growth        memory after 300 steps\n\nExample:\n  leap bench gpu --device cuda:0 \
@@ -201,6 +202,9 @@ pub(crate) struct BenchGpu {
     /// Shapes of the models that are measured [default: all].
     #[arg(long, value_delimiter = ',', value_parser = ["1.5b", "7b", "14b"])]
     pub(crate) shapes: Vec<String>,
+    /// What row `train` trains of them [default: all that is measured of a shape].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) trained: Vec<GpuTrained>,
     /// Folder for one JSON file a row; files of earlier calls are replaced.
     #[arg(long, default_value = "runs/bench-gpu", value_hint = ValueHint::DirPath)]
     pub(crate) out: PathBuf,
@@ -208,6 +212,13 @@ pub(crate) struct BenchGpu {
     /// measured.
     #[arg(long)]
     pub(crate) small: bool,
+}
+
+/// What is trained of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GpuTrained {
+    Adapters,
+    Weights,
 }
 
 /// A row of `leap bench gpu`.
@@ -219,6 +230,7 @@ pub(crate) enum GpuRow {
     Logits,
     Training,
     Decode,
+    Engine,
     Train,
     Growth,
 }

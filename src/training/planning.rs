@@ -273,7 +273,7 @@ fn text(
             (Some((hours, _)), true) => format!("{hours:.1} at the rate of a product measured now"),
             (Some((hours, share)), false) => {
                 let share = 100.0 * share;
-                format!("{hours:.1} at {share}% of the best rate, as measured on an H200")
+                format!("{hours:.1} at {share}% of the best rate, as measured on an H100")
             }
         },
     );

@@ -118,27 +118,20 @@ impl AdamW {
             .zip(second.scales.par_chunks_mut(BLOCKS))
             .for_each(
                 |(((((weights, gradient), codes1), scales1), codes2), scales2)| {
-                    let mut read = [[0.0; BLOCK]; 2];
-                    let blocks = weights.chunks_mut(BLOCK).zip(gradient.chunks(BLOCK));
-                    let moments1 = codes1.chunks_mut(BLOCK).zip(scales1);
-                    let moments2 = codes2.chunks_mut(BLOCK).zip(scales2);
-                    for (((weights, gradient), one), two) in blocks.zip(moments1).zip(moments2) {
-                        let [first, second] = &mut read;
-                        let (first, second) =
-                            (&mut first[..weights.len()], &mut second[..weights.len()]);
-                        codes[0].read(one.0, *one.1, first);
-                        codes[1].read(two.0, *two.1, second);
-                        update_chunk(weights, gradient, first, second, numbers);
-                        *one.1 = codes[0].write(first, one.0);
-                        *two.1 = codes[1].write(second, two.0);
-                    }
+                    let of = |code, codes, scales| Coded {
+                        code,
+                        codes,
+                        scales,
+                    };
+                    let moments = [of(codes[0], codes1, scales1), of(codes[1], codes2, scales2)];
+                    update_blocks(weights, gradient, moments, numbers);
                 },
             );
     }
 
-    /// [`AdamW::update`] on tensors of a device, moments as `[first, second]`; the new weights, and them
-    /// once more, rounded to bf16 if `rounds`. Moments are taken, so that nobody else holds them and they can be changed where
-    /// they lie.
+    /// [`AdamW::update`] on tensors of a device, moments as `[first, second]`; the new weights, and them once more,
+    /// rounded to bf16 if there is a `model` (see [`ops::adamw`]). Moments are taken, so that nobody else holds them
+    /// and they can be changed where they lie.
     ///
     /// # Panics
     /// If there are no moments: a bug of the caller.
@@ -148,17 +141,18 @@ impl AdamW {
         gradient: Tensor<1>,
         moments: [&mut Option<Tensor<1>>; 2],
         decays: bool,
-        rounds: bool,
+        model: Option<Tensor<1>>,
     ) -> [Tensor<1>; 2] {
         let [first, second] = moments;
         let taken = [&mut *first, second].map(|moment| moment.take().expect("there are moments"));
         let numbers = self.numbers(decays);
-        let [weights, mean, square, again] = ops::adamw(weights, gradient, taken, numbers, rounds);
+        let [weights, mean, square, again] = ops::adamw(weights, gradient, taken, numbers, model);
         (*first, *second) = (Some(mean), Some(square));
         [weights, again]
     }
 }
 
+#[inline(always)]
 fn update_chunk(
     weights: &mut [f32],
     gradient: &[f32],
@@ -176,11 +170,80 @@ fn update_chunk(
     }
 }
 
+/// A stretch of a moment in 8 bits, in whole blocks but for its end.
+struct Coded<'a> {
+    code: &'static Code,
+    codes: &'a mut [u8],
+    scales: &'a mut [f32],
+}
+
+/// [`update_chunk`] of each block, with the widest vectors of the processor: they change no bit, as nothing is
+/// added across them and no product is fused with a sum.
+fn update_blocks(
+    weights: &mut [f32],
+    gradient: &[f32],
+    moments: [Coded<'_>; 2],
+    numbers: AdamWNumbers,
+) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+
+        #[target_feature(enable = "avx2")]
+        fn by_8(w: &mut [f32], g: &[f32], moments: [Coded<'_>; 2], numbers: AdamWNumbers) {
+            update_blocks_in(w, g, moments, numbers);
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        fn by_16(w: &mut [f32], g: &[f32], moments: [Coded<'_>; 2], numbers: AdamWNumbers) {
+            update_blocks_in(w, g, moments, numbers);
+        }
+        if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+            #[expect(
+                unsafe_code,
+                reason = "the processor was just seen to have these vectors"
+            )]
+            // SAFETY: all features that `by_16` is compiled with were asked for.
+            return unsafe { by_16(weights, gradient, moments, numbers) };
+        }
+        if has!("avx2") {
+            #[expect(
+                unsafe_code,
+                reason = "the processor was just seen to have these vectors"
+            )]
+            // SAFETY: the feature that `by_8` is compiled with was asked for.
+            return unsafe { by_8(weights, gradient, moments, numbers) };
+        }
+    }
+    update_blocks_in(weights, gradient, moments, numbers);
+}
+
+#[inline(always)]
+fn update_blocks_in(
+    weights: &mut [f32],
+    gradient: &[f32],
+    [one, two]: [Coded<'_>; 2],
+    numbers: AdamWNumbers,
+) {
+    let mut read = [[0.0; BLOCK]; 2];
+    let blocks = weights.chunks_mut(BLOCK).zip(gradient.chunks(BLOCK));
+    let ones = one.codes.chunks_mut(BLOCK).zip(one.scales);
+    let twos = two.codes.chunks_mut(BLOCK).zip(two.scales);
+    for (((weights, gradient), (codes1, scale1)), (codes2, scale2)) in blocks.zip(ones).zip(twos) {
+        let [first, second] = &mut read;
+        let (first, second) = (&mut first[..weights.len()], &mut second[..weights.len()]);
+        one.code.read(codes1, *scale1, first);
+        two.code.read(codes2, *scale2, second);
+        update_chunk(weights, gradient, first, second, numbers);
+        *scale1 = one.code.write(first, codes1);
+        *scale2 = two.code.write(second, codes2);
+    }
+}
+
 /// Elements of one parallel task.
 const SPLIT: usize = 1 << 15;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use protocol::Stream;
 
     use super::*;
@@ -188,7 +251,7 @@ mod tests {
     use crate::settings::{ClipNorm, DecayOn};
     use crate::{Schedule, TrainOn};
 
-    fn settings() -> TrainSettings {
+    pub(crate) fn settings() -> TrainSettings {
         TrainSettings {
             epochs: None,
             steps: Some(100),

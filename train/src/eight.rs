@@ -57,23 +57,32 @@ impl Eight {
 }
 
 /// A code: sizes from 0 to 1 in rising order, and how to find the nearest.
+///
+/// Both ways are loops without branches and without tables to look up, but for reading, so that processors take
+/// eight or sixteen numbers at a time.
 pub(crate) struct Code {
-    sizes: Vec<f32>,
-    /// Between a size and the next one, half-way; above the last there is none.
-    borders: Vec<f32>,
-    /// For each stretch of floats that share their upper 16 bits, the code of the lowest of them.
-    /// No stretch holds more than one border.
-    first: Vec<u8>,
+    /// What each byte stands for, in shares of a block's scale.
+    values: [f32; 1 << 8],
+    decades: Decades,
     is_signed: bool,
 }
+
+/// By decades: sizes from the upper end of the one before to that of this one lie at equal distances.
+#[derive(Clone, Copy)]
+struct Decades {
+    /// The size before the first one of each.
+    above: [f32; DECADES],
+    /// The code of that.
+    code: [u32; DECADES],
+    /// One by the distance between two sizes.
+    per_size: [f32; DECADES],
+}
+
+const DECADES: usize = 7;
 
 static SIGNED: LazyLock<Code> = LazyLock::new(|| Code::new(Meaning::Signed));
 static SQUARE: LazyLock<Code> = LazyLock::new(|| Code::new(Meaning::Square));
 
-/// Bits below those that name a stretch.
-const FRACTION: u32 = 16;
-/// The bits of 2^-24, below which everything is next to 0.
-const LOW: u32 = 103 << 23;
 const SIGN: u8 = 0x80;
 
 impl Code {
@@ -91,73 +100,96 @@ impl Code {
         if !is_signed {
             sizes.push(1e-7);
         }
-        for decade in 0..7 {
+        let mut decades = Decades {
+            above: [0.0; DECADES],
+            code: [0; DECADES],
+            per_size: [0.0; DECADES],
+        };
+        for decade in 0..DECADES {
             let count = (if is_signed { 1 } else { 2 }) << decade;
-            let top = 10_f64.powi(decade - 6);
+            let top = 10_f64.powi(decade as i32 - 6);
             let size = |step: i32| top * (0.1 + 0.9 * f64::from(step) / f64::from(count));
+            let above = sizes[sizes.len() - 1];
+            decades.above[decade] = above;
+            decades.code[decade] = sizes.len() as u32 - 1;
+            decades.per_size[decade] = (f64::from(count) / (top - f64::from(above))) as f32;
             sizes.extend((1..=count).map(|step| size(step) as f32));
         }
-        let border = |pair: &[f32]| ((f64::from(pair[0]) + f64::from(pair[1])) / 2.0) as f32;
-        let mut borders: Vec<f32> = sizes.windows(2).map(border).collect();
-        if !is_signed {
-            borders[0] = 0.0;
+        let mut values = [0.0; 1 << 8];
+        for (code, size) in sizes.iter().enumerate() {
+            values[code] = *size;
+            if is_signed {
+                values[code | usize::from(SIGN)] = -size;
+            }
         }
-        let ends = (LOW >> FRACTION)..=(1_f32.to_bits() >> FRACTION);
-        let first = ends.map(|upper| {
-            let lowest = f32::from_bits(upper << FRACTION);
-            borders.iter().filter(|border| **border < lowest).count() as u8
-        });
         Self {
-            first: first.collect(),
-            borders: [borders, vec![f32::INFINITY]].concat(),
-            sizes,
+            values,
+            decades,
             is_signed,
         }
     }
 
     /// The numbers of a block.
+    #[inline(always)]
     pub(crate) fn read(&self, codes: &[u8], scale: f32, to: &mut [f32]) {
         for (to, code) in to.iter_mut().zip(codes) {
-            let size = match self.is_signed {
-                true => self.sizes[usize::from(code & !SIGN)],
-                false => self.sizes[usize::from(*code)],
-            };
-            let negative = self.is_signed && code & SIGN != 0;
-            *to = scale * if negative { -size } else { size };
+            *to = scale * self.values[usize::from(*code)];
         }
     }
 
     /// Writes a block of finite numbers, or of squares that may be infinite; returns its scale.
+    #[inline(always)]
     pub(crate) fn write(&self, from: &[f32], codes: &mut [u8]) -> f32 {
-        let most = from
-            .iter()
-            .fold(0.0_f32, |most, value| most.max(value.abs()));
+        // Sizes have the order of their bits, and integers are compared many at a time.
+        let bits = from.iter().map(|value| value.abs().to_bits());
+        let most = f32::from_bits(bits.fold(0, u32::max));
         // What is infinite becomes the largest number there is.
         let scale = most.min(f32::MAX);
         if scale == 0.0 {
             codes.fill(0);
             return 0.0;
         }
-        for (code, value) in codes.iter_mut().zip(from) {
-            let nearest = self.nearest((value.abs() / scale).min(1.0));
-            let sign = if self.is_signed && value.is_sign_negative() {
-                SIGN
-            } else {
-                0
-            };
-            *code = nearest | sign;
+        match self.is_signed {
+            true => self.write_scaled::<true>(from, scale, codes),
+            false => self.write_scaled::<false>(from, scale, codes),
         }
         scale
     }
 
-    /// The code of the size nearest to one from 0 to 1; half-way between two, that of the lower.
-    fn nearest(&self, size: f32) -> u8 {
-        let bits = size.to_bits();
-        if bits < LOW {
-            return u8::from(!self.is_signed && size > 0.0);
+    #[inline(always)]
+    fn write_scaled<const IS_SIGNED: bool>(&self, from: &[f32], scale: f32, codes: &mut [u8]) {
+        // Not through `self`: what is written could be it, as far as the compiler sees.
+        let decades = self.decades;
+        for (code, value) in codes.iter_mut().zip(from) {
+            let nearest = decades.nearest::<IS_SIGNED>((value.abs() / scale).min(1.0)) as u8;
+            let sign = (value.to_bits() >> 24) as u8 & SIGN;
+            *code = nearest | if IS_SIGNED { sign } else { 0 };
         }
-        let first = self.first[((bits - LOW) >> FRACTION) as usize];
-        first + u8::from(size > self.borders[usize::from(first)])
+    }
+}
+
+impl Decades {
+    /// The code of the size nearest to one from 0 to 1.
+    #[inline(always)]
+    fn nearest<const IS_SIGNED: bool>(&self, size: f32) -> u32 {
+        // Adding 1.5 * 2^23 leaves the nearest integer in the low bits.
+        const ROUND: f32 = 12_582_912.0;
+        let (mut above, mut code, mut per_size) = (self.above[0], self.code[0], self.per_size[0]);
+        if !IS_SIGNED && size <= above {
+            // A square that is not 0 stays so.
+            above = 0.0;
+            code = u32::from(size > 0.0);
+            per_size = 0.0;
+        }
+        for decade in 1..DECADES {
+            if size > self.above[decade] {
+                above = self.above[decade];
+                code = self.code[decade];
+                per_size = self.per_size[decade];
+            }
+        }
+        let steps = (size - above) * per_size + ROUND;
+        code.wrapping_add(steps.to_bits().wrapping_sub(ROUND.to_bits()))
     }
 }
 
@@ -167,12 +199,30 @@ mod tests {
 
     use super::*;
 
+    /// The sizes of a code in rising order.
+    fn sizes(meaning: Meaning) -> &'static [f32] {
+        let values = &Code::of(meaning).values;
+        match meaning {
+            Meaning::Signed => &values[..1 << 7],
+            Meaning::Square => values,
+        }
+    }
+
+    fn nearest(meaning: Meaning, size: f32) -> usize {
+        let decades = &Code::of(meaning).decades;
+        let found = match meaning {
+            Meaning::Signed => decades.nearest::<true>(size),
+            Meaning::Square => decades.nearest::<false>(size),
+        };
+        found as usize
+    }
+
     const MEANINGS: [Meaning; 2] = [Meaning::Signed, Meaning::Square];
 
     #[test]
     fn sizes_rise_from_0_to_1_and_fill_the_code() {
         for (meaning, count) in [(Meaning::Signed, 128), (Meaning::Square, 256)] {
-            let sizes = &Code::of(meaning).sizes;
+            let sizes = sizes(meaning);
             assert_eq!(sizes.len(), count);
             assert!(sizes.is_sorted_by(|one, other| one < other));
             assert_eq!((sizes[0], sizes[count - 1]), (0.0, 1.0));
@@ -183,22 +233,25 @@ mod tests {
     fn the_nearest_size_is_found() {
         let stream = Stream::of_run(3);
         for meaning in MEANINGS {
-            let code = Code::of(meaning);
+            let known = sizes(meaning);
             let drawn = (0..20_000).map(|n| {
                 let (size, decade) = (stream.uniform(2 * n), stream.uniform(2 * n + 1));
                 (size * 10_f64.powf(-8.0 * decade)) as f32
             });
             // Sizes, and what lies on a border and next to it.
-            let borders = code.borders.iter().filter(|border| border.is_finite());
-            let near = borders.flat_map(|border| [*border, border.next_down(), border.next_up()]);
-            let sizes = code.sizes.iter().copied();
-            for size in drawn.chain(near).chain(sizes).chain([0.0, 1e-30, 1.0]) {
+            let borders = known.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0);
+            let near = borders.flat_map(|border| [border, border.next_down(), border.next_up()]);
+            for size in drawn
+                .chain(near)
+                .chain(known.iter().copied())
+                .chain([0.0, 1e-30, 1.0])
+            {
                 let size = size.max(0.0);
-                let distance = |of: usize| (f64::from(code.sizes[of]) - f64::from(size)).abs();
-                let least = (0..code.sizes.len()).map(distance).fold(1.0, f64::min);
-                let found = usize::from(code.nearest(size));
+                let distance = |of: usize| (f64::from(known[of]) - f64::from(size)).abs();
+                let least = (0..known.len()).map(distance).fold(1.0, f64::min);
+                let found = nearest(meaning, size);
                 let kept = meaning == Meaning::Square && size > 0.0;
-                if kept && size < code.sizes[1] {
+                if kept && size < known[1] {
                     assert_eq!(found, 1, "{size} is not nothing");
                 } else {
                     // Borders are rounded to f32.

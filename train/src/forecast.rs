@@ -185,11 +185,19 @@ pub fn forecast(
     };
     part("moments", kept, moments);
     let crosses = apart && settings.sums == Placement::Host;
-    if apart {
-        part("sums of gradients", Place::Host, 4 * trained);
+    match crosses {
+        true => part("sums of gradients", Place::Host, 4 * trained),
+        false => part("sums of gradients", Place::Device, 4 * trained),
     }
-    if !crosses {
-        part("sums of gradients", Place::Device, 4 * trained);
+    if apart && !crosses {
+        // The one that is used, and the next.
+        let two = |pair: &[u64]| pair.iter().sum::<u64>();
+        let most = sizes.trained.windows(2).map(two).max();
+        part(
+            "sums on their way",
+            Place::Host,
+            4 * most.unwrap_or(trained),
+        );
     }
     match computer {
         Computer::Cpu => {
@@ -226,8 +234,8 @@ pub fn forecast(
     }
 }
 
-/// What a micro-batch holds on a card beside sums of gradients, all of it at once: memory that an
-/// allocator has taken from the device stays with it. `crosses` says that sums are in host memory.
+/// What a micro-batch holds on a card beside sums of gradients. Logits are gone before the layers' backward passes
+/// begin, which take the same memory again; the rest is there at once. `crosses` says that sums are in host memory.
 fn on_card(
     config: &ModelConfig,
     settings: &TrainSettings,
@@ -256,19 +264,30 @@ fn on_card(
             vec![
                 ("gradients", trained_format * at_once),
                 ("inputs of layers", (layers + 1) * boundary),
-                ("saved for the backward pass", graph),
             ]
         }
     };
     // Gradients by what a layer computes: as large as its widest stretch, the MLP.
     let inner = config.intermediate_size as u64;
     let passing = format * tokens * (3 * inner + 2 * width);
-    parts.push(("backward pass of a layer", passing));
     // In f32 and for each query head: gradients by queries, and by keys and values before they are added up.
     let heads = (config.num_attention_heads * config.head_dim) as u64;
-    parts.push(("attention", 12 * tokens * heads));
+    let attention = 12 * tokens * heads;
     let rows = (logit_rows(config.vocab_size, Computer::Card) as u64).min(tokens);
-    parts.push(("logits", 8 * rows * config.vocab_size as u64));
+    let logits = 8 * rows * config.vocab_size as u64;
+    let again = match settings.recompute {
+        Recompute::None => 0,
+        Recompute::Blocks => graph,
+    };
+    if logits > again + passing + attention {
+        parts.push(("logits", logits));
+        return parts;
+    }
+    if again > 0 {
+        parts.push(("saved for the backward pass", again));
+    }
+    parts.push(("backward pass of a layer", passing));
+    parts.push(("attention", attention));
     parts
 }
 

@@ -65,8 +65,6 @@ impl Layout {
 pub(crate) enum Gather {
     /// In one place, where the optimizer finds them.
     In(Placement),
-    /// On the device. As the last micro-batch makes each of them whole, it is taken to host memory.
-    DeviceThenHost,
     /// In host memory, to which the gradients of each micro-batch are taken.
     HostByLayers,
 }
@@ -82,7 +80,6 @@ pub(crate) struct Sums {
     /// The gradient of each parameter, in the order of the layout; none until there is one. Those
     /// that are on their way to host memory are none, too, until [`Sums::end`].
     pub(crate) gradients: Vec<Numbers>,
-    gather: Gather,
     carrier: Option<Carrier>,
     /// The memory that carried sums lie in, before and after.
     landed: Vec<Landed>,
@@ -95,21 +92,17 @@ impl Sums {
     /// one: its memory is used again.
     pub(crate) fn new(layout: &Layout, gather: Gather, landed: Vec<Landed>) -> Self {
         let count = layout.parameters.len();
-        let (placement, waiting) = match gather {
+        let (placement, carrier) = match gather {
             Gather::In(placement) => (placement, None),
-            // They are on the device anyway.
-            Gather::DeviceThenHost => (Placement::Device, Some(count)),
-            Gather::HostByLayers => (Placement::Device, Some(WAITING)),
+            Gather::HostByLayers => {
+                let mut landed = landed;
+                landed.resize(count, Landed::none());
+                (Placement::Device, Some(Carrier::start(landed, WAITING)))
+            }
         };
-        let carrier = waiting.map(|waiting| {
-            let mut landed = landed;
-            landed.resize(count, Landed::none());
-            Carrier::start(landed, waiting)
-        });
         Self {
             loss: 0.0,
             gradients: vec![Numbers::none(placement); count],
-            gather,
             carrier,
             landed: Vec::new(),
             last: false,
@@ -148,12 +141,6 @@ impl Sums {
         let Some(carrier) = self.carrier.take() else {
             return;
         };
-        // What the last micro-batch did not reach, or what has not had one.
-        for (place, sum) in self.gradients.iter_mut().enumerate() {
-            if let Numbers::Device(Some(sum)) = sum.take() {
-                carrier.take(place, sum, true);
-            }
-        }
         self.landed = carrier.end();
         for (sum, landed) in self.gradients.iter_mut().zip(&mut self.landed) {
             if landed.begun {
@@ -237,21 +224,12 @@ impl Sums {
 
     /// Adds a gradient of the parameter at `place`.
     fn put<const D: usize>(&mut self, place: usize, gradient: Tensor<D>) {
-        let sum = &mut self.gradients[place];
-        match (&self.carrier, self.gather) {
-            (Some(carrier), Gather::HostByLayers) => {
+        match &self.carrier {
+            Some(carrier) => {
                 let count = gradient.shape().num_elements();
                 carrier.take(place, gradient.reshape([count]), self.last);
             }
-            (Some(carrier), _) => {
-                sum.add(gradient);
-                if self.last
-                    && let Numbers::Device(Some(sum)) = sum.take()
-                {
-                    carrier.take(place, sum, true);
-                }
-            }
-            (None, _) => sum.add(gradient),
+            None => self.gradients[place].add(gradient),
         }
     }
 

@@ -20,6 +20,7 @@ mod carrier;
 mod contents;
 mod eight;
 mod event;
+mod fetched;
 mod forecast;
 mod gradients;
 mod guard;

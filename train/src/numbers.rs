@@ -51,15 +51,6 @@ impl Numbers {
         }
     }
 
-    /// Takes them away: none are left.
-    pub(crate) fn take(&mut self) -> Self {
-        let none = match self {
-            Self::Host(_) => Self::none(Placement::Host),
-            Self::Device(_) => Self::none(Placement::Device),
-        };
-        std::mem::replace(self, none)
-    }
-
     /// Whether there are none.
     pub(crate) fn are_none(&self) -> bool {
         match self {

@@ -3,7 +3,7 @@
 //! Weights in bf16 are rounded from f32 masters, which take the updates: at a rate of 1e-5 most
 //! updates are smaller than half of the distance between two bf16 numbers, and would be lost.
 
-use burn::module::{Module, ModuleMapper, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use half::bf16;
 use model::decoder::Decoder;
@@ -13,8 +13,9 @@ use rayon::prelude::*;
 
 use crate::adamw::AdamW;
 use crate::eight::{self, Eight, Meaning};
+use crate::fetched::Fetched;
 use crate::gradients::Layout;
-use crate::numbers::{Numbers, STRETCH, slice_mut};
+use crate::numbers::{Numbers, STRETCH, slice, slice_mut};
 use crate::settings::{DecayOn, Placement, Precision, TrainSettings};
 
 /// The optimizer's memory.
@@ -82,11 +83,7 @@ impl Optimizer {
                     ParameterValues::Vector(tensor) => wide(tensor),
                     ParameterValues::Matrix(tensor) => wide(tensor),
                 })),
-                Placement::Host => {
-                    let values = parameter.data().try_into_vec_as::<f32>();
-                    let values = values.expect("float data converts to f32");
-                    Numbers::of(values, placement, &device)
-                }
+                Placement::Host => Numbers::of(widened(parameter.data()), placement, &device),
             };
             decoder
                 .trained_parameters()
@@ -144,8 +141,8 @@ impl Optimizer {
 
     /// One update of every parameter that has a gradient.
     ///
-    /// On a device whose optimizer is in host memory, new weights go there while the next ones are
-    /// computed here, and nothing comes from there.
+    /// On a device whose optimizer is in host memory, new weights go there and sums of gradients come from
+    /// there, if that is where they were made, while others are used here; weights never come.
     pub(crate) fn update(
         &mut self,
         decoder: Decoder,
@@ -155,12 +152,14 @@ impl Optimizer {
         decay_on: DecayOn,
     ) -> Decoder {
         let Self {
+            placement,
             rounds,
             masters,
             first,
             second,
-            ..
         } = self;
+        let mut fetched = (*placement == Placement::Host)
+            .then(|| Fetched::start(gradients, &places_in_order(&decoder, layout)));
         map(decoder, layout, |place, weights| {
             let decays = match decay_on {
                 DecayOn::Matrices => layout.parameters[place].shape.len() > 1,
@@ -183,47 +182,67 @@ impl Optimizer {
                             let old = master.take().expect("a master has values");
                             let moments = [first, second];
                             let [new, rounded] =
-                                adamw.update_tensors(old, gradient, moments, decays, true);
+                                adamw.update_tensors(old, gradient, moments, decays, Some(weights));
                             *master = Some(new);
                             rounded.cast(dtype)
                         }
                         _ => {
                             let moments = [first, second];
                             let [new, _] =
-                                adamw.update_tensors(weights, gradient, moments, decays, false);
+                                adamw.update_tensors(weights, gradient, moments, decays, None);
                             new.cast(dtype)
                         }
                     }
                 }
                 moments => {
-                    let gradient = gradient.to_host();
-                    let mut update = |weights: &mut [f32]| match moments {
+                    let fetched = match (gradient, &mut fetched) {
+                        (Numbers::Device(_), Some(fetched)) => Some(fetched.next(place)),
+                        _ => None,
+                    };
+                    let mut update = |weights: &mut [f32], gradient: &[f32]| match moments {
                         [
                             Moment::Exact(Numbers::Host(first)),
                             Moment::Exact(Numbers::Host(second)),
                         ] => {
                             let moments = (slice_mut(first), slice_mut(second));
-                            adamw.update(weights, &gradient, moments, decays);
+                            adamw.update(weights, gradient, moments, decays);
                         }
                         [Moment::Eight(first), Moment::Eight(second)] => {
-                            adamw.update_coded(weights, &gradient, [first, second], decays);
+                            adamw.update_coded(weights, gradient, [first, second], decays);
                         }
                         _ => {
                             unreachable!("both moments of a parameter are in one format and place")
                         }
                     };
-                    match master {
-                        Some(Numbers::Host(master)) => {
+                    match (master, fetched) {
+                        (Some(Numbers::Host(master)), Some(gradient)) => {
                             let master = slice_mut(master);
-                            update(master);
+                            update(master, slice(&gradient));
+                            replaced_by_way_of(gradient, weights, master, *rounds)
+                        }
+                        (Some(Numbers::Host(master)), None) => {
+                            let master = slice_mut(master);
+                            update(master, &gradient.to_host());
                             replaced(weights, master, *rounds)
                         }
-                        _ => write(weights, update),
+                        (_, Some(gradient)) => {
+                            write(weights, |weights| update(weights, slice(&gradient)))
+                        }
+                        (_, None) => write(weights, |weights| update(weights, &gradient.to_host())),
                     }
                 }
             }
         })
     }
+}
+
+/// Values in f32, in host memory.
+fn widened(data: TensorData) -> Vec<f32> {
+    if let Ok(values) = data.as_slice::<bf16>() {
+        return values.par_iter().map(|value| value.to_f32()).collect();
+    }
+    let values = data.try_into_vec_as::<f32>();
+    values.expect("float data converts to f32")
 }
 
 /// The values of a parameter in f32, flat and without a graph.
@@ -265,6 +284,26 @@ fn replaced(weights: Tensor<1>, values: &[f32], rounds: bool) -> Tensor<1> {
     Tensor::from_data(packed(values, dtype, rounds), (&device, dtype))
 }
 
+/// [`replaced`] by way of memory that came from the device: it lies where the device copies from several times as
+/// fast as from elsewhere, so the values go there in f32, and are rounded on the device.
+fn replaced_by_way_of(
+    mut memory: TensorData,
+    weights: Tensor<1>,
+    values: &[f32],
+    rounds: bool,
+) -> Tensor<1> {
+    let (dtype, device) = (weights.dtype(), weights.device());
+    if dtype != DType::BF16 {
+        return replaced(weights, values, rounds);
+    }
+    slice_mut(&mut memory)
+        .par_chunks_mut(STRETCH)
+        .zip(values.par_chunks(STRETCH))
+        .for_each(|(to, from)| to.copy_from_slice(from));
+    let wide = Tensor::<1>::from_data(memory, (&device, DType::F32));
+    wide.cast(FloatDType::from(dtype))
+}
+
 /// `values` as they go to a device whose weights are in this format: bf16 takes half of the bytes
 /// on the bus.
 fn packed(values: &[f32], dtype: DType, rounds: bool) -> TensorData {
@@ -304,6 +343,20 @@ fn map(
         .collect();
     places.sort_unstable_by_key(|(id, _)| *id);
     decoder.map(&mut Change { places, change })
+}
+
+/// The places of trained parameters in the order in which [`map`] comes to them.
+fn places_in_order(decoder: &Decoder, layout: &Layout) -> Vec<usize> {
+    struct Ids(Vec<ParamId>);
+    impl ModuleVisitor for Ids {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(param.id);
+        }
+    }
+    let mut ids = Ids(Vec::new());
+    decoder.visit(&mut ids);
+    let place = |id: &ParamId| layout.parameters.iter().position(|entry| entry.id == *id);
+    ids.0.iter().filter_map(place).collect()
 }
 
 struct Change<F> {

@@ -127,7 +127,7 @@ impl<'a> Trainer<'a> {
             (true, placement) => Gather::In(placement),
             (false, Placement::Device) => Gather::In(Placement::Device),
             (false, Placement::Host) => match settings.sums {
-                Placement::Device => Gather::DeviceThenHost,
+                Placement::Device => Gather::In(Placement::Device),
                 Placement::Host => Gather::HostByLayers,
             },
         };

@@ -33,7 +33,7 @@ pub(super) struct Feed {
     from: usize,
     to: usize,
     /// Whether nothing is left to feed behind them, so that their logits are wanted.
-    pub(super) is_last: bool,
+    is_last: bool,
 }
 
 /// Whose text is fed.
@@ -43,6 +43,15 @@ enum Whose {
     Running(usize),
     /// A prompt.
     Shared(u64),
+}
+
+/// Who draws from the logits behind a text.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Drawer {
+    /// The request at this place in `running`.
+    Path(usize),
+    /// The paths that wait for this prompt.
+    Prompt(u64),
 }
 
 /// Limits of a batch.
@@ -234,21 +243,19 @@ impl Batch {
         result
     }
 
-    /// Takes the logits behind the last id of a text; the place in `running` that samples from
-    /// them, unless the text is a prompt, which keeps them for its paths.
-    pub(super) fn take_logits(&mut self, feed: &Feed, logits: &[f32]) -> Option<usize> {
-        match feed.whose {
-            Whose::Running(place) => Some(place),
-            Whose::Shared(id) => {
-                let shared = self
-                    .texts
-                    .shared
-                    .get_mut(&id)
-                    .expect("what was fed is there");
-                shared.logits = Some(logits.into());
-                None
-            }
-        }
+    /// Who draws from the logits of a feed; nobody if more is fed behind it.
+    pub(super) fn drawer(&self, feed: &Feed) -> Option<Drawer> {
+        feed.is_last.then_some(match feed.whose {
+            Whose::Running(place) => Drawer::Path(place),
+            Whose::Shared(id) => Drawer::Prompt(id),
+        })
+    }
+
+    /// Keeps the logits behind a prompt for its paths.
+    pub(super) fn keep_logits(&mut self, prompt: u64, logits: &[f32]) {
+        let shared = self.texts.shared.get_mut(&prompt);
+        let shared = shared.expect("what was fed is there");
+        shared.logits = Some(logits.into());
     }
 
     /// Gives the paths that wait for a prompt that has been fed their copy of it; their places in

@@ -16,10 +16,11 @@ use std::collections::VecDeque;
 
 use model::decoder::Decoder;
 use model::kv_cache::KvCache;
+use model::shortlist::{Logits, Shortlist};
 use protocol::{Completion, Finish, PathKey, Request, Vocab};
 use rayon::prelude::*;
 
-use self::batch::{Batch, Limits, Running};
+use self::batch::{Batch, Drawer, Feed, Limits, Running};
 use self::sampler::{NotFinite, Sampler};
 pub use self::settings::{LocalSettings, LocalStats};
 pub(crate) use self::stop::StopScanner;
@@ -34,6 +35,9 @@ pub struct LocalEngine<'v> {
     memory: usize,
     bytes_per_token: usize,
     stats: LocalStats,
+    /// Whether tokens are drawn from shortlists; None: where the device makes them.
+    lists: Option<bool>,
+    listed: u64,
 }
 
 impl<'v> LocalEngine<'v> {
@@ -66,6 +70,8 @@ impl<'v> LocalEngine<'v> {
             memory,
             bytes_per_token,
             stats,
+            lists: None,
+            listed: 0,
         })
     }
 
@@ -77,6 +83,25 @@ impl<'v> LocalEngine<'v> {
             refilled: texts.refilled,
             ..self.stats
         }
+    }
+
+    /// Whether tokens are drawn from shortlists ([`model::shortlist`]) and not from whole rows of logits: if
+    /// nothing is said, where the device makes them. Either way the same tokens are drawn from the same
+    /// logits, but where a number lies within rounding of the border between two.
+    pub fn draw_from_lists(&mut self, lists: bool) {
+        self.lists = Some(lists);
+    }
+
+    /// Of the tokens that were sampled, those whose row of logits was not read whole: on CUDA cards, which
+    /// list the tokens that matter.
+    pub fn sampled_from_lists(&self) -> u64 {
+        self.listed
+    }
+
+    /// Steps that were sent to the device as one, and why none is, if that is so: see
+    /// [`KvCache::recorded_steps`].
+    pub fn recorded_steps(&self) -> (u64, Option<&str>) {
+        self.batch.texts.cache.recorded_steps()
     }
 
     /// Bytes of weights that a step reads; 0 before the first step.
@@ -157,47 +182,109 @@ impl<'v> LocalEngine<'v> {
     fn step(&mut self) -> Result<(), EngineError> {
         self.batch.admit();
         let feeds = self.batch.plan();
-        let vocabulary = self.decoder.config().vocab_size;
-        let mut data = None;
+        let mut drawn = Vec::with_capacity(feeds.len());
         if !feeds.is_empty() {
-            let logits = self.batch.feed(&feeds, |rows, cache| {
+            let logits = Logits::from(self.batch.feed(&feeds, |rows, cache| {
                 self.decoder.step_recorded(rows, cache)
-            });
+            }));
             self.stats.forward_passes += 1;
             self.stats.most_rows = self.stats.most_rows.max(feeds.len() as u64);
-            let step = self.stats.forward_passes;
-            let device = |reason: String| EngineError::Device { step, reason };
-            // The one read-back of a step.
-            let read = logits
-                .try_into_data()
-                .map_err(|error| device(error.to_string()))?;
-            data = Some(read.convert::<f32>());
-        }
-        let logits: &[f32] = match &data {
-            None => &[],
-            Some(data) => data
-                .as_slice::<f32>()
-                .map_err(|error| EngineError::Device {
-                    step: self.stats.forward_passes,
-                    reason: format!("{error:?}"),
-                })?,
-        };
-        let mut ready: Vec<(usize, &[f32])> = Vec::with_capacity(feeds.len());
-        for (feed, row) in feeds.iter().zip(logits.chunks_exact(vocabulary)) {
-            if feed.is_last {
-                ready.extend(self.batch.take_logits(feed, row).map(|place| (place, row)));
-            }
+            drawn = match self.lists.unwrap_or_else(|| logits.are_listed()) {
+                true => self.draw_of_lists(&feeds, &logits)?,
+                false => self.draw_of_rows(&feeds, logits)?,
+            };
         }
         let forked = self.batch.fork_prompts();
-        ready.extend(forked.iter().map(|(place, logits)| (*place, &**logits)));
-        ready.sort_unstable_by_key(|(place, _)| *place);
-        let drawn = draw(&self.batch, &ready);
+        let forked: Vec<(usize, &[f32])> = forked
+            .iter()
+            .map(|(place, logits)| (*place, &**logits))
+            .collect();
+        drawn.extend(draw(&self.batch, &forked));
+        drawn.sort_unstable_by_key(|(place, _)| *place);
         self.take(&drawn);
         Ok(())
     }
 
+    /// Reads all logits of a step, and draws from them.
+    fn draw_of_rows(
+        &mut self,
+        feeds: &[Feed],
+        logits: Logits,
+    ) -> Result<Vec<DrawnAt>, EngineError> {
+        let rows = logits.all().map_err(|reason| self.device_failed(reason))?;
+        let vocabulary = self.vocabulary();
+        let mut ready = Vec::with_capacity(feeds.len());
+        for (feed, row) in feeds.iter().zip(rows.chunks_exact(vocabulary)) {
+            match self.batch.drawer(feed) {
+                Some(Drawer::Path(place)) => ready.push((place, row)),
+                Some(Drawer::Prompt(id)) => self.batch.keep_logits(id, row),
+                None => {}
+            }
+        }
+        Ok(draw(&self.batch, &ready))
+    }
+
+    /// Reads what the device found worth reading of each row, and draws from that; rows are read whole of
+    /// prompts, which keep them for their paths, and where a draw needs more.
+    fn draw_of_lists(
+        &mut self,
+        feeds: &[Feed],
+        logits: &Logits,
+    ) -> Result<Vec<DrawnAt>, EngineError> {
+        let mut temperatures = vec![1.0; feeds.len()];
+        let mut paths = Vec::with_capacity(feeds.len());
+        let mut whole = Vec::new();
+        for (row, feed) in feeds.iter().enumerate() {
+            match self.batch.drawer(feed) {
+                Some(Drawer::Path(place)) => {
+                    temperatures[row] = self.batch.running[place].request.sampling.temperature;
+                    paths.push((row, place));
+                }
+                Some(Drawer::Prompt(_)) => whole.push(row),
+                None => {}
+            }
+        }
+        let mut drawn = Vec::with_capacity(feeds.len());
+        if !paths.is_empty() {
+            let lists = logits
+                .lists(&temperatures)
+                .map_err(|reason| self.device_failed(reason))?;
+            for ((row, place), found) in paths.iter().zip(draw_listed(&self.batch, &paths, &lists))
+            {
+                match found {
+                    Some(token) => drawn.push((*place, Ok(token))),
+                    None => whole.push(*row),
+                }
+            }
+            self.listed += drawn.len() as u64;
+        }
+        if whole.is_empty() {
+            return Ok(drawn);
+        }
+        let read = logits
+            .rows(&whole)
+            .map_err(|reason| self.device_failed(reason))?;
+        let mut ready = Vec::with_capacity(whole.len());
+        for (row, logits) in whole.iter().zip(read.chunks_exact(self.vocabulary())) {
+            match self.batch.drawer(&feeds[*row]) {
+                Some(Drawer::Path(place)) => ready.push((place, logits)),
+                Some(Drawer::Prompt(id)) => self.batch.keep_logits(id, logits),
+                None => {}
+            }
+        }
+        drawn.extend(draw(&self.batch, &ready));
+        Ok(drawn)
+    }
+
+    fn device_failed(&self, reason: String) -> EngineError {
+        EngineError::Device {
+            step: self.stats.forward_passes,
+            reason,
+        }
+    }
+
     /// Adds one drawn token to each path, and ends the requests that are complete with it.
-    fn take(&mut self, drawn: &[(usize, Result<Drawn, NotFinite>)]) {
+    fn take(&mut self, drawn: &[DrawnAt]) {
         let mut ended = Vec::new();
         for (place, result) in drawn {
             let finish = match result {
@@ -263,6 +350,9 @@ impl Engine for LocalEngine<'_> {
     }
 }
 
+/// What was drawn for the request at a place.
+type DrawnAt = (usize, Result<Drawn, NotFinite>);
+
 /// A token that was drawn, and how probable it was, if that was asked for.
 struct Drawn {
     id: u32,
@@ -271,7 +361,7 @@ struct Drawn {
 
 /// Draws a token for each place from its logits, on all threads; the order does not matter to the
 /// result.
-fn draw(batch: &Batch, ready: &[(usize, &[f32])]) -> Vec<(usize, Result<Drawn, NotFinite>)> {
+fn draw(batch: &Batch, ready: &[(usize, &[f32])]) -> Vec<DrawnAt> {
     // Rows that are too few or too short are not worth waking a thread.
     const LOGITS_PER_TASK: usize = 1 << 13;
     let width = ready.first().map_or(1, |(_, logits)| logits.len());
@@ -288,6 +378,32 @@ fn draw(batch: &Batch, ready: &[(usize, &[f32])]) -> Vec<(usize, Result<Drawn, N
                 logprob: request.logprobs.then(|| sampler::logprob(logits, id)),
             };
             (*place, drawn.map(with_logprob))
+        })
+        .collect()
+}
+
+/// Draws a token for each place from the list of its row; None where that does not reach far enough.
+fn draw_listed(
+    batch: &Batch,
+    paths: &[(usize, usize)],
+    lists: &[Option<Shortlist>],
+) -> Vec<Option<Drawn>> {
+    // A list is drawn from in some microseconds.
+    const ROWS_PER_TASK: usize = 8;
+    paths
+        .par_iter()
+        .with_min_len(ROWS_PER_TASK)
+        .map_init(Sampler::default, |sampler, (row, place)| {
+            let list = lists[*row].as_ref()?;
+            let request = &batch.running[*place].request;
+            let position = batch.ids(request.key).len() as u64;
+            let uniform = || request.stream.uniform(position);
+            let id = sampler.draw_listed(list, &request.sampling, uniform)?;
+            let logprob = match request.logprobs {
+                true => Some(sampler::logprob_listed(list, id)?),
+                false => None,
+            };
+            Some(Drawn { id, logprob })
         })
         .collect()
 }

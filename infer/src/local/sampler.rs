@@ -6,7 +6,12 @@
 //! by inverse CDF. A draw is a function of the row, the settings and that number, whatever machine
 //! or thread computes it: the exponential is our own, and sums run in a fixed order.
 
+mod source;
+
+use model::shortlist::Shortlist;
 use protocol::Sampling;
+
+use self::source::{CHUNK, Row, Source, distance_of, id_of, top_of, weight};
 
 /// A logit is NaN or infinite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,9 +20,6 @@ pub struct NotFinite {
     /// The first such token.
     pub id: usize,
 }
-
-/// Tokens whose largest logit is kept, so that most of a row is passed over unread.
-const CHUNK: usize = 64;
 
 /// How far below the best token (in units of temperature) candidates are looked for, step by step.
 const REACHES: [f32; 5] = [4.0, 8.0, 16.0, 32.0, f32::INFINITY];
@@ -36,11 +38,14 @@ pub fn logprob(logits: &[f32], id: u32) -> f32 {
     (above(logits[id as usize]) - sum.ln()) as f32
 }
 
+/// As [`logprob`], from what is known of a row: None if the token is not in its list.
+pub fn logprob_listed(list: &Shortlist, id: u32) -> Option<f32> {
+    let (_, logit) = list.tokens.iter().find(|(listed, _)| *listed == id)?;
+    let above = f64::from(*logit) - f64::from(list.best);
+    Some((above - list.plain.ln()) as f32)
+}
+
 /// Draws tokens; holds only scratch memory.
-///
-/// A candidate is one number: its distance to the best token's scaled logit, as bits, in the high
-/// half (distances are not negative, so their bits have their order), the id in the low half.
-/// Ascending numbers are descending probability, equal ones by id.
 #[derive(Clone, Debug, Default)]
 pub struct Sampler {
     /// Largest logit of each chunk.
@@ -70,18 +75,46 @@ impl Sampler {
         if sampling.temperature == 0.0 {
             return Ok(self.first_of(logits, best));
         }
+        let tops = std::mem::take(&mut self.tops);
         let row = Row {
             logits,
+            tops: &tops,
             best,
             temperature: sampling.temperature,
         };
-        let is_cut = sampling.min_p > 0.0 || (1..logits.len()).contains(&sampling.top_k);
-        let u = uniform();
-        Ok(if is_cut {
-            self.draw_cut(row, sampling, u)
-        } else {
-            self.draw_open(row, sampling, u)
-        })
+        let drawn = self.draw_from(&row, sampling, uniform());
+        self.tops = tops;
+        Ok(drawn.expect("a whole row has all that can be asked for"))
+    }
+
+    /// As [`Sampler::draw`], from the list of a row that was made at the temperature of `sampling`; None if a
+    /// token may be drawn that is not in it, so that the row has to be read.
+    ///
+    /// From the same logits it is the same token, but for numbers that lie within rounding of the border
+    /// between two: the sum of the row is the list's.
+    pub fn draw_listed(
+        &mut self,
+        list: &Shortlist,
+        sampling: &Sampling,
+        uniform: impl FnOnce() -> f64,
+    ) -> Option<u32> {
+        if sampling.temperature == 0.0 {
+            let best = list.tokens.iter().filter(|(_, logit)| *logit == list.best);
+            return best.map(|(id, _)| *id).min();
+        }
+        if sampling.temperature != list.temperature {
+            return None;
+        }
+        self.draw_from(list, sampling, uniform())
+    }
+
+    /// None if the source does not know enough.
+    fn draw_from(&mut self, source: &impl Source, sampling: &Sampling, u: f64) -> Option<u32> {
+        let is_cut = sampling.min_p > 0.0 || (1..source.vocabulary()).contains(&sampling.top_k);
+        match is_cut {
+            true => self.draw_cut(source, sampling, u),
+            false => self.draw_open(source, sampling, u),
+        }
     }
 
     /// The largest logit; fills `tops`.
@@ -114,14 +147,18 @@ impl Sampler {
     }
 
     /// With min-p or top-k: few candidates are left, and all are looked at.
-    fn draw_cut(&mut self, row: Row<'_>, sampling: &Sampling, u: f64) -> u32 {
+    fn draw_cut(&mut self, source: &impl Source, sampling: &Sampling, u: f64) -> Option<u32> {
         let &Sampling {
             min_p,
             top_k,
             top_p,
             ..
         } = sampling;
-        let top_k = if top_k == 0 { row.logits.len() } else { top_k };
+        let top_k = if top_k == 0 {
+            source.vocabulary()
+        } else {
+            top_k
+        };
         // Where the weight comes near min-p; a little farther, it is surely too small.
         let near = if min_p > 0.0 {
             -min_p.ln() - 1e-3
@@ -137,7 +174,9 @@ impl Sampler {
         let mut nearer = None;
         for reach in REACHES {
             let reach = reach.min(limit);
-            self.gather(row, nearer, reach);
+            if !source.gather(nearer, reach, &mut self.candidates) {
+                return None;
+            }
             if self.candidates.len() >= top_k || reach == limit {
                 break;
             }
@@ -159,13 +198,13 @@ impl Sampler {
             .iter()
             .map(|&candidate| f64::from(weight(candidate)));
         self.weights.extend(weights);
-        self.pick(self.weights.iter().sum(), top_p, u)
+        Some(self.pick(self.weights.iter().sum(), top_p, u))
     }
 
     /// Without min-p and top-k: the whole row has a share in the total, but only as many tokens
     /// are ordered as are needed to reach the drawn one.
-    fn draw_open(&mut self, row: Row<'_>, sampling: &Sampling, u: f64) -> u32 {
-        let total = row.total();
+    fn draw_open(&mut self, source: &impl Source, sampling: &Sampling, u: f64) -> Option<u32> {
+        let total = source.total();
         let top_p = sampling.top_p;
         let enough = total * if top_p < 1.0 { f64::from(top_p) } else { u };
         self.candidates.clear();
@@ -174,7 +213,9 @@ impl Sampler {
         let mut nearer = None;
         for reach in REACHES {
             let first = self.candidates.len();
-            self.gather(row, nearer, reach);
+            if !source.gather(nearer, reach, &mut self.candidates) {
+                return None;
+            }
             self.candidates[first..].sort_unstable();
             for &candidate in &self.candidates[first..] {
                 self.weights.push(f64::from(weight(candidate)));
@@ -188,7 +229,7 @@ impl Sampler {
         // What has no weight is never drawn, whatever rounding does.
         let count = self.weights.iter().position(|weight| *weight == 0.0);
         self.weights.truncate(count.unwrap_or(self.weights.len()));
-        self.pick(total, top_p, u)
+        Some(self.pick(total, top_p, u))
     }
 
     /// The token at `u` of the mass that top-p leaves of `total`, among weights in falling order.
@@ -213,119 +254,6 @@ impl Sampler {
             sum > target
         });
         // Only rounding can leave the target unreached. The best token's weight is 1, so one is kept.
-        self.candidates[reached.unwrap_or(kept.len() - 1)] as u32
+        id_of(self.candidates[reached.unwrap_or(kept.len() - 1)])
     }
-
-    /// Adds the candidates at a distance above `nearer` and up to `reach`.
-    fn gather(&mut self, row: Row<'_>, nearer: Option<f32>, reach: f32) {
-        let nearer = nearer.unwrap_or(-1.0);
-        let floor = row.floor(reach);
-        for (index, (chunk, top)) in row.logits.chunks(CHUNK).zip(&self.tops).enumerate() {
-            if *top < floor {
-                continue;
-            }
-            for (at, logit) in chunk.iter().enumerate() {
-                if *logit < floor {
-                    continue;
-                }
-                let distance = row.distance(*logit);
-                if distance <= reach && distance > nearer {
-                    let id = (index * CHUNK + at) as u64;
-                    self.candidates
-                        .push(u64::from(distance.to_bits()) << 32 | id);
-                }
-            }
-        }
-    }
-}
-
-/// A row with what its probabilities are relative to.
-#[derive(Clone, Copy)]
-struct Row<'a> {
-    logits: &'a [f32],
-    best: f32,
-    temperature: f32,
-}
-
-impl Row<'_> {
-    /// How far the scaled logit lies below the best one: 0 or more, possibly infinite.
-    fn distance(&self, logit: f32) -> f32 {
-        (self.best - logit) / self.temperature
-    }
-
-    /// Below this logit the distance is surely above `reach`: a little lower than rounding asks for.
-    fn floor(&self, reach: f32) -> f32 {
-        self.best - reach * self.temperature * 1.000_1 - self.best.abs() * 1e-5
-    }
-
-    /// Sum of all weights: eight running sums, added in order.
-    fn total(&self) -> f64 {
-        let mut sums = [0.0_f64; 8];
-        let mut add = |eight: &[f32; 8]| {
-            let weights = eight.map(|logit| exp_of_minus(self.distance(logit)));
-            for (sum, weight) in sums.iter_mut().zip(weights) {
-                *sum += f64::from(weight);
-            }
-        };
-        let (eights, rest) = self.logits.as_chunks::<8>();
-        eights.iter().for_each(&mut add);
-        // Filled up with what has no weight.
-        let mut last = [f32::NEG_INFINITY; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        add(&last);
-        sums.iter().sum()
-    }
-}
-
-/// Probability relative to the best token's, in `[0, 1]`.
-fn weight(candidate: u64) -> f32 {
-    exp_of_minus(distance_of(candidate))
-}
-
-fn distance_of(candidate: u64) -> f32 {
-    f32::from_bits((candidate >> 32) as u32)
-}
-
-/// `exp(-x)` for `x >= 0`, within 2e-7 of it; 0 where the result would be subnormal.
-///
-/// Products and sums only, so that every machine gives the same bits.
-fn exp_of_minus(x: f32) -> f32 {
-    // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
-    const ROUND: f32 = 12_582_912.0;
-    const LN2_HIGH: f32 = 355.0 / 512.0;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.min(88.0);
-    let rounded = x * std::f32::consts::LOG2_E + ROUND;
-    let n = rounded - ROUND;
-    let r = (n * LN2_HIGH - x) + n * LN2_LOW; // -x + n ln 2, at most ln(2) / 2 in size
-    let tail = 1.0 / 5040.0;
-    let tail = tail * r + 1.0 / 720.0;
-    let tail = tail * r + 1.0 / 120.0;
-    let tail = tail * r + 1.0 / 24.0;
-    let tail = tail * r + 1.0 / 6.0;
-    let tail = tail * r + 0.5;
-    let value = tail * r * r + r + 1.0;
-    // The low bits of `rounded` are n, at most 127; then nothing is left of the exponent.
-    let exponent = 127 - (rounded.to_bits() - ROUND.to_bits());
-    let scale = f32::from_bits(exponent << 23);
-    value * scale
-}
-
-/// The largest number, and whether all are finite.
-fn top_of(chunk: &[f32]) -> (f32, bool) {
-    const INFINITE: i32 = f32::INFINITY.to_bits() as i32;
-    let mut tops = [f32::NEG_INFINITY; 8];
-    // Bits without the sign: those of NaN and infinity are the largest.
-    let mut sizes = [0_i32; 8];
-    let mut take = |eight: &[f32]| {
-        for ((top, size), &x) in tops.iter_mut().zip(&mut sizes).zip(eight) {
-            *top = if x > *top { x } else { *top };
-            *size = (*size).max(x.abs().to_bits() as i32);
-        }
-    };
-    let (eights, rest) = chunk.as_chunks::<8>();
-    eights.iter().for_each(|eight| take(eight));
-    take(rest);
-    let top = tops.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    (top, sizes.iter().all(|size| *size < INFINITE))
 }

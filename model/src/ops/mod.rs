@@ -132,8 +132,9 @@ pub struct AdamWNumbers {
     pub eps: f32,
 }
 
-/// A step of AdamW on tensors: new weights, both running means, and the weights once more, rounded to bf16 if
-/// `rounds`.
+/// A step of AdamW on tensors: new weights, both running means, and the weights once more: rounded to bf16 if there
+/// is a `model` whose weights were rounded from them before. On cards these are replaced where they lie, if nothing
+/// else holds them: weights that moved with each step would leave holes in the card's memory.
 ///
 /// # Shapes
 /// All `[N]`, in f32 but for what is rounded.
@@ -142,12 +143,13 @@ pub fn adamw(
     gradient: Tensor<1>,
     [first, second]: [Tensor<1>; 2],
     numbers: AdamWNumbers,
-    rounds: bool,
+    model: Option<Tensor<1>>,
 ) -> [Tensor<1>; 4] {
+    let rounds = model.is_some();
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     if rows::run_on(&weights.device()) {
         let [weights, first, second, rounded] =
-            rows::adamw(weights, gradient, [first, second], numbers);
+            rows::adamw(weights, gradient, [first, second], model, numbers);
         let again = if rounds { rounded } else { weights.clone() };
         return [weights, first, second, again];
     }
@@ -184,7 +186,7 @@ pub fn linear_residual(x: Tensor<2>, weight: Tensor<2>, residual: Tensor<2>) -> 
     if fused(&x) {
         return backend::linear_plus(x, weight, residual);
     }
-    residual + reference::linear(x, weight, None)
+    product::product_onto(residual, x, weight)
 }
 
 /// `silu(gate) * up`.

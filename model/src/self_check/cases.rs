@@ -245,6 +245,7 @@ pub(super) fn all(device: &Device, extent: Extent) -> Vec<Case> {
             super::writing::attention(device, dtype, extent),
         ]);
     }
+    cases.push(super::shortlists::lists(device));
     let mut kernels = vec![("chunked attention", AttentionKernel::Chunked)];
     // On a card without trials of kernels Burn has no fused ones, and computes all scores at once.
     if cfg!(feature = "autotune") || crate::ops::is_cpu(device) {
@@ -280,6 +281,16 @@ fn products(device: &Device, dtype: DType) -> Case {
     for [m, n, k] in [[1, 96, 64], [7, 64, 160], [65, 130, 96], [256, 256, 256]] {
         case = case.same(&format!("{m} x {k} by {n}"), &[&[m, k], &[n, k]], |x| {
             reference::linear(x[0].clone(), x[1].clone(), None)
+        });
+        // Onto what nothing else holds, and what is used again.
+        let inputs: [&[usize]; 3] = [&[m, k], &[n, k], &[m, n]];
+        case = case.same(&format!("{m} x {k} by {n}, onto"), &inputs, |x| {
+            let onto = x[2].clone() * 2.0;
+            ops::linear_residual(x[0].clone(), x[1].clone(), onto)
+        });
+        case = case.same(&format!("{m} x {k} by {n}, beside"), &inputs, |x| {
+            let onto = x[2].clone() * 2.0;
+            onto.clone() - ops::linear_residual(x[0].clone(), x[1].clone(), onto) * 0.5
         });
     }
     case

@@ -21,6 +21,11 @@ impl<B: ProductOps> Array<B> {
     pub(crate) fn matmul(self, other: Self) -> Self {
         Self(product::of_backend::<B>(self.0, other.0))
     }
+
+    /// This matrix plus `a bᵀ`, whose factors may be in a narrower format.
+    pub(crate) fn onto(self, a: Self, b: Self) -> Self {
+        Self(B::product_onto(self.0, a.0, b.0))
+    }
 }
 
 impl<B: Backend> Array<B> {

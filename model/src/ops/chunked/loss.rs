@@ -3,7 +3,6 @@
 //! Legend: T tokens, d width, V vocabulary, c tokens of a chunk.
 
 use burn::backend::Backend;
-use burn::tensor::FloatDType;
 
 use super::array::Array;
 use crate::ops::product::ProductOps;
@@ -59,10 +58,7 @@ pub(super) fn cross_entropy<B: ProductOps + ScoreKernels>(
         let slope = Array::<B>(slope);
         d_hidden =
             d_hidden.map(|all| all.with_selected(places, slope.clone().matmul(weight.clone())));
-        d_weight = d_weight.map(|all| {
-            let values = slope.clone().transpose().matmul(rows);
-            all.add(values.cast(FloatDType::F32))
-        });
+        d_weight = d_weight.map(|all| all.onto(slope.transpose(), rows.transpose()));
     }
     Loss {
         loss,

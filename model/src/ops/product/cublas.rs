@@ -116,14 +116,16 @@ impl Library {
     }
 
     /// # Safety
-    /// `a`, `b` and `c` are memory of this card as `call` and `format` describe it.
+    /// `a`, `b` and `c` are memory of this card as `call` and the formats of factors and sum describe it.
     unsafe fn multiply(
         &self,
         call: &Call,
-        format: sys::cudaDataType,
+        [format, of_sum]: [sys::cudaDataType; 2],
         [a, b, c]: [u64; 3],
+        onto: bool,
     ) -> Result<(), blas::CublasError> {
-        let (one, zero) = (1f32, 0f32);
+        // What is there counts or not.
+        let (one, before) = (1f32, f32::from(u8::from(onto)));
         let scalar = |value: &f32| std::ptr::from_ref(value).cast::<c_void>();
         let at = |address: u64| std::ptr::with_exposed_provenance::<c_void>(address as usize);
         // The call's sizes fit, see `Call::new`.
@@ -152,9 +154,9 @@ impl Library {
                     at(a),
                     format,
                     int(of_a.leading),
-                    scalar(&zero),
+                    scalar(&before),
                     at(c).cast_mut(),
-                    format,
+                    of_sum,
                     int(call.n),
                     sums,
                     choice,
@@ -175,9 +177,9 @@ impl Library {
                     format,
                     int(of_a.leading),
                     of_a.batch as i64,
-                    scalar(&zero),
+                    scalar(&before),
                     at(c).cast_mut(),
-                    format,
+                    of_sum,
                     int(call.n),
                     (call.m * call.n) as i64,
                     int(batches),
@@ -220,45 +222,84 @@ fn is_row_product(a: &CubeTensor, b: &CubeTensor, call: &Call) -> bool {
     whole && call.m == 1 && b.meta.strides()[..] == [1, call.k] && a.meta.strides()[1] == 1
 }
 
+/// The call of a product, and its factors as it takes them; the factors alone where there is none.
+fn called(
+    a: CubeTensor,
+    b: CubeTensor,
+) -> (CubeTensor, CubeTensor, Option<(Call, sys::cudaDataType)>) {
+    let Some(format) = format(a.dtype).filter(|_| a.dtype == b.dtype) else {
+        return (a, b, None);
+    };
+    if let Some(call) = planned(&a, &b) {
+        return (a, b, Some((call, format)));
+    }
+    let (a, b) = (into_contiguous(a), into_contiguous(b));
+    let call = planned(&a, &b).map(|call| (call, format));
+    (a, b, call)
+}
+
 /// `a b` on a card on which the library is started.
 ///
 /// # Panics
 /// If the library refused a product before: what it should have written is not a number.
 pub(super) fn product(a: CubeTensor, b: CubeTensor) -> CubeTensor {
     REFUSED.heed("cuBLAS");
-    let (Some(format), true) = (format(a.dtype), a.dtype == b.dtype) else {
-        return super::by_burn::<CubeBackend>(a, b, false);
+    let (call, format) = match called(a, b) {
+        (a, b, Some((call, format))) => ((a, b, call), format),
+        (a, b, None) => return super::by_burn::<CubeBackend>(a, b, false),
     };
-    let (a, b, call) = match planned(&a, &b) {
-        Some(call) => (a, b, call),
-        None => {
-            let (a, b) = (into_contiguous(a), into_contiguous(b));
-            match planned(&a, &b) {
-                Some(call) => (a, b, call),
-                None => return super::by_burn::<CubeBackend>(a, b, false),
-            }
-        }
-    };
+    let (a, b, call) = call;
     if is_row_product(&a, &b, &call) {
         return crate::ops::rows::row_product(a, super::turned::<CubeBackend>(b));
     }
     let shape: Shape = super::shape_of(&a.shape(), &b.shape(), &false);
-    let client = a.client.clone();
-    let handle = client.empty(shape.num_elements() * a.dtype.size());
-    let c = CubeTensor::new_contiguous(
-        client.clone(),
-        a.device.clone(),
-        shape,
-        handle.clone(),
-        a.dtype,
-    );
+    let handle = a.client.empty(shape.num_elements() * a.dtype.size());
+    let (client, device, dtype) = (a.client.clone(), a.device.clone(), a.dtype);
+    let c = CubeTensor::new_contiguous(client, device, shape, handle, dtype);
+    submit([a, b], c, call, format, false)
+}
+
+/// `c + a b` of matrices, as [`product`]; in `c`'s own memory where nothing else holds it.
+///
+/// # Panics
+/// Those of [`product`].
+pub(super) fn product_onto(c: CubeTensor, a: CubeTensor, b: CubeTensor) -> CubeTensor {
+    REFUSED.heed("cuBLAS");
+    match called(a, b) {
+        (a, b, Some((call, format))) if takes(c.dtype, a.dtype) && call.batches == 1 => {
+            let c = into_contiguous(c);
+            let c = match c.can_mut() {
+                true => c,
+                false => c.copy(),
+            };
+            submit([a, b], c, call, format, true)
+        }
+        (a, b, _) => super::onto_by_burn::<CubeBackend>(c, a, b, false),
+    }
+}
+
+/// Whether a sum in a format can take products of factors in another.
+fn takes(sum: DType, factors: DType) -> bool {
+    sum == factors || (sum, factors) == (DType::F32, DType::BF16)
+}
+
+/// Sends a product to the server; `onto` says that what `c` holds is added to.
+fn submit(
+    [a, b]: [CubeTensor; 2],
+    c: CubeTensor,
+    call: Call,
+    factors: sys::cudaDataType,
+    onto: bool,
+) -> CubeTensor {
     let CubeDevice::Cuda(CudaDevice { index }) = a.device else {
         unreachable!("started on cards only")
     };
-    let operands = [a.handle, b.handle, handle].map(cubecl::server::Handle::binding);
+    let client = a.client.clone();
+    let formats = [factors, format(c.dtype).unwrap_or(factors)];
+    let operands = [a.handle, b.handle, c.handle.clone()].map(cubecl::server::Handle::binding);
     let stream = StreamId::current();
     server(&client).submit(move |server| {
-        if let Err(reason) = run(server, index, &call, format, operands, stream) {
+        if let Err(reason) = run(server, index, (&call, formats, onto), operands, stream) {
             REFUSED.keep(reason);
         }
     });
@@ -270,8 +311,7 @@ pub(super) fn product(a: CubeTensor, b: CubeTensor) -> CubeTensor {
 fn run(
     server: &mut Server,
     index: usize,
-    call: &Call,
-    format: sys::cudaDataType,
+    (call, formats, onto): (&Call, [sys::cudaDataType; 2], bool),
     operands: [BufferBinding; 3],
     stream: StreamId,
 ) -> Result<(), String> {
@@ -291,7 +331,7 @@ fn run(
             .ok_or("not started on this thread")?;
         // SAFETY: Burn keeps the tensors' memory until its own tasks behind this one, which run after
         // it on the same stream; shapes and strides are those of the tensors.
-        let done = unsafe { library.multiply(call, format, [a, b, c]) };
+        let done = unsafe { library.multiply(call, formats, [a, b, c], onto) };
         if let Err(error) = done {
             // SAFETY: `c` is memory of this size.
             unsafe { card::make_no_number(c, bytes, library.stream) };

@@ -10,14 +10,15 @@ mod call;
 #[cfg(feature = "cuda")]
 pub(crate) mod cublas;
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata as _, backend_extension};
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use burn::tensor::Shape;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 /// A product as an operation that a backend may compute in its own way.
 #[backend_extension(
@@ -30,6 +31,15 @@ pub(crate) trait ProductOps: Backend {
     /// `a b`, or `a bᵀ` if `transposed`; batches as [`Tensor::matmul`] has them.
     #[fusion(dtype = a, shape = shape_of(a, b, transposed))]
     fn product(a: FloatTensor<Self>, b: FloatTensor<Self>, transposed: bool) -> FloatTensor<Self>;
+
+    /// `c + a bᵀ` of matrices, in `c`'s own memory where nothing else holds it. `c` may be f32 where the
+    /// factors are bf16.
+    #[fusion(dtype = c, shape = c)]
+    fn product_onto(
+        c: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
 }
 
 /// The shape of a product.
@@ -57,9 +67,28 @@ fn by_burn<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, transposed: bool) -
     }
 }
 
+/// `c` plus the product by Burn.
+fn onto_by_burn<B: Backend>(
+    c: FloatTensor<B>,
+    a: FloatTensor<B>,
+    b: FloatTensor<B>,
+    transposed: bool,
+) -> FloatTensor<B> {
+    let format = FloatDType::from(c.dtype());
+    B::float_add(c, B::float_cast(by_burn::<B>(a, b, transposed), format))
+}
+
 impl ProductOps for Flex {
     fn product(a: FloatTensor<Self>, b: FloatTensor<Self>, transposed: bool) -> FloatTensor<Self> {
         by_burn::<Self>(a, b, transposed)
+    }
+
+    fn product_onto(
+        c: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        onto_by_burn::<Self>(c, a, b, true)
     }
 }
 
@@ -76,6 +105,18 @@ impl ProductOps for burn_cubecl::CubeBackend {
         }
         by_burn::<Self>(a, b, transposed)
     }
+
+    fn product_onto(
+        c: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        #[cfg(feature = "cuda")]
+        if cublas::is_used_on(&a.device) {
+            return cublas::product_onto(c, a, turned::<Self>(b));
+        }
+        onto_by_burn::<Self>(c, a, b, true)
+    }
 }
 
 #[derive(Debug)]
@@ -87,18 +128,44 @@ impl<B: ProductOps> Backward<B, 2> for Product {
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = grads.consume::<B>(&ops.node);
-        let (a, b, transposed) = ops.state;
-        let [a_node, b_node] = ops.parents;
-        if let Some(node) = a_node {
-            grads.register::<B>(node.id, B::product(dy.clone(), b, !transposed));
-        }
-        if let Some(node) = b_node {
-            // In the order in which the factor lies, so that its gradient lies the same way.
-            let gradient = match transposed {
-                true => B::product(turned::<B>(dy), a, false),
-                false => B::product(turned::<B>(a), dy, false),
-            };
-            grads.register::<B>(node.id, gradient);
+        let factors = ops.parents.map(|node| node.map(|node| node.id));
+        gradients_of_factors::<B>(ops.state, factors, dy, grads);
+    }
+}
+
+fn gradients_of_factors<B: ProductOps>(
+    (a, b, transposed): (FloatTensor<B>, FloatTensor<B>, bool),
+    [a_node, b_node]: [Option<NodeId>; 2],
+    dy: FloatTensor<B>,
+    grads: &mut Gradients,
+) {
+    if let Some(node) = a_node {
+        grads.register::<B>(node, B::product(dy.clone(), b, !transposed));
+    }
+    if let Some(node) = b_node {
+        // In the order in which the factor lies, so that its gradient lies the same way.
+        let gradient = match transposed {
+            true => B::product(turned::<B>(dy), a, false),
+            false => B::product(turned::<B>(a), dy, false),
+        };
+        grads.register::<B>(node, gradient);
+    }
+}
+
+#[derive(Debug)]
+struct ProductOnto;
+
+impl<B: ProductOps> Backward<B, 3> for ProductOnto {
+    /// Both factors.
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        let (a, b) = ops.state;
+        let [c_node, a_node, b_node] = ops.parents.map(|node| node.map(|node| node.id));
+        gradients_of_factors::<B>((a, b, true), [a_node, b_node], dy.clone(), grads);
+        if let Some(node) = c_node {
+            grads.register::<B>(node, dy);
         }
     }
 }
@@ -114,6 +181,24 @@ impl<B: ProductOps, C: CheckpointStrategy> ProductOps for Autodiff<B, C> {
             .stateful()
         {
             OpsKind::Tracked(prep) => prep.finish((a, b, transposed), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    fn product_onto(
+        c: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let ((c, c_node), (a, a_node), (b, b_node)) =
+            (c.into_parts(), a.into_parts(), b.into_parts());
+        let y = B::product_onto(c, a.clone(), b.clone());
+        match ProductOnto
+            .prepare::<C>([c_node, a_node, b_node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((a, b), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
@@ -141,6 +226,15 @@ pub(crate) fn product_transposed<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> 
         true => dispatched(a, b, true),
         false => a.matmul(b.transpose()),
     }
+}
+
+/// `c + a bᵀ` of matrices.
+pub(crate) fn product_onto(c: Tensor<2>, a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    if !by_library() {
+        return c + a.matmul(b.transpose());
+    }
+    let (c, a, b) = (c.into_dispatch(), a.into_dispatch(), b.into_dispatch());
+    Tensor::from_dispatch(Dispatch::product_onto(c, a, b))
 }
 
 fn dispatched<const D: usize>(a: Tensor<D>, b: Tensor<D>, transposed: bool) -> Tensor<D> {

@@ -2,6 +2,7 @@
 
 mod attention;
 mod scores;
+mod shortlists;
 mod sums;
 mod updates;
 
@@ -16,8 +17,8 @@ use cubecl::prelude::*;
 
 #[cfg(feature = "cuda")]
 pub(in crate::ops) use self::sums::row_product;
-use self::sums::{parts_of, sum_of_columns};
-use super::kernels::{self, UNITS};
+use self::sums::{SUMMING, parts_of, sum_of_columns};
+use super::kernels::{self, COLUMNS, UNITS};
 use super::{RowKernels, STRETCH};
 
 /// Bytes that a unit reads at once.
@@ -193,8 +194,8 @@ impl RowKernels for CubeBackend {
             }
             kernels::sum_of_rows::launch_unchecked(
                 &dx.client,
-                cubes(across as usize),
-                CUBE,
+                cubes(width.div_ceil(COLUMNS)),
+                SUMMING,
                 size,
                 sums.into_buffer_arg(),
                 d_weight.clone().into_buffer_arg(),

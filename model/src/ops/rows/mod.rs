@@ -13,6 +13,7 @@ mod launch;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod norms;
 mod scores;
+pub(crate) mod shortlists;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod updates;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]

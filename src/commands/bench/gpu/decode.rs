@@ -11,7 +11,7 @@ use model::step::Row;
 use serde_json::{Value, json};
 
 use super::shapes::{ids, noise};
-use super::{Bench, Found, Roof};
+use super::{Bench, Found};
 
 /// Rows that write side by side.
 const BATCHES: [usize; 3] = [1, 16, 64];
@@ -23,7 +23,7 @@ const WARM_UP: usize = 8;
 const UNTIL_RECORDED: usize = 24;
 
 pub(super) fn run(bench: &mut Bench<'_>) -> Result<Found> {
-    let roof = bench.roof()?;
+    let roof = bench.memory_roof()?;
     let dtype = bench.dtype();
     let mut rows = Vec::new();
     for shape in bench.models() {
@@ -40,7 +40,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Found> {
     })
 }
 
-fn one(bench: &mut Bench<'_>, decoder: &Decoder, batch: usize, roof: Roof) -> Result<Value> {
+fn one(bench: &mut Bench<'_>, decoder: &Decoder, batch: usize, roof: f64) -> Result<Value> {
     let (context, new) = if bench.small { (40, 4) } else { (2048, 128) };
     let dtype = bench.dtype();
     let config = decoder.config();
@@ -106,7 +106,7 @@ fn one(bench: &mut Bench<'_>, decoder: &Decoder, batch: usize, roof: Roof) -> Re
             &format!(
                 "{batch} rows: {:.1} tokens/s, {:.1}% of the memory roof{}",
                 (batch * new) as f64 / seconds,
-                100.0 * read / roof.memory,
+                100.0 * read / roof,
                 reason.map_or_else(String::new, |reason| format!(" ({reason})"))
             ),
         );
@@ -121,7 +121,7 @@ fn one(bench: &mut Bench<'_>, decoder: &Decoder, batch: usize, roof: Roof) -> Re
             "weight_bytes_per_step": bytes_of_weights,
             "kv_bytes_per_step": kv,
             "bytes_per_s": read,
-            "share_of_memory_roof": read / roof.memory,
+            "share_of_memory_roof": read / roof,
         }));
     }
     // As many as both wrote: steps before time is taken differ in number.

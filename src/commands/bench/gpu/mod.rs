@@ -1,6 +1,7 @@
 //! `leap bench gpu`: is a device right, and how fast is it?
 
 mod decode;
+mod engine;
 mod parity;
 mod products;
 mod shapes;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 
 use self::shapes::{Shape, distilled};
 use super::super::ExitStatus;
-use crate::cli::{BenchGpu, GpuRow};
+use crate::cli::{BenchGpu, GpuRow, GpuTrained};
 use crate::devices;
 use crate::ledger::write_whole;
 use crate::output::Output;
@@ -32,24 +33,23 @@ struct Bench<'a> {
     small: bool,
     /// Names of the shapes that are measured; none: all.
     shapes: &'a [String],
+    /// What is trained of them; none: all that is measured.
+    trained: &'a [GpuTrained],
     output: &'a mut Output,
-    /// Once it is measured.
-    roof: Option<Roof>,
-}
-
-/// What the device can do at best, as measured in this process.
-#[derive(Clone, Copy)]
-struct Roof {
-    /// Bytes per second, read and written.
-    memory: f64,
-    /// Floating-point operations per second of products in the format of weights.
-    products: f64,
+    /// What the device can do at best, once it is measured: see [`Bench::memory_roof`].
+    memory_roof: Option<f64>,
+    /// See [`Bench::product_roof`].
+    product_roof: Option<f64>,
 }
 
 /// What a row found: figures, and whether they are what they have to be.
 struct Found {
     figures: Value,
     right: bool,
+}
+
+fn failed(reason: String) -> anyhow::Error {
+    anyhow!("the device failed: {reason}")
 }
 
 pub(super) fn run(args: &BenchGpu, output: &mut Output) -> Result<ExitStatus> {
@@ -68,8 +68,10 @@ pub(super) fn run(args: &BenchGpu, output: &mut Output) -> Result<ExitStatus> {
         spec,
         small: args.small,
         shapes: &args.shapes,
+        trained: &args.trained,
         output,
-        roof: None,
+        memory_roof: None,
+        product_roof: None,
     };
     let rows = match args.only.as_slice() {
         [] => GpuRow::value_variants(),
@@ -136,6 +138,7 @@ impl Bench<'_> {
             GpuRow::Logits => parity::logits(self),
             GpuRow::Training => training::parity(self),
             GpuRow::Decode => decode::run(self),
+            GpuRow::Engine => engine::run(self),
             GpuRow::Train => training::speed(self),
             GpuRow::Growth => training::growth(self),
         }
@@ -153,39 +156,57 @@ impl Bench<'_> {
         *self.formats.last().unwrap_or(&Dtype::F32)
     }
 
-    /// The roof, measured if it is not yet.
-    fn roof(&mut self) -> Result<Roof> {
-        if self.roof.is_none() {
-            self.measure_roof()?;
+    /// Bytes per second, read and written, as measured in this process.
+    fn memory_roof(&mut self) -> Result<f64> {
+        match self.memory_roof {
+            Some(rate) => Ok(rate),
+            None => {
+                let bytes = if self.small { 1 << 24 } else { 1 << 31 };
+                let rate = memory::copy_bandwidth(&self.device, bytes, 5).map_err(failed)?;
+                self.memory_roof = Some(rate);
+                Ok(rate)
+            }
         }
-        self.roof.ok_or_else(|| anyhow!("the roof was measured"))
+    }
+
+    /// Rows and columns of the products that are measured.
+    fn product_size(&self) -> usize {
+        if self.small { 256 } else { 8192 }
+    }
+
+    /// Floating-point operations per second of products in the format of weights, as measured in this process.
+    ///
+    /// Apart from the memory's: the largest tensor of a process sets the size of its pages of memory, so a
+    /// training that is measured comes behind no copy of gigabytes.
+    fn product_roof(&mut self) -> Result<f64> {
+        match self.product_roof {
+            Some(rate) => Ok(rate),
+            None => {
+                let rate = self.product_rate(self.dtype())?;
+                self.product_roof = Some(rate);
+                Ok(rate)
+            }
+        }
+    }
+
+    fn product_rate(&self, dtype: Dtype) -> Result<f64> {
+        memory::product_rate(&self.device, dtype, [self.product_size(); 3], 5).map_err(failed)
     }
 
     fn measure_roof(&mut self) -> Result<Found> {
-        let (bytes, size) = match self.small {
-            true => (1 << 24, 256),
-            false => (1 << 31, 8192),
-        };
-        let failed = |reason: String| anyhow!("the device failed: {reason}");
-        let memory = memory::copy_bandwidth(&self.device, bytes, 5).map_err(failed)?;
-        let mut products = Vec::new();
-        for &dtype in &self.formats {
-            let rate = memory::product_rate(&self.device, dtype, [size; 3], 5).map_err(failed)?;
-            products.push((dtype.to_string(), rate));
+        let memory = self.memory_roof()?;
+        let mut rates = serde_json::Map::new();
+        for dtype in self.formats.clone() {
+            let rate = self.product_rate(dtype)?;
+            rates.insert(dtype.to_string(), json!(rate));
+            if dtype == self.dtype() {
+                self.product_roof = Some(rate);
+            }
         }
-        let last = products.last().map_or(f64::NAN, |(_, rate)| *rate);
-        self.roof = Some(Roof {
-            memory,
-            products: last,
-        });
-        let rates: serde_json::Map<String, Value> = products
-            .into_iter()
-            .map(|(name, rate)| (name, json!(rate)))
-            .collect();
         Ok(Found {
             figures: json!({
                 "memory_bytes_per_s": memory,
-                "product_size": size,
+                "product_size": self.product_size(),
                 "product_flops": rates,
             }),
             right: true,

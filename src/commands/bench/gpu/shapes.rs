@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use model::config::{Architecture, ModelConfig};
 use model::decoder::Decoder;
 use model::device::{Device, Dtype};
+use rayon::prelude::*;
 
 /// A shape by name.
 pub(super) struct Shape {
@@ -78,11 +79,11 @@ pub(super) fn noise(config: &ModelConfig, dtype: Dtype, device: &Device) -> Deco
         let count: usize = shape.iter().product();
         Ok::<_, Infallible>(match (shape.len(), name.ends_with("bias")) {
             (1, false) => vec![1.0; count],
+            // By all processors: most of the time goes into touching fresh memory.
             _ => {
-                let mut values = Vec::with_capacity(count);
-                while values.len() < count {
-                    values.extend_from_slice(&stretch[..STRETCH.min(count - values.len())]);
-                }
+                let mut values = vec![0.0; count];
+                let parts = values.par_chunks_mut(STRETCH);
+                parts.for_each(|part| part.copy_from_slice(&stretch[..part.len()]));
                 values
             }
         })

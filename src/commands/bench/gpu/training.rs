@@ -20,6 +20,8 @@ use super::super::spread;
 use super::parity::limit;
 use super::shapes::{Shape, copied, ids, noise, tiny};
 use super::{Bench, Found};
+use crate::cli::GpuTrained;
+use crate::output::Output;
 
 /// A document of so many tokens, all trained on.
 fn document(tokens: usize, seed: usize, config: &ModelConfig) -> Sample {
@@ -115,18 +117,19 @@ struct Trained {
     /// Masters and moments.
     optimizer: Placement,
     moments: Precision,
-    sums: Placement,
+    /// Of one document each.
+    micro_batches: usize,
 }
 
 /// All that is measured of a shape: adapters where a card of 80 GB does not hold what belongs to all weights,
-/// and these with their optimizer in host memory.
+/// and these with their optimizer in host memory, which has more micro-batches to work for, as the recipes have.
 fn trained(shape: &str) -> Vec<Trained> {
-    let all = |optimizer, moments, sums| Trained {
+    let all = |optimizer, moments, micro_batches| Trained {
         what: "all weights",
         lora: None,
         optimizer,
         moments,
-        sums,
+        micro_batches,
     };
     let adapters = || Trained {
         what: "adapters",
@@ -138,12 +141,11 @@ fn trained(shape: &str) -> Vec<Trained> {
         }),
         optimizer: Placement::Device,
         moments: Precision::F32,
-        sums: Placement::Device,
+        micro_batches: 1,
     };
-    let (device, host) = (Placement::Device, Placement::Host);
     match shape {
-        "1.5b" => vec![all(device, Precision::F32, device)],
-        _ => vec![adapters(), all(host, Precision::EightBit, host)],
+        "1.5b" => vec![all(Placement::Device, Precision::F32, 1)],
+        _ => vec![adapters(), all(Placement::Host, Precision::EightBit, 4)],
     }
 }
 
@@ -152,7 +154,15 @@ fn trained(shape: &str) -> Vec<Trained> {
 pub(super) fn speed(bench: &mut Bench<'_>) -> Result<Found> {
     let mut rows = Vec::new();
     for shape in bench.models() {
-        for trained in trained(shape.name) {
+        let wanted = bench.trained;
+        let is_wanted = |trained: &Trained| {
+            let kind = match trained.lora {
+                Some(_) => GpuTrained::Adapters,
+                None => GpuTrained::Weights,
+            };
+            wanted.is_empty() || wanted.contains(&kind)
+        };
+        for trained in trained(shape.name).into_iter().filter(is_wanted) {
             rows.extend(of_shape(bench, &shape, &trained)?);
         }
     }
@@ -163,7 +173,7 @@ pub(super) fn speed(bench: &mut Bench<'_>) -> Result<Found> {
 }
 
 fn of_shape(bench: &mut Bench<'_>, shape: &Shape, trained: &Trained) -> Result<Vec<Value>> {
-    let roof = bench.roof()?;
+    let roof = bench.product_roof()?;
     let dtype = bench.dtype();
     let name = format!("{} of {}", trained.what, shape.name);
     bench.output.step("Training", &name);
@@ -183,7 +193,7 @@ fn of_shape(bench: &mut Bench<'_>, shape: &Shape, trained: &Trained) -> Result<V
             "trained": trained.what,
             "optimizer": trained.optimizer,
             "moments": trained.moments,
-            "sums": trained.sums,
+            "micro_batches": trained.micro_batches,
             "dtype": dtype,
             "tokens": tokens,
             "recompute": "blocks",
@@ -210,23 +220,24 @@ fn of_shape(bench: &mut Bench<'_>, shape: &Shape, trained: &Trained) -> Result<V
         };
         let (after, reports) = run(bench, started, &settings, dtype, tokens)?;
         decoder = Some(after);
-        let timed = reports.get(WARM_UP..).unwrap_or_default();
+        let timed = reports.get(warm_up(trained)..).unwrap_or_default();
         let [first, ..] = timed else {
             return Err(anyhow!("fewer steps were taken than asked for"));
         };
         let mut seconds: Vec<f64> = timed.iter().map(|step| step.seconds).collect();
         let [_, seconds, _] = spread(&mut seconds);
         let (rate, losses) = (
-            tokens as f64 / seconds,
+            first.tokens as f64 / seconds,
             reports.iter().map(|step| step.loss).collect::<Vec<_>>(),
         );
-        let share = first.model_flops / seconds / roof.products;
+        let share = first.model_flops / seconds / roof;
         let reserved = memory::of_device(&bench.device);
         bench.output.step(
             "Trained",
             &format!(
-                "{tokens} tokens a step: {rate:.0} tokens/s, {:.1}% of products, {:.1} GB planned{}, losses \
+                "{} x {tokens} tokens a step: {rate:.0} tokens/s, {:.1}% of products, {:.1} GB planned{}, losses \
                  {losses:?}",
+                trained.micro_batches,
                 100.0 * share,
                 on_card as f64 / 1e9,
                 reserved.map_or_else(String::new, |memory| {
@@ -276,35 +287,47 @@ fn too_large(bench: &Bench<'_>, on_card: u64, on_host: u64) -> Option<String> {
     over("card's memory", on_card, card).or_else(|| over("machine's memory", on_host, host))
 }
 
-/// Keeps what is said of steps.
-#[derive(Default)]
-struct Reports(Vec<StepReport>);
+/// Keeps what is said of steps, and tells of those that take long.
+struct Reports<'a> {
+    steps: Vec<StepReport>,
+    output: &'a mut Output,
+}
 
-impl Watch for Reports {
+impl Watch for Reports<'_> {
     fn event(&mut self, event: &Event) {
         if let Event::Step(report) = event {
-            self.0.push(*report);
+            self.steps.push(*report);
+            if report.seconds > 5.0 {
+                let what = format!("{} of {}: {:.1} s", report.step, report.of, report.seconds);
+                self.output.step("Step", &what);
+            }
         }
     }
 }
 
 /// Steps before time is taken: kernels are chosen and compiled in them.
-const WARM_UP: usize = 2;
+fn warm_up(trained: &Trained) -> usize {
+    match trained.optimizer {
+        Placement::Device => 2,
+        // Its micro-batches are many.
+        Placement::Host => 1,
+    }
+}
 
-/// Steps whose time is taken: more where a step is not the work of seconds.
+/// Steps whose time is taken: more where a step is not the work of many seconds.
 fn timed(trained: &Trained) -> usize {
     match trained.optimizer {
         Placement::Device => 5,
-        Placement::Host => 3,
+        Placement::Host => 2,
     }
 }
 
 fn settings(trained: &Trained, tokens: usize) -> TrainSettings {
     TrainSettings {
         epochs: None,
-        steps: Some(WARM_UP + timed(trained)),
+        steps: Some(warm_up(trained) + timed(trained)),
         tokens: None,
-        samples_per_step: 1,
+        samples_per_step: trained.micro_batches,
         tokens_per_micro_batch: tokens,
         max_tokens: tokens,
         lr: 1e-5,
@@ -323,7 +346,7 @@ fn settings(trained: &Trained, tokens: usize) -> TrainSettings {
         recompute: Recompute::Blocks,
         optimizer: trained.optimizer,
         moments: trained.moments,
-        sums: trained.sums,
+        sums: Placement::Device,
         lora: trained.lora.clone(),
         guard: None,
         held_out: None,
@@ -332,13 +355,13 @@ fn settings(trained: &Trained, tokens: usize) -> TrainSettings {
 
 /// Takes the steps.
 fn run(
-    bench: &Bench<'_>,
+    bench: &mut Bench<'_>,
     decoder: Decoder,
     settings: &TrainSettings,
     dtype: Dtype,
     tokens: usize,
 ) -> Result<(Decoder, Vec<StepReport>)> {
-    let samples: Vec<Sample> = (0..settings.steps.unwrap_or(WARM_UP))
+    let samples: Vec<Sample> = (0..settings.steps.unwrap_or(1) * settings.samples_per_step)
         .map(|seed| document(tokens, seed, decoder.config()))
         .collect();
     let nowhere = Path::new("");
@@ -368,9 +391,12 @@ fn run(
         card: None,
         stop: &Interrupter::new(),
     };
-    let mut reports = Reports::default();
+    let mut reports = Reports {
+        steps: Vec::new(),
+        output: bench.output,
+    };
     let decoder = train::steps(&job, decoder, &mut reports)?;
-    Ok((decoder, reports.0))
+    Ok((decoder, reports.steps))
 }
 
 /// What 300 steps leave in memory.

@@ -14,6 +14,7 @@ mod gates;
 mod heads;
 mod norms;
 mod scores;
+mod shortlists;
 mod sums;
 mod updates;
 
@@ -23,7 +24,8 @@ pub(super) use self::gates::{gate, gate_backward, gate_both};
 pub(super) use self::heads::{turn, write_heads};
 pub(super) use self::norms::{add_norm, norm, norm_backward, norm_weight_parts};
 pub(super) use self::scores::{losses, shares, shares_backward};
+pub(super) use self::shortlists::{near_peak, peaks};
 #[cfg(feature = "cuda")]
 pub(super) use self::sums::row_product;
-pub(super) use self::sums::{largest, parts_of_rows, squares, sum_of_rows};
+pub(super) use self::sums::{COLUMNS, SHARING, largest, parts_of_rows, squares, sum_of_rows};
 pub(super) use self::updates::adamw;

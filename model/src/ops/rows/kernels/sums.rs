@@ -27,7 +27,13 @@ pub(in crate::ops::rows) fn parts_of_rows<F: Float, N: Size>(
     }
 }
 
-/// The sum of `rows` rows: a unit for each column.
+/// Columns of [`sum_of_rows`] that a cube sees to.
+pub(in crate::ops::rows) const COLUMNS: usize = 32;
+
+/// Units that share a column's rows there.
+pub(in crate::ops::rows) const SHARING: usize = 16;
+
+/// The sum of `rows` rows: a cube for [`COLUMNS`] columns, whose rows are added up by [`SHARING`] units each.
 #[cube(launch_unchecked)]
 pub(in crate::ops::rows) fn sum_of_rows<F: Float, N: Size>(
     parts: &[Vector<f32, N>],
@@ -36,13 +42,26 @@ pub(in crate::ops::rows) fn sum_of_rows<F: Float, N: Size>(
     rows: usize,
     #[define(F)] _format: ElemType,
 ) {
-    let column = ABSOLUTE_POS_X as usize;
+    let lane = UNIT_POS as usize % COLUMNS;
+    let share = UNIT_POS as usize / COLUMNS;
+    let column = CUBE_POS * COLUMNS + lane;
+    let mut sum = Vector::<f32, N>::new(0.0f32);
     if column < width {
-        let mut sum = Vector::<f32, N>::new(0.0f32);
-        for row in 0..rows {
+        let mut row = share;
+        while row < rows {
             sum += parts[row * width + column];
+            row += SHARING;
         }
-        sums[column] = Vector::<F, N>::cast_from(sum);
+    }
+    let mut all = Shared::<[Vector<f32, N>]>::new_slice(COLUMNS * SHARING);
+    all[UNIT_POS as usize] = sum;
+    sync_cube();
+    if share == 0 && column < width {
+        let mut total = all[lane];
+        for other in 1..SHARING {
+            total += all[other * COLUMNS + lane];
+        }
+        sums[column] = Vector::<F, N>::cast_from(total);
     }
 }
 

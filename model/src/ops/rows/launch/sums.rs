@@ -4,7 +4,7 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::super::kernels::{self, UNITS};
+use super::super::kernels::{self, COLUMNS, SHARING, UNITS};
 use super::{CUBE, cubes, dense, format, room, rows, vector};
 
 /// Rows whose say about a weight is summed by one unit.
@@ -38,6 +38,9 @@ pub(in crate::ops) fn row_product(x: CubeTensor, weight: CubeTensor) -> CubeTens
     }
     y
 }
+
+/// The cubes of [`kernels::sum_of_rows`].
+pub(super) const SUMMING: CubeDim = CubeDim::new_1d((COLUMNS * SHARING) as u32);
 
 /// Rows of a part and how many parts there are: a grid has at most 65,535 of them.
 pub(super) fn parts_of(count: usize) -> (usize, usize) {
@@ -74,8 +77,8 @@ pub(super) fn sum_of_columns(x: CubeTensor) -> CubeTensor {
         }
         kernels::sum_of_rows::launch_unchecked(
             &sums.client,
-            cubes(across as usize),
-            CUBE,
+            cubes(width.div_ceil(COLUMNS)),
+            SUMMING,
             size,
             of_parts.into_buffer_arg(),
             sums.clone().into_buffer_arg(),

@@ -17,6 +17,7 @@ impl UpdateKernels for CubeBackend {
         gradient: CubeTensor,
         first: CubeTensor,
         second: CubeTensor,
+        model: CubeTensor,
         numbers: AdamWNumbers,
     ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
         let [weights, first, second] = [weights, first, second].map(own);
@@ -28,7 +29,11 @@ impl UpdateKernels for CubeBackend {
                 .all(|x| x.shape().num_elements() == count && x.dtype == DType::F32),
             "weights, gradient and means are f32 of the same length"
         );
-        let rounded = room(&weights, weights.shape(), DType::BF16);
+        let fits = model.dtype == DType::BF16 && model.shape() == weights.shape();
+        let rounded = match fits && model.can_mut() && model.is_contiguous() {
+            true => model,
+            false => room(&weights, weights.shape(), DType::BF16),
+        };
         let size = vector(DType::F32, count);
         if count > 0 {
             // SAFETY: all five are as long as each other, and nobody else holds those that are changed.
