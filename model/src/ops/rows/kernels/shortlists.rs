@@ -138,9 +138,12 @@ pub(in crate::ops::rows) fn near_peak<N: Size>(
     let near = sum_of_cube(own[0]);
     let middle = sum_of_cube(own[1]);
     let far = sum_of_cube(own[2]);
-    // Where each list goes on, and whether there is room for all.
+    // Where each list goes on, and whether there is room for all; there is none behind the last list.
     let next = Shared::<[Atomic<i32>]>::new_slice(3usize);
-    let mut fits = Shared::<[i32]>::new_slice(3usize);
+    let mut fits = Shared::<[i32]>::new_slice(4usize);
+    if UNIT_POS == 3 {
+        fits[3] = 0i32;
+    }
     if UNIT_POS < 3 {
         let mut asked = near;
         if UNIT_POS == 1 {
@@ -167,13 +170,11 @@ pub(in crate::ops::rows) fn near_peak<N: Size>(
             for i in 0..N::value().comptime() {
                 let one = value.extract(i);
                 let list = list_of((best - one) * scale);
-                if list < 3 {
-                    if fits[list] == 1i32 {
-                        let place = next[list].fetch_add(1i32);
-                        let entry = row * WORDS + list * ROOM + place as usize;
-                        words[entry + IDS] = (at * N::value() + i) as i32;
-                        words[entry + LOGITS] = i32::reinterpret(one);
-                    }
+                if fits[list] == 1i32 {
+                    let place = next[list].fetch_add(1i32);
+                    let entry = row * WORDS + list * ROOM + place as usize;
+                    words[entry + IDS] = (at * N::value() + i) as i32;
+                    words[entry + LOGITS] = i32::reinterpret(one);
                 }
             }
             at += CUBE_DIM as usize;
