@@ -194,7 +194,7 @@ pub(crate) struct Adapter {
 impl Adapter {
     /// `y + scale x Aᵀ Bᵀ`, in the number format of `y`: on a card whose weights are bf16 the adapter, which is
     /// kept in f32, is rounded for the product, as automatic mixed precision does. In its own format `x` and
-    /// `y` would cross the memory three times as often as they do without an adapter.
+    /// `y` would be cast, and cross the memory several times more.
     pub(crate) fn add_to(&self, y: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         let format = FloatDType::from(y.dtype());
         let [a, b] = [&self.lora_a, &self.lora_b].map(|factor| factor.val().cast(format));

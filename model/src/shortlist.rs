@@ -87,11 +87,8 @@ impl Shortlist {
     }
 
     fn put_in_order(&mut self) {
-        let order = |(id, logit): &(u32, f32)| (-logit, *id);
-        self.tokens.sort_unstable_by(|a, b| {
-            let ((a, a_id), (b, b_id)) = (order(a), order(b));
-            a.total_cmp(&b).then(a_id.cmp(&b_id))
-        });
+        self.tokens
+            .sort_unstable_by(|(a, of_a), (b, of_b)| of_b.total_cmp(of_a).then(a.cmp(b)));
     }
 }
 

@@ -14,7 +14,8 @@ use crate::numbers::{Numbers, slice};
 /// The sums of a device, on their way to host memory in the order in which they are asked for.
 pub(crate) struct Fetched {
     from: Receiver<(usize, TensorData)>,
-    thread: JoinHandle<()>,
+    /// None once it was waited for.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Fetched {
@@ -38,7 +39,10 @@ impl Fetched {
                 }
             }
         });
-        Self { from, thread }
+        Self {
+            from,
+            thread: Some(thread),
+        }
     }
 
     /// The next one, of the parameter at `place`.
@@ -56,10 +60,9 @@ impl Fetched {
     }
 
     fn fail(&mut self) -> ! {
-        let thread = std::mem::replace(&mut self.thread, spawn(|| ()));
-        match thread.join() {
-            Err(panic) => resume_unwind(panic),
-            Ok(()) => panic!("more sums are asked for than there are"),
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(panic)) => resume_unwind(panic),
+            _ => panic!("more sums are asked for than there are"),
         }
     }
 }

@@ -244,11 +244,10 @@ fn called(
 /// If the library refused a product before: what it should have written is not a number.
 pub(super) fn product(a: CubeTensor, b: CubeTensor) -> CubeTensor {
     REFUSED.heed("cuBLAS");
-    let (call, format) = match called(a, b) {
-        (a, b, Some((call, format))) => ((a, b, call), format),
+    let (a, b, call, format) = match called(a, b) {
+        (a, b, Some((call, format))) => (a, b, call, format),
         (a, b, None) => return super::by_burn::<CubeBackend>(a, b, false),
     };
-    let (a, b, call) = call;
     if is_row_product(&a, &b, &call) {
         return crate::ops::rows::row_product(a, super::turned::<CubeBackend>(b));
     }

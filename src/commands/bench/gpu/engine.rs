@@ -113,7 +113,8 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Found> {
                     "Drawn",
                     &format!(
                         "{batch} paths, {}: {:.1} tokens/s",
-                        drawing.name, figures["tokens_per_s"]
+                        drawing.name,
+                        figures["tokens_per_s"].as_f64().unwrap_or(f64::NAN)
                     ),
                 );
                 rows.push(json!({
