@@ -10,9 +10,11 @@ use infer::engine::{Engine, EngineError};
 use infer::local::{LocalEngine, LocalSettings};
 use model::decoder::Decoder;
 use model::device::DeviceSpec;
-use protocol::{ByteVocab, Finish, PathKey, Request, Sampling, Stop};
+use protocol::{ByteVocab, Completion, Finish, PathKey, Request, Sampling, Stop};
 
-use tiny::{GREEDY, SETTINGS, WARM, config, decoder, engine, key, request, run, sampled};
+use tiny::{
+    GREEDY, SETTINGS, WARM, config, decoder, engine, engine_on_device, key, request, run, sampled,
+};
 
 #[track_caller]
 fn check_refused(engine: &mut LocalEngine<'_>, request: Request, reason: &str) {
@@ -114,18 +116,7 @@ fn a_request_larger_than_the_whole_memory_fails_with_the_size() {
 
 #[test]
 fn a_path_with_broken_numbers_fails_and_the_others_go_on() {
-    const BROKEN: u32 = 200;
-    let decoder = decoder();
-    let parameters = decoder.parameters();
-    let embedding = parameters
-        .iter()
-        .find(|p| p.name == "model.embed_tokens.weight")
-        .unwrap();
-    let mut values = embedding.data().try_into_vec::<f32>().unwrap();
-    values[BROKEN as usize * 32..][..32].fill(f32::NAN);
-    let decoder = decoder
-        .with_values(|name, _| (name == "model.embed_tokens.weight").then(|| values.clone()));
-    let mut engine = LocalEngine::new(decoder, &ByteVocab, SETTINGS).unwrap();
+    let mut engine = LocalEngine::new(decoder_that_breaks(), &ByteVocab, SETTINGS).unwrap();
     let healthy = request(key(0, 0), 0, &[1, 2, 3], 12);
     // It may not say the broken token itself.
     let healthy = Request {
@@ -140,6 +131,54 @@ fn a_path_with_broken_numbers_fails_and_the_others_go_on() {
     assert_eq!(failed.key, key(1, 0));
     assert!(matches!(&failed.finish, Finish::Failed(reason) if reason.contains("not finite")));
     assert_eq!(engine.wait().unwrap().unwrap().ids, expected);
+}
+
+/// A token without finite numbers.
+const BROKEN: u32 = 200;
+
+fn decoder_that_breaks() -> Decoder {
+    let decoder = decoder();
+    let parameters = decoder.parameters();
+    let embedding = parameters
+        .iter()
+        .find(|p| p.name == "model.embed_tokens.weight")
+        .unwrap();
+    let mut values = embedding.data().try_into_vec::<f32>().unwrap();
+    values[BROKEN as usize * 32..][..32].fill(f32::NAN);
+    decoder.with_values(|name, _| (name == "model.embed_tokens.weight").then(|| values.clone()))
+}
+
+/// On a device the memory of one text becomes that of another, and what lies behind that is read.
+#[test]
+fn broken_numbers_do_not_stay_for_the_next_text() {
+    let settings = LocalSettings {
+        prefill_tokens: 16,
+        ..SETTINGS
+    };
+    let healthy = || Request {
+        sampling: GREEDY,
+        ..request(key(0, 0), 0, &[1, 2, 3], 12)
+    };
+    let expected = sampled(&mut engine(SETTINGS), healthy());
+    let mut broken = vec![1; 50];
+    broken[10] = BROKEN;
+    // It fails.
+    let mut engine = engine_on_device(decoder_that_breaks(), settings);
+    let failed = run(&mut engine, request(key(1, 0), 0, &broken, 12));
+    assert!(matches!(failed.finish, Finish::Failed(_)));
+    assert_eq!(sampled(&mut engine, healthy()), expected);
+    // It goes on without the broken part.
+    let more = run(&mut engine, request(key(1, 0), 9, &[4], 5));
+    assert_eq!(more.finish, Finish::Length);
+    // It is closed before anybody could see.
+    engine.submit(request(key(2, 0), 0, &[7], 1));
+    engine.submit(request(key(3, 0), 0, &broken, 12));
+    assert_eq!(engine.wait().unwrap().unwrap().key, key(2, 0));
+    for path in [0, 1, 2, 3] {
+        engine.close(key(path, 0));
+    }
+    assert_eq!(engine.wait().unwrap().unwrap().finish, Finish::Cancelled);
+    assert_eq!(sampled(&mut engine, healthy()), expected);
 }
 
 #[test]
@@ -259,6 +298,149 @@ fn short_memory_makes_requests_wait_and_changes_no_path() {
     .unwrap();
     assert_eq!(run_with_barriers(&mut short, 1 << 20), expected);
     assert!(short.stats().refilled > 0);
+}
+
+/// The same in tensors, where every text takes as much as the longest.
+#[test]
+fn short_memory_of_a_device_makes_requests_wait_and_changes_no_path() {
+    let expected = run_with_barriers(&mut engine(SETTINGS), 64 << 20);
+    let mut roomy = engine_on_device(decoder(), SETTINGS);
+    assert_eq!(run_with_barriers(&mut roomy, 64 << 20), expected);
+    assert_eq!(roomy.stats().refilled, 0);
+    let mut short = engine_on_device(
+        decoder(),
+        LocalSettings {
+            kv_mib: 1,
+            ..SETTINGS
+        },
+    );
+    // 4096 tokens: eight texts of up to 512, of which a group has nine with its prompt.
+    assert_eq!(run_with_barriers(&mut short, 1 << 20), expected);
+    assert!(short.stats().refilled > 0);
+}
+
+/// Paths of many lengths that come and go, each in three turns; their ids, and the most bytes seen.
+fn run_mixed(engine: &mut LocalEngine<'_>) -> (BTreeMap<PathKey, Vec<u32>>, usize) {
+    let prompt = |group: u32| vec![group; 5 + 60 * (group as usize % 4)];
+    let turn = |key: PathKey, turn: u32| 3 + (key.path * 37 + key.group * 11 + turn * 53) % 140;
+    let mut texts = BTreeMap::new();
+    let mut turns = BTreeMap::new();
+    let mut most = 0;
+    for path in 0..6 {
+        for group in 0..7 {
+            let key = key(group, path);
+            texts.insert(key, prompt(group));
+            engine.submit(request(key, 0, &prompt(group), turn(key, 0) as usize));
+        }
+    }
+    while let Some(Completion {
+        key, ids, finish, ..
+    }) = engine.wait().unwrap()
+    {
+        assert_eq!(finish, Finish::Length);
+        most = most.max(engine.kv_bytes());
+        let text = texts.get_mut(&key).unwrap();
+        text.extend_from_slice(&ids);
+        let ended = turns.entry(key).or_insert(0);
+        *ended += 1;
+        let tokens = turn(key, *ended) as usize;
+        match (*ended, key.path % 3) {
+            (1, _) | (2, 0) => {
+                text.truncate(text.len() - text.len() / 3);
+                let keep = text.len();
+                text.extend([5, 6]);
+                engine.submit(request(key, keep, &[5, 6], tokens));
+            }
+            // As a path that begins anew, with a prompt of its own.
+            (2, 1) => {
+                *text = prompt(key.path);
+                engine.submit(request(key, 0, text, tokens));
+            }
+            // Those that stay keep their memory until it is taken from them.
+            (_, 2) => {}
+            _ => engine.close(key),
+        }
+    }
+    (texts, most)
+}
+
+#[test]
+fn a_device_never_takes_more_memory_than_it_is_given() {
+    let (expected, _) = run_mixed(&mut engine(SETTINGS));
+    let mut roomy = engine_on_device(decoder(), SETTINGS);
+    let (found, most) = run_mixed(&mut roomy);
+    assert_eq!(found, expected);
+    assert!(
+        most > 2 << 20,
+        "{most} bytes are more than the short one has"
+    );
+    for rows in [3, 64] {
+        let settings = LocalSettings {
+            kv_mib: 1,
+            max_rows: rows,
+            ..SETTINGS
+        };
+        let (found, most) = run_mixed(&mut engine_on_device(decoder(), settings));
+        assert_eq!(found, expected);
+        assert!(most <= 1 << 20, "{most} bytes");
+    }
+}
+
+#[test]
+fn a_device_says_what_a_request_and_its_prompt_need() {
+    let mut large = config();
+    large.max_position_embeddings = 100_000;
+    let decoder = Decoder::init(&large, 5, &DeviceSpec::Cpu.open().unwrap());
+    let mut engine = engine_on_device(
+        decoder,
+        LocalSettings {
+            kv_mib: 1,
+            ..SETTINGS
+        },
+    );
+    // 4096 tokens: a path of 2048 and its prompt take as much each.
+    check_refused(
+        &mut engine,
+        request(key(0, 0), 0, &[1], 2048),
+        "need 2 MiB of keys and values, but `kv_mib` is 1",
+    );
+    assert_eq!(
+        sampled(&mut engine, request(key(0, 0), 0, &[1], 200)).len(),
+        200
+    );
+    // Once the prompt is gone, a path may have all.
+    let stop = Stop {
+        eos: (0..256).collect(),
+        ..Stop::default()
+    };
+    let long = Request {
+        stop,
+        ..request(key(0, 0), 201, &[1], 4096 - 202)
+    };
+    assert_eq!(run(&mut engine, long).finish, Finish::Eos);
+}
+
+/// A path that fills the memory begins anew: what it holds is room for it.
+#[test]
+fn a_path_that_holds_most_of_the_memory_can_begin_anew() {
+    let mut large = config();
+    large.num_hidden_layers = 6;
+    large.num_key_value_heads = 4;
+    large.max_position_embeddings = 1000;
+    let decoder = Decoder::init(&large, 5, &DeviceSpec::Cpu.open().unwrap());
+    // 682 tokens.
+    let settings = LocalSettings {
+        kv_mib: 1,
+        ..SETTINGS
+    };
+    let mut engine = LocalEngine::new(decoder, &ByteVocab, settings).unwrap();
+    let path = key(0, 0);
+    sampled(&mut engine, request(path, 0, &[1], 600));
+    sampled(&mut engine, request(path, 601, &[2], 60));
+    assert_eq!(
+        sampled(&mut engine, request(path, 0, &[3; 20], 50)).len(),
+        50
+    );
 }
 
 #[test]

@@ -381,9 +381,16 @@ fn a_list_serves_as_far_as_it_reaches() {
         ..PLAIN
     };
     assert_eq!(draw_listed(&ragged, nucleus, 0.99), Some(9));
-    // Top-k asks for tokens that are not there; min-p for none beyond itself.
-    check_listed(&ragged, Sampling { top_k: 10, ..PLAIN }, Some(5));
-    check_listed(&ragged, Sampling { top_k: 11, ..PLAIN }, None);
+    // Top-k asks for tokens that are not there, which matters where a number may ask for one of them;
+    // min-p asks for none beyond itself.
+    let ten = Sampling { top_k: 10, ..PLAIN };
+    let eleven = Sampling { top_k: 11, ..PLAIN };
+    check_listed(&ragged, ten, Some(5));
+    check_listed(&ragged, eleven, Some(5));
+    assert_eq!(draw_listed(&ragged, ten, 0.99), Some(9));
+    assert_eq!(draw_listed(&ragged, eleven, 0.99), None);
+    // Five of ten and a bit, but perhaps of ten.
+    assert_eq!(draw_listed(&ragged, eleven, 0.499), None);
     check_listed(
         &ragged,
         Sampling {
@@ -398,6 +405,47 @@ fn a_list_serves_as_far_as_it_reaches() {
     // A list that was made at another temperature.
     let list = Shortlist::of(&near, 0.25).unwrap();
     assert_eq!(Sampler::default().draw_listed(&list, &half, || 0.5), None);
+}
+
+/// The settings of the presets of the protocol.
+const PRESET: Sampling = Sampling {
+    temperature: 0.6,
+    top_k: 40,
+    top_p: 0.95,
+    min_p: 0.0,
+};
+
+/// A row as of a trained model: few tokens share most of the probability, and thousands the rest.
+fn peaked(heads: &[f32], tail: f32, seed: u64) -> Vec<f32> {
+    let mut state = seed | 1;
+    let mut noise = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % 1000) as f32 / 1000.0
+    };
+    let mut row: Vec<f32> = (0..5000).map(|_| tail - 4.0 * noise()).collect();
+    for head in heads {
+        let at = (noise() * 5000.0) as usize;
+        row[at.min(4999)] = *head;
+    }
+    row
+}
+
+#[test]
+fn lists_of_peaked_rows_serve_the_presets() {
+    let mut served = 0;
+    for seed in 0..200_u64 {
+        let count = 1 + seed % 12;
+        let heads: Vec<f32> = (0..count).map(|head| -0.4 * head as f32).collect();
+        let row = peaked(&heads, -9.0, 77 * seed + 5);
+        let u = (seed as f64 + 0.5) / 200.0;
+        if let Some(found) = draw_listed(&row, PRESET, u) {
+            assert_eq!(found, draw(&row, PRESET, u));
+            served += 1;
+        }
+    }
+    assert!(served >= 195, "{served} of 200");
 }
 
 #[test]
@@ -415,6 +463,33 @@ fn a_list_knows_what_the_model_says_of_its_tokens() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+
+    /// With few tokens kept it is the row's token to the bit, whatever the sums of a list are off by as f32.
+    #[test]
+    fn a_list_gives_the_row_s_token_of_few(
+        heads in proptest::collection::vec(-6.0_f32..0.0, 1..30),
+        tail in -14.0_f32..-4.0,
+        seed in 0_u64..1000,
+        temperature in prop_oneof![Just(0.6_f32), 0.3_f32..1.2],
+        top_k in prop_oneof![Just(40), 1_usize..400],
+        top_p in prop_oneof![Just(0.95_f32), Just(1.0_f32), 0.05_f32..1.0],
+        min_p in prop_oneof![3 => Just(0.0_f32), 1 => 1e-7_f32..0.01],
+        off in -5e-5_f64..5e-5,
+        numbers in proptest::collection::vec(0.0_f64..1.0, 20),
+    ) {
+        let row = peaked(&heads, tail, seed);
+        let sampling = Sampling { temperature, top_k, top_p, min_p };
+        let mut list = Shortlist::of(&row, temperature).unwrap();
+        list.total = (list.total * (1.0 + off)).max(1.0);
+        for u in numbers {
+            let found = Sampler::default().draw_listed(&list, &sampling, || u);
+            if let Some(found) = found {
+                prop_assert_eq!(found, draw(&row, sampling, u), "{:?} {}", sampling, u);
+            }
+        }
+    }
+
     /// From a list comes what comes from the row, or nothing; at a border between two tokens, where the
     /// sums' rounding decides, one of the two.
     #[test]

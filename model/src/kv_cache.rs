@@ -83,6 +83,27 @@ impl KvCache {
         }
     }
 
+    /// Asks a cache on a device to take memory for no more than `tokens` tokens, as long as what lies in it
+    /// needs no more: see [`KvCache::tokens_for`]. Texts are never refused. Without it, and in host memory,
+    /// there is no limit; nor is there one on copies, of a layer's keys or values at a time, that are made
+    /// while the cache grows.
+    pub fn limit(&mut self, tokens: usize) {
+        match &mut self.store {
+            Store::Host(_) => {}
+            Store::Device(texts) => texts.limit(tokens),
+        }
+    }
+
+    /// Tokens of memory that texts of these lengths need, if they share nothing. In host memory each takes
+    /// whole blocks of 32 tokens; on a device each takes as much as the longest, in multiples of 256.
+    pub fn tokens_for(&self, lengths: impl IntoIterator<Item = usize>) -> usize {
+        let lengths = lengths.into_iter();
+        match &self.store {
+            Store::Host(_) => lengths.map(|length| length.next_multiple_of(BLOCK)).sum(),
+            Store::Device(_) => DeviceTexts::places_for(lengths),
+        }
+    }
+
     /// Opens an empty slot.
     pub fn open(&mut self) -> Slot {
         match &mut self.store {
@@ -115,7 +136,19 @@ impl KvCache {
         );
         match &mut self.store {
             Store::Host(texts) => texts.truncate(slot, keep),
-            Store::Device(texts) => texts.truncate(slot, keep),
+            Store::Device(texts) => texts.set_len(slot, keep),
+        }
+    }
+
+    /// Drops all tokens of `slot`, and whatever was written into its memory before. What lies behind a text
+    /// is read on a device, with no weight; numbers that are not finite would come through all the same.
+    ///
+    /// # Panics
+    /// If `slot` is not open.
+    pub fn wipe(&mut self, slot: Slot) {
+        match &mut self.store {
+            Store::Host(texts) => texts.truncate(slot, 0),
+            Store::Device(texts) => texts.wipe(slot),
         }
     }
 

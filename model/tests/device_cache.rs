@@ -51,12 +51,13 @@ fn text(length: usize, seed: usize) -> Vec<u32> {
         .collect()
 }
 
-/// The largest difference, as a share of the largest value.
+/// The largest difference, as a share of the largest value; NaN if a number is.
 fn difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let scale = expected.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
     let pairs = found.iter().zip(expected);
-    pairs.fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs())) / scale
+    let differences = pairs.map(|(a, b)| (a - b).abs());
+    differences.max_by(f32::total_cmp).unwrap_or(0.0) / scale
 }
 
 /// The length of the difference, as a share of the length of what is expected.
@@ -144,6 +145,198 @@ proptest! {
             }
         }
     }
+}
+
+/// What is done to texts of which many are short and some are long.
+#[derive(Clone, Debug)]
+enum Change {
+    Open,
+    /// One step in which texts append tokens: which, and how many.
+    Step(Vec<(usize, usize)>),
+    Fork(usize),
+    Truncate(usize, usize),
+    Close(usize),
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let count = prop_oneof![4 => Just(1usize), 3 => 2..60usize, 2 => 60..420usize];
+    let rows = proptest::collection::vec((0..16usize, count), 1..5);
+    let change = prop_oneof![
+        3 => Just(Change::Open),
+        6 => rows.prop_map(Change::Step),
+        2 => (0..16usize).prop_map(Change::Fork),
+        1 => (0..16usize, 0..=100usize).prop_map(|(text, share)| Change::Truncate(text, share)),
+        3 => (0..16usize).prop_map(Change::Close),
+    ];
+    proptest::collection::vec(change, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Texts are moved to other lines, which become longer and shorter, and say what they say elsewhere.
+    #[test]
+    fn a_limited_cache_takes_no_more_than_its_texts_need(
+        changes in changes(),
+        limit in prop_oneof![Just(1024usize), Just(2560), 256..8192usize],
+    ) {
+        let decoder = Decoder::init(&config(Architecture::Qwen2), 5, &Device::flex());
+        let mut free = KvCache::on_device(&decoder);
+        let mut limited = KvCache::on_device(&decoder);
+        limited.limit(limit);
+        let mut texts: Vec<(Slot, Slot, usize)> = Vec::new();
+        for (turn, change) in changes.into_iter().enumerate() {
+            if texts.is_empty() {
+                texts.push((free.open(), limited.open(), 0));
+            }
+            let of = texts.len();
+            match change {
+                Change::Open => texts.push((free.open(), limited.open(), 0)),
+                Change::Step(mut rows) => {
+                    for (at, _) in &mut rows {
+                        *at %= of;
+                    }
+                    rows.sort_unstable();
+                    rows.dedup_by_key(|(at, _)| *at);
+                    let new: Vec<Vec<u32>> = rows
+                        .iter()
+                        .map(|(at, count)| text(*count, turn + at))
+                        .collect();
+                    let rows_of = |slot: &dyn Fn(usize) -> Slot| -> Vec<Row<'_>> {
+                        let pairs = rows.iter().zip(&new);
+                        pairs.map(|((at, _), ids)| Row { slot: slot(*at), ids }).collect()
+                    };
+                    let expected = floats(decoder.step(&rows_of(&|at| texts[at].0), &mut free));
+                    let found = floats(decoder.step(&rows_of(&|at| texts[at].1), &mut limited));
+                    prop_assert!(difference(&found, &expected) < 2e-5);
+                    for (at, count) in rows {
+                        texts[at].2 += count;
+                    }
+                    let needed = limited.tokens_for(texts.iter().map(|(_, _, length)| *length));
+                    let most = needed.max(limit) * limited.bytes_per_token();
+                    prop_assert!(limited.bytes() <= most, "{} of {most}", limited.bytes());
+                }
+                Change::Fork(at) => {
+                    let (a, b, length) = texts[at % of];
+                    texts.push((free.fork(a), limited.fork(b), length));
+                }
+                Change::Truncate(at, share) => {
+                    let (a, b, length) = &mut texts[at % of];
+                    *length = *length * share / 100;
+                    free.truncate(*a, *length);
+                    limited.truncate(*b, *length);
+                }
+                Change::Close(at) => {
+                    let (a, b, _) = texts.remove(at % of);
+                    free.close(a);
+                    limited.close(b);
+                }
+            }
+            for (a, b, length) in &texts {
+                prop_assert_eq!(free.len(*a), *length);
+                prop_assert_eq!(limited.len(*b), *length);
+            }
+        }
+    }
+}
+
+/// Tokens of memory that a cache takes once texts of these lengths are in it; a length after another is a
+/// text that takes the place of the one before.
+#[track_caller]
+fn check_taken(limit: usize, texts: &[&[usize]], expected: usize) {
+    let decoder = Decoder::init(&config(Architecture::Qwen2), 5, &Device::flex());
+    let mut cache = KvCache::on_device(&decoder);
+    cache.limit(limit);
+    for lengths in texts {
+        let slots: Vec<Slot> = lengths.iter().map(|_| cache.open()).collect();
+        for (slot, length) in slots.iter().zip(*lengths) {
+            let ids = text(*length, 1);
+            decoder.step(
+                &[Row {
+                    slot: *slot,
+                    ids: &ids,
+                }],
+                &mut cache,
+            );
+        }
+        if lengths.len() > 1 {
+            slots.into_iter().for_each(|slot| cache.close(slot));
+        }
+    }
+    assert_eq!(cache.bytes() / cache.bytes_per_token(), expected);
+}
+
+#[test]
+fn lines_are_as_many_and_as_long_as_texts_need() {
+    const NO_LIMIT: usize = usize::MAX;
+    check_taken(NO_LIMIT, &[&[10; 9]], 16 * 256);
+    check_taken(NO_LIMIT, &[&[10; 33]], 40 * 256);
+    // Half as much again, and what is there is kept.
+    check_taken(NO_LIMIT, &[&[700; 2], &[800; 2]], 2 * 1280);
+    check_taken(NO_LIMIT, &[&[10; 16], &[1500]], 16 * 1536);
+    // The same, with no more than 4096.
+    check_taken(4096, &[&[10; 9]], 16 * 256);
+    check_taken(4096, &[&[10; 16], &[1500]], 1536);
+    check_taken(4096, &[&[1500; 2], &[10; 9]], 9 * 256 + 7 * 256);
+    check_taken(4096, &[&[1300; 2], &[400; 8]], 8 * 512);
+    // Five of 768 fit, eight do not.
+    check_taken(4096, &[&[700; 5]], 5 * 768);
+    // It is no refusal.
+    check_taken(4096, &[&[700; 6]], 6 * 768);
+}
+
+#[test]
+fn what_texts_need_is_said_before() {
+    let decoder = Decoder::init(&config(Architecture::Qwen2), 5, &Device::flex());
+    let device = KvCache::on_device(&decoder);
+    let host = KvCache::new(decoder.config());
+    let lengths = [1, 33, 300];
+    assert_eq!(device.tokens_for(lengths), 3 * 512);
+    assert_eq!(host.tokens_for(lengths), 32 + 64 + 320);
+    assert_eq!(device.tokens_for([]), 0);
+    assert_eq!(host.tokens_for([]), 0);
+}
+
+/// Numbers that are not finite stay where they were written until that is wiped.
+#[test]
+fn a_wiped_slot_leaves_nothing_to_the_next_text() {
+    const BROKEN: u32 = 60;
+    let decoder = Decoder::init(&config(Architecture::Qwen2), 5, &Device::flex());
+    let embedding = decoder.parameters().into_iter();
+    let mut embedding = embedding.filter(|one| one.name == "model.embed_tokens.weight");
+    let mut values = embedding
+        .next()
+        .unwrap()
+        .data()
+        .try_into_vec::<f32>()
+        .unwrap();
+    values[BROKEN as usize * 40..][..40].fill(f32::NAN);
+    let decoder = decoder
+        .with_values(|name, _| (name == "model.embed_tokens.weight").then(|| values.clone()));
+    let mut cache = KvCache::on_device(&decoder);
+    let broken = cache.open();
+    let mut ids = vec![1; 50];
+    ids[30] = BROKEN;
+    let found = floats(decoder.step(
+        &[Row {
+            slot: broken,
+            ids: &ids,
+        }],
+        &mut cache,
+    ));
+    assert!(found.iter().all(|logit| logit.is_nan()));
+    cache.wipe(broken);
+    assert_eq!(cache.len(broken), 0);
+    let healthy = [1, 2, 3, 4];
+    let found = floats(decoder.step(
+        &[Row {
+            slot: broken,
+            ids: &healthy,
+        }],
+        &mut cache,
+    ));
+    let expected = whole(&decoder, &healthy);
+    assert!(difference(&found, &expected[3 * VOCABULARY..]) < 2e-5);
 }
 
 #[test]

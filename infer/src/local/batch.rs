@@ -124,6 +124,10 @@ impl Batch {
                 .iter()
                 .position(|running| running.request.key == key);
             cancelled = Some(place.map_or(Vec::new(), |place| self.running.remove(place).ids));
+            // Nothing was drawn behind what was fed, so nobody saw whether its numbers are finite.
+            if place.is_some() && cancelled.as_ref().is_some_and(Vec::is_empty) {
+                self.texts.wipe(key);
+            }
             self.going_on.retain(|request| request.key != key);
             self.fresh.retain(|request| request.key != key);
         }

@@ -50,9 +50,22 @@ impl<'v> LocalEngine<'v> {
         vocab: &'v dyn Vocab,
         settings: LocalSettings,
     ) -> Result<Self, EngineError> {
+        let cache = KvCache::of(&decoder);
+        Self::with_cache(decoder, cache, vocab, settings)
+    }
+
+    /// As [`LocalEngine::new`], with another empty cache for the decoder than [`KvCache::of`] gives.
+    ///
+    /// # Errors
+    /// If a setting is out of range.
+    pub fn with_cache(
+        decoder: Decoder,
+        cache: KvCache,
+        vocab: &'v dyn Vocab,
+        settings: LocalSettings,
+    ) -> Result<Self, EngineError> {
         settings.check()?;
         let decoder = decoder.for_writing();
-        let cache = KvCache::of(&decoder);
         let bytes_per_token = cache.bytes_per_token();
         let memory = settings.kv_mib.saturating_mul(1 << 20) / bytes_per_token;
         let limits = Limits {
@@ -157,7 +170,7 @@ impl<'v> LocalEngine<'v> {
                  positions"
             ));
         }
-        let needed = texts::needed(request);
+        let needed = self.batch.texts.needed(request);
         if needed > self.memory {
             return Some(format!(
                 "{start} tokens and {max_tokens} to sample need {} MiB of keys and values, but \
@@ -288,7 +301,11 @@ impl<'v> LocalEngine<'v> {
         let mut ended = Vec::new();
         for (place, result) in drawn {
             let finish = match result {
-                Err(error) => Some(Finish::Failed(error.to_string())),
+                Err(error) => {
+                    let key = self.batch.running[*place].request.key;
+                    self.batch.texts.wipe(key);
+                    Some(Finish::Failed(error.to_string()))
+                }
                 Ok(Drawn { id, logprob }) => {
                     self.stats.sampled += 1;
                     self.batch.push(*place, *id);

@@ -87,8 +87,8 @@ impl Sampler {
         Ok(drawn.expect("a whole row has all that can be asked for"))
     }
 
-    /// As [`Sampler::draw`], from the list of a row that was made at the temperature of `sampling`; None if a
-    /// token may be drawn that is not in it, so that the row has to be read.
+    /// As [`Sampler::draw`], from the list of a row that was made at the temperature of `sampling`; None if
+    /// what is not in it may decide which token is drawn, so that the row has to be read.
     ///
     /// From the same logits it is the same token, but for numbers that lie within rounding of the border
     /// between two: the sum of the row is the list's.
@@ -146,7 +146,7 @@ impl Sampler {
         (chunk + at) as u32
     }
 
-    /// With min-p or top-k: few candidates are left, and all are looked at.
+    /// With min-p or top-k: few candidates are left, and all are looked at, or shown not to matter.
     fn draw_cut(&mut self, source: &impl Source, sampling: &Sampling, u: f64) -> Option<u32> {
         let &Sampling {
             min_p,
@@ -172,16 +172,20 @@ impl Sampler {
         };
         self.candidates.clear();
         let mut nearer = None;
+        let mut are_known = true;
         for reach in REACHES {
             let reach = reach.min(limit);
-            if !source.gather(nearer, reach, &mut self.candidates) {
-                return None;
-            }
-            if self.candidates.len() >= top_k || reach == limit {
+            are_known = source.gather(nearer, reach, &mut self.candidates);
+            if !are_known || self.candidates.len() >= top_k || reach == limit {
                 break;
             }
             nearer = Some(reach);
         }
+        // What lies behind the last known one is farther than all that are known.
+        let unknown = match are_known || self.candidates.len() >= top_k {
+            true => 0.0,
+            false => source.unknown(&self.candidates),
+        };
         // What decides is the weight itself, not the logarithm, whose bits differ by machine.
         self.candidates.retain(|&candidate| {
             distance_of(candidate) < near || weight(candidate) >= min_p.max(f32::MIN_POSITIVE)
@@ -198,7 +202,11 @@ impl Sampler {
             .iter()
             .map(|&candidate| f64::from(weight(candidate)));
         self.weights.extend(weights);
-        Some(self.pick(self.weights.iter().sum(), top_p, u))
+        let total = self.weights.iter().sum();
+        match unknown > 0.0 {
+            true => self.pick_within(total, total + unknown, top_p, u),
+            false => Some(self.pick(total, top_p, u)),
+        }
     }
 
     /// Without min-p and top-k: the whole row has a share in the total, but only as many tokens
@@ -234,26 +242,49 @@ impl Sampler {
 
     /// The token at `u` of the mass that top-p leaves of `total`, among weights in falling order.
     fn pick(&self, total: f64, top_p: f32, u: f64) -> u32 {
-        let mut kept = &self.weights[..];
-        let mut mass = total;
-        if top_p < 1.0 {
-            let enough = f64::from(top_p) * total;
-            mass = 0.0;
-            for (count, weight) in self.weights.iter().enumerate() {
-                if mass >= enough {
-                    kept = &self.weights[..count];
-                    break;
-                }
-                mass += weight;
-            }
+        let (kept, mass) = self.nucleus(total, top_p);
+        // Only rounding can leave the target unreached. The best token's weight is 1, so one is kept.
+        let place = self.place_of(u * mass, kept).unwrap_or(kept - 1);
+        id_of(self.candidates[place])
+    }
+
+    /// The same, where others follow that are not known, so that the total is one between `least` and `most`;
+    /// None if the token may depend on which.
+    ///
+    /// A larger total lets top-p keep no fewer tokens, and the target is no nearer then: if both ends lead to
+    /// one token, all between them do.
+    fn pick_within(&self, least: f64, most: f64, top_p: f32, u: f64) -> Option<u32> {
+        let (kept, mass) = self.nucleus(least, top_p);
+        let first = self.place_of(u * mass, kept)?;
+        let (kept, mass) = self.nucleus(most, top_p);
+        // Where all known ones are kept, some of the others may be, too.
+        let all = kept == self.weights.len();
+        let last = self.place_of(u * if all { most } else { mass }, kept)?;
+        (first == last).then(|| id_of(self.candidates[first]))
+    }
+
+    /// How many tokens top-p leaves where all of them weigh `total`, and what those weigh.
+    fn nucleus(&self, total: f64, top_p: f32) -> (usize, f64) {
+        if top_p >= 1.0 {
+            return (self.weights.len(), total);
         }
-        let target = u * mass;
+        let enough = f64::from(top_p) * total;
+        let mut mass = 0.0;
+        for (count, weight) in self.weights.iter().enumerate() {
+            if mass >= enough {
+                return (count, mass);
+            }
+            mass += weight;
+        }
+        (self.weights.len(), mass)
+    }
+
+    /// The first of `kept` tokens with which their sum is above `target`.
+    fn place_of(&self, target: f64, kept: usize) -> Option<usize> {
         let mut sum = 0.0;
-        let reached = kept.iter().position(|weight| {
+        self.weights[..kept].iter().position(|weight| {
             sum += weight;
             sum > target
-        });
-        // Only rounding can leave the target unreached. The best token's weight is 1, so one is kept.
-        id_of(self.candidates[reached.unwrap_or(kept.len() - 1)])
+        })
     }
 }

@@ -15,7 +15,8 @@ pub struct LocalSettings {
     /// Prompt and appended tokens fed in one step, at least 1. More is faster on a whole prompt,
     /// and lets paths that are sampling wait longer.
     pub prefill_tokens: usize,
-    /// Memory for keys and values in MiB, at least 1. Requests queue until there is room.
+    /// Memory for keys and values in MiB, at least 1. Requests queue until there is room for the longest
+    /// their texts can become; on a device every text takes as much room as the longest.
     pub kv_mib: usize,
 }
 
@@ -60,7 +61,8 @@ pub struct LocalStats {
     /// Prompt and appended tokens fed; a prompt that paths share counts once.
     pub prefilled: u64,
     /// Tokens fed again that had been fed before: 0 unless memory was so short that an idle path
-    /// lost its keys and values, or a path was rolled back with nothing appended.
+    /// lost its keys and values, a path was rolled back with nothing appended, or one went on whose
+    /// request had failed.
     pub refilled: u64,
     /// Tokens sampled.
     pub sampled: u64,

@@ -1,7 +1,7 @@
 //! Which ids lie in the cache, for whom, and how much memory is set aside for them.
 //!
-//! Memory is counted in tokens and set aside for the longest a text can become, so that a step
-//! never runs out of it. Nothing here decides who runs.
+//! Memory is set aside for the longest a text can become, so that a step never runs out of it. How much
+//! texts take together the cache says, because it depends on where they lie. Nothing here decides who runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,27 +9,9 @@ use std::sync::Arc;
 use model::kv_cache::{KvCache, Slot};
 use protocol::{PathKey, Request};
 
-/// Memory is counted in this many tokens: no fewer than the cache hands out at a time.
-const GRAIN: usize = 32;
-
-/// Tokens of cache memory that a text of `length` tokens takes.
-fn room_for(length: usize) -> usize {
-    length.next_multiple_of(GRAIN)
-}
-
-/// Tokens of cache memory that a request needs when nothing else is there.
-pub(super) fn needed(request: &Request) -> usize {
-    let prompt = if request.keep == 0 {
-        room_for(request.append.len())
-    } else {
-        0
-    };
-    whole(request) + prompt
-}
-
-/// Tokens of cache memory that the request's path can come to take.
+/// Tokens that the request's path can come to have.
 fn whole(request: &Request) -> usize {
-    room_for(request.keep + request.append.len() + request.max_tokens)
+    request.keep + request.append.len() + request.max_tokens
 }
 
 /// Ids, of which a leading part is in the cache.
@@ -39,7 +21,7 @@ pub(super) struct Text {
     pub(super) slot: Option<Slot>,
     /// Leading ids that have been fed at some time, and stay known if the slot is taken away.
     pub(super) fed: usize,
-    /// Tokens of memory set aside.
+    /// Tokens that memory is set aside for; 0 if none is.
     held: usize,
     /// When it was first admitted.
     since: u64,
@@ -62,8 +44,6 @@ pub(super) struct Texts {
     pub(super) shared: BTreeMap<u64, Shared>,
     /// Tokens of memory there are.
     memory: usize,
-    /// Tokens of memory set aside for all texts.
-    held: usize,
     admitted: u64,
     /// Prompt and appended tokens that were to be fed for the first time.
     pub(super) prefilled: u64,
@@ -73,30 +53,43 @@ pub(super) struct Texts {
 
 impl Texts {
     /// No texts, and memory for this many tokens.
-    pub(super) fn new(cache: KvCache, memory: usize) -> Self {
+    pub(super) fn new(mut cache: KvCache, memory: usize) -> Self {
+        cache.limit(memory);
         Self {
             cache,
             paths: BTreeMap::new(),
             shared: BTreeMap::new(),
             memory,
-            held: 0,
             admitted: 0,
             prefilled: 0,
             refilled: 0,
         }
     }
 
+    /// Tokens of cache memory that a request needs when nothing else is there.
+    pub(super) fn needed(&self, request: &Request) -> usize {
+        let prompt = (request.keep == 0).then_some(request.append.len());
+        self.cache
+            .tokens_for(std::iter::once(whole(request)).chain(prompt))
+    }
+
     /// Whether the request can start without taking memory from a text.
     pub(super) fn has_room_for(&self, request: &Request) -> bool {
-        let has = self.paths.get(&request.key).map_or(0, |path| path.held);
         let shares = || self.shared_prompt(request).map(|id| &self.shared[&id]);
-        let prompt = match request.keep {
-            0 if shares().is_none_or(|shared| shared.text.slot.is_none()) => {
-                room_for(request.append.len())
-            }
-            _ => 0,
-        };
-        self.held + whole(request).saturating_sub(has) + prompt <= self.memory
+        let is_fed = || shares().is_some_and(|shared| shared.text.slot.is_some());
+        let prompt = (request.keep == 0 && !is_fed()).then_some(request.append.len());
+        // What the path holds now is its own to use, or is given up for the beginning of another.
+        let others = self.held_but_by(request.key);
+        let all = others.chain([whole(request)]).chain(prompt);
+        self.cache.tokens_for(all) <= self.memory
+    }
+
+    /// Tokens that memory is set aside for, of each text that has any, but not of a path.
+    fn held_but_by(&self, but: PathKey) -> impl Iterator<Item = usize> {
+        let paths = self.paths.iter().filter(move |(key, _)| **key != but);
+        let prompts = self.shared.values().map(|shared| &shared.text);
+        let texts = paths.map(|(_, path)| path).chain(prompts);
+        texts.map(|text| text.held).filter(|held| *held > 0)
     }
 
     /// Takes the cache memory of the path that came last, but not of path `but`; failing that, of
@@ -107,23 +100,16 @@ impl Texts {
             .paths
             .iter_mut()
             .filter(|(key, path)| **key != but && path.held > 0);
-        let text = match paths.map(|(_, path)| path).max_by_key(|path| path.since) {
-            Some(path) => path,
+        match paths.map(|(_, path)| path).max_by_key(|path| path.since) {
+            Some(path) => path.vacate(&mut self.cache),
             None => match self
                 .shared
                 .values_mut()
                 .rfind(|shared| shared.text.held > 0)
             {
-                Some(shared) => {
-                    shared.logits = None;
-                    &mut shared.text
-                }
+                Some(shared) => shared.vacate(&mut self.cache),
                 None => return false,
             },
-        };
-        self.held -= std::mem::take(&mut text.held);
-        if let Some(slot) = text.slot.take() {
-            self.cache.close(slot);
         }
         true
     }
@@ -147,16 +133,12 @@ impl Texts {
         self.cache.truncate(slot, in_cache);
         self.refilled += path.fed.saturating_sub(in_cache) as u64;
         self.prefilled += request.append.len() as u64;
-        let held = path.held.max(whole(request));
-        self.held += held - path.held;
-        path.held = held;
+        path.held = whole(request);
     }
 
     /// Begins a path with a prompt that it shares with its group; the id of that prompt.
     pub(super) fn begin(&mut self, request: &Request) -> u64 {
-        if let Some(mut old) = self.paths.remove(&request.key) {
-            self.vacate(&mut old);
-        }
+        self.close(request.key);
         self.admitted += 1;
         let (since, ids) = (self.admitted, &request.append);
         let id = self.shared_prompt(request).unwrap_or(since);
@@ -175,17 +157,14 @@ impl Texts {
         });
         if shared.text.slot.is_none() {
             shared.text.slot = Some(self.cache.open());
-            shared.text.held = room_for(ids.len());
-            self.held += shared.text.held;
+            shared.text.held = ids.len();
             self.refilled += shared.text.fed as u64;
         }
-        let held = whole(request);
-        self.held += held;
         let path = Text {
             ids: ids.clone(),
             slot: None,
             fed: ids.len(),
-            held,
+            held: whole(request),
             since,
         };
         self.paths.insert(request.key, path);
@@ -236,7 +215,7 @@ impl Texts {
         let unused: Vec<u64> = ids.map(|(id, _)| *id).collect();
         for id in unused {
             if let Some(mut shared) = self.shared.remove(&id) {
-                self.vacate(&mut shared.text);
+                shared.vacate(&mut self.cache);
             }
         }
     }
@@ -244,24 +223,39 @@ impl Texts {
     /// Gives back the memory that a path set aside and did not use.
     pub(super) fn rest(&mut self, key: PathKey) {
         if let Some(path) = self.paths.get_mut(&key) {
-            let keeps = room_for(path.slot.map_or(0, |slot| self.cache.len(slot)));
-            self.held -= path.held - keeps;
-            path.held = keeps;
+            path.held = path.slot.map_or(0, |slot| self.cache.len(slot));
+        }
+    }
+
+    /// Frees the memory of a path in which numbers may lie that are not finite: they must not come through
+    /// to the next text there. Its ids stay.
+    pub(super) fn wipe(&mut self, key: PathKey) {
+        if let Some(path) = self.paths.get_mut(&key) {
+            path.wipe(&mut self.cache);
+            path.vacate(&mut self.cache);
         }
     }
 
     /// Frees a path.
     pub(super) fn close(&mut self, key: PathKey) {
         if let Some(mut path) = self.paths.remove(&key) {
-            self.vacate(&mut path);
+            path.vacate(&mut self.cache);
+        }
+    }
+}
+
+impl Text {
+    fn wipe(&self, cache: &mut KvCache) {
+        if let Some(slot) = self.slot {
+            cache.wipe(slot);
         }
     }
 
-    /// Frees the memory of a text that is going away.
-    fn vacate(&mut self, text: &mut Text) {
-        self.held -= std::mem::take(&mut text.held);
-        if let Some(slot) = text.slot.take() {
-            self.cache.close(slot);
+    /// Frees its memory.
+    fn vacate(&mut self, cache: &mut KvCache) {
+        self.held = 0;
+        if let Some(slot) = self.slot.take() {
+            cache.close(slot);
         }
     }
 }
@@ -270,5 +264,14 @@ impl Shared {
     /// Whether a new path begins with this prompt.
     pub(super) fn is_for(&self, request: &Request) -> bool {
         request.key.group == self.group && request.append == self.text.ids
+    }
+
+    /// Frees its memory, in which only what was seen to be finite may stay.
+    fn vacate(&mut self, cache: &mut KvCache) {
+        let seen = self.logits.take();
+        if !seen.is_some_and(|logits| logits.iter().all(|logit| logit.is_finite())) {
+            self.text.wipe(cache);
+        }
+        self.text.vacate(cache);
     }
 }

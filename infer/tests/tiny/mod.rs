@@ -7,6 +7,7 @@ use infer::local::{LocalEngine, LocalSettings};
 use model::config::{Architecture, ModelConfig};
 use model::decoder::Decoder;
 use model::device::DeviceSpec;
+use model::kv_cache::KvCache;
 use protocol::{ByteVocab, Completion, Finish, PathKey, Request, Sampling, Stop, Stream};
 
 pub(crate) const POSITIONS: usize = 600;
@@ -59,6 +60,13 @@ pub(crate) fn decoder() -> Decoder {
 
 pub(crate) fn engine(settings: LocalSettings) -> LocalEngine<'static> {
     LocalEngine::new(decoder(), &ByteVocab, settings).unwrap()
+}
+
+/// An engine whose keys and values lie in tensors, as on a card. In f32, so that no rounding decides which
+/// token is drawn.
+pub(crate) fn engine_on_device(decoder: Decoder, settings: LocalSettings) -> LocalEngine<'static> {
+    let cache = KvCache::on_device(&decoder);
+    LocalEngine::with_cache(decoder, cache, &ByteVocab, settings).unwrap()
 }
 
 pub(crate) fn key(group: u32, path: u32) -> PathKey {

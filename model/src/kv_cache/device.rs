@@ -1,6 +1,11 @@
-//! Keys and values in tensors of a device: one row of places per slot, as long as the longest text.
+//! Keys and values in tensors of a device: one line of places per text, as long as the longest text.
 //!
-//! Legend: S slots, K key-value heads, C places of a slot, D head size.
+//! A slot names a text for good; the line that it lies in may change. Where memory is limited, lines that
+//! closed slots left between others are given up for longer ones, and the other way round.
+//!
+//! Legend: S lines, K key-value heads, C places of a line, D head size.
+
+use std::collections::BTreeSet;
 
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
@@ -8,7 +13,7 @@ use super::{Sizes, Slot};
 use crate::ops::rows;
 use crate::step::Recorder;
 
-/// Places by which slots grow, so that shapes, and with them compiled kernels, stay few.
+/// Places by which lines grow, so that shapes, and with them compiled kernels, stay few.
 const PLACES: usize = 256;
 
 /// Keys and values of one layer, `[S * K * C, D]` each.
@@ -18,6 +23,13 @@ struct Pair {
     values: Tensor<2>,
 }
 
+/// A text in an open slot.
+#[derive(Clone, Copy, Debug)]
+struct Text {
+    line: usize,
+    length: usize,
+}
+
 /// Keys and values of many texts.
 #[derive(Debug)]
 pub(crate) struct DeviceTexts {
@@ -25,11 +37,14 @@ pub(crate) struct DeviceTexts {
     pub(crate) device: Device,
     pub(crate) dtype: DType,
     layers: Vec<Pair>,
+    /// S.
+    lines: usize,
     /// C.
     places: usize,
-    /// Of each slot, None where it is not open. Memory is there for `slots` of them.
-    lengths: Vec<Option<usize>>,
-    slots: usize,
+    /// The most places of all lines together, where texts fit into so many.
+    limit: usize,
+    /// Of each slot, None where it is not open.
+    texts: Vec<Option<Text>>,
     pub(crate) recorder: Recorder,
     /// Whether something wrote to the tensors since they were located.
     touched: bool,
@@ -42,23 +57,42 @@ impl DeviceTexts {
             device,
             dtype,
             layers: Vec::new(),
+            lines: 0,
             places: 0,
-            lengths: Vec::new(),
-            slots: 0,
+            limit: usize::MAX,
+            texts: Vec::new(),
             recorder: Recorder::default(),
             touched: false,
         }
     }
 
+    pub(super) fn limit(&mut self, places: usize) {
+        self.limit = places;
+    }
+
+    /// Places that texts of these lengths need.
+    pub(super) fn places_for(lengths: impl Iterator<Item = usize>) -> usize {
+        let (count, longest) = lengths.fold((0, 0), |(count, longest), length| {
+            (count + 1, length.max(longest))
+        });
+        count * line_for(longest)
+    }
+
     pub(super) fn open(&mut self) -> Slot {
-        match self.lengths.iter().position(Option::is_none) {
+        let taken: BTreeSet<usize> = self.open_texts().map(|text| text.line).collect();
+        let line = (0..=taken.len()).find(|line| !taken.contains(line));
+        let text = Some(Text {
+            line: line.expect("one of more lines than texts is free"),
+            length: 0,
+        });
+        match self.texts.iter().position(Option::is_none) {
             Some(free) => {
-                self.lengths[free] = Some(0);
+                self.texts[free] = text;
                 Slot(free)
             }
             None => {
-                self.lengths.push(Some(0));
-                Slot(self.lengths.len() - 1)
+                self.texts.push(text);
+                Slot(self.texts.len() - 1)
             }
         }
     }
@@ -66,8 +100,8 @@ impl DeviceTexts {
     pub(super) fn fork(&mut self, slot: Slot) -> Slot {
         let length = self.len(slot);
         let new = self.open();
-        self.reserve(0);
         if length > 0 {
+            self.reserve(0);
             self.touched = true;
             let places = |slot| (0..length).map(move |position| (slot, position));
             let from = self.write_places(&places(slot).collect::<Vec<_>>());
@@ -79,26 +113,58 @@ impl DeviceTexts {
                 }
             }
         }
-        self.lengths[new.0] = Some(length);
+        self.set_len(new, length);
         new
     }
 
-    pub(super) fn truncate(&mut self, slot: Slot, keep: usize) {
-        self.lengths[slot.0] = Some(keep);
+    pub(super) fn wipe(&mut self, slot: Slot) {
+        let line = self.line(slot);
+        self.set_len(slot, 0);
+        if line >= self.lines || self.layers.is_empty() {
+            return;
+        }
+        self.touched = true;
+        let dim = self.sizes.dim;
+        let count = self.sizes.kv_heads * self.places;
+        let zeros = Tensor::<2>::zeros([count, dim], (&self.device, self.dtype));
+        let whole = [line * count..(line + 1) * count, 0..dim];
+        for pair in &mut self.layers {
+            for flat in [&mut pair.keys, &mut pair.values] {
+                flat.inplace(|flat| flat.slice_assign(whole.clone(), zeros.clone()));
+            }
+        }
     }
 
     pub(super) fn close(&mut self, slot: Slot) {
-        self.len(slot);
-        self.lengths[slot.0] = None;
+        self.text(slot);
+        self.texts[slot.0] = None;
     }
 
     pub(crate) fn len(&self, slot: Slot) -> usize {
-        let length = self.lengths.get(slot.0).copied().flatten();
-        length.expect("the slot is open")
+        self.text(slot).length
+    }
+
+    pub(crate) fn set_len(&mut self, slot: Slot, length: usize) {
+        let text = self.texts.get_mut(slot.0).and_then(Option::as_mut);
+        text.expect("the slot is open").length = length;
+    }
+
+    /// The line of a slot, until more is reserved.
+    pub(crate) fn line(&self, slot: Slot) -> usize {
+        self.text(slot).line
+    }
+
+    fn text(&self, slot: Slot) -> Text {
+        let text = self.texts.get(slot.0).copied().flatten();
+        text.expect("the slot is open")
+    }
+
+    fn open_texts(&self) -> impl Iterator<Item = &Text> {
+        self.texts.iter().flatten()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lengths.iter().all(Option::is_none)
+        self.texts.iter().all(Option::is_none)
     }
 
     pub(super) fn bytes_per_value(&self) -> usize {
@@ -110,53 +176,93 @@ impl DeviceTexts {
         2 * self.layers.len() * values * self.bytes_per_value()
     }
 
-    /// Places of a slot.
+    /// Places of a line.
     pub(crate) fn all_places(&self) -> usize {
         self.places
     }
 
     /// `[S, K, C, D]`.
     pub(crate) fn shape(&self) -> [usize; 4] {
-        [self.slots, self.sizes.kv_heads, self.places, self.sizes.dim]
+        [self.lines, self.sizes.kv_heads, self.places, self.sizes.dim]
     }
 
-    /// Makes room for every open slot, and for texts of `length` tokens.
+    /// Makes room for every open slot, and for texts of `length` tokens. Texts may lie in other lines then.
     pub(crate) fn reserve(&mut self, length: usize) {
-        let slots = match self.lengths.len() <= self.slots {
-            true => self.slots,
-            false => self.lengths.len().next_power_of_two(),
-        };
-        let places = match length <= self.places {
-            true => self.places,
-            false => length
-                .max(self.places + self.places / 2)
-                .next_multiple_of(PLACES),
-        };
-        if (slots, places) == (self.slots, self.places) {
+        let (mut count, mut longest, mut end) = (0, length, 0);
+        for text in self.open_texts() {
+            count += 1;
+            longest = longest.max(text.length);
+            end = end.max(text.line + 1);
+        }
+        // Without open slots there is nothing to make room for.
+        if count == 0 {
             return;
         }
+        let (lines, places) = self.room_for(count, longest);
+        if end > self.lines || (lines, places) != (self.lines, self.places) {
+            self.move_to(lines, places);
+        }
+    }
+
+    /// S and C for so many texts of which the longest has so many tokens: with some to spare, so that tensors
+    /// are seldom copied, as far as the limit goes.
+    fn room_for(&self, count: usize, longest: usize) -> (usize, usize) {
+        let needed = line_for(longest);
+        let mut lines = match count <= self.lines {
+            true => self.lines,
+            false => rounded(count),
+        };
+        let places = match longest <= self.places {
+            true => self.places,
+            false => needed.max((self.places + self.places / 2).next_multiple_of(PLACES)),
+        };
+        if lines * needed > self.limit {
+            lines = rounded(count).min(self.limit / needed).max(count);
+        }
+        let fit = self.limit / lines / PLACES * PLACES;
+        (lines, places.min(fit).max(needed))
+    }
+
+    /// Makes tensors of this shape, in which texts lie in the first lines.
+    fn move_to(&mut self, lines: usize, places: usize) {
+        // They hold on to the tensors they were made with.
+        self.recorder.forget();
         self.touched = true;
         let old = self.shape();
-        (self.slots, self.places) = (slots, places);
+        (self.lines, self.places) = (lines, places);
         let shape = self.shape();
+        let mut texts: Vec<&mut Text> = self.texts.iter_mut().flatten().collect();
+        // Empty ones last: they have nothing to be moved.
+        texts.sort_by_key(|text| (text.length == 0, text.line));
+        let (mut from, mut longest) = (Vec::new(), 0);
+        for (line, text) in texts.into_iter().enumerate() {
+            if text.length > 0 {
+                from.push(text.line);
+                longest = longest.max(text.length);
+            }
+            text.line = line;
+        }
         let options = (&self.device, self.dtype);
         let zeros = || Tensor::<4>::zeros(shape, options);
-        let grow = |flat: &mut Tensor<2>| {
-            let filled = old.map(|size| 0..size);
-            flat.inplace(|flat| flatten(zeros().slice_assign(filled, flat.reshape(old))));
-        };
-        if self.layers.is_empty() || old.contains(&0) {
-            self.layers = (0..self.sizes.layers)
-                .map(|_| Pair {
-                    keys: flatten(zeros()),
-                    values: flatten(zeros()),
-                })
-                .collect();
+        if from.is_empty() {
+            self.layers.clear();
+            let pair = || Pair {
+                keys: flatten(zeros()),
+                values: flatten(zeros()),
+            };
+            self.layers = (0..self.sizes.layers).map(|_| pair()).collect();
             return;
         }
+        let [_, heads, _, dim] = shape;
+        let filled = [0..from.len(), 0..heads, 0..longest, 0..dim];
+        // One tensor after the other, so that there are never two of more than one.
         for pair in &mut self.layers {
-            grow(&mut pair.keys);
-            grow(&mut pair.values);
+            for flat in [&mut pair.keys, &mut pair.values] {
+                flat.inplace(|flat| {
+                    let texts = taken(flat.reshape(old).narrow(2, 0, longest), &from);
+                    flatten(zeros().slice_assign(filled.clone(), texts))
+                });
+            }
         }
     }
 
@@ -172,8 +278,9 @@ impl DeviceTexts {
     pub(crate) fn places_of(&self, tokens: &[(Slot, usize)]) -> impl Iterator<Item = i32> {
         let heads = self.sizes.kv_heads;
         tokens.iter().flat_map(move |(slot, position)| {
+            let line = self.line(*slot);
             (0..heads).map(move |head| {
-                let place = (slot.0 * heads + head) * self.places + position;
+                let place = (line * heads + head) * self.places + position;
                 i32::try_from(place).expect("fewer than 2^31 places")
             })
         })
@@ -236,7 +343,7 @@ impl DeviceTexts {
     }
 
     /// Keys and values of a layer for the first `length` places of some slots:
-    /// `[slots, K, length, D]` each. No copy if they are all slots in order.
+    /// `[slots, K, length, D]` each. No copy if their lines lie one behind the other.
     pub(crate) fn read(
         &self,
         layer: usize,
@@ -244,21 +351,9 @@ impl DeviceTexts {
         length: usize,
     ) -> (Tensor<4>, Tensor<4>) {
         let shape = self.shape();
-        let all = slots.iter().map(|slot| slot.0).eq(0..self.slots);
-        let one_run = slots.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0);
-        let take = |flat: &Tensor<2>| {
-            let texts = flat.clone().reshape(shape).narrow(2, 0, length);
-            match (all, one_run) {
-                (true, _) => texts,
-                (_, true) => texts.narrow(0, slots[0].0, slots.len()),
-                _ => {
-                    let slots: Vec<i32> = slots.iter().map(|slot| slot.0 as i32).collect();
-                    let count = slots.len();
-                    let slots = Tensor::from_data(TensorData::new(slots, [count]), &self.device);
-                    texts.select(0, slots)
-                }
-            }
-        };
+        let lines: Vec<usize> = slots.iter().map(|slot| self.line(*slot)).collect();
+        let take =
+            |flat: &Tensor<2>| taken(flat.clone().reshape(shape).narrow(2, 0, length), &lines);
         let pair = &self.layers[layer];
         (take(&pair.keys), take(&pair.values))
     }
@@ -269,10 +364,31 @@ impl DeviceTexts {
         let step = (length / 16).next_power_of_two().clamp(64, 1024);
         length.next_multiple_of(step).min(self.places)
     }
+}
 
-    pub(crate) fn set_len(&mut self, slot: Slot, length: usize) {
-        self.lengths[slot.0] = Some(length);
+/// Lines that are there for so many texts: few numbers, as each is another shape.
+fn rounded(count: usize) -> usize {
+    match count {
+        0..=8 => count.next_power_of_two(),
+        _ => count.next_multiple_of(8),
     }
+}
+
+/// Places of a line in which the longest text has so many tokens.
+fn line_for(longest: usize) -> usize {
+    longest.max(1).next_multiple_of(PLACES)
+}
+
+/// Some lines of `[S, K, L, D]`, in their order; no copy if they lie one behind the other.
+fn taken(texts: Tensor<4>, lines: &[usize]) -> Tensor<4> {
+    if lines.windows(2).all(|pair| pair[0] + 1 == pair[1]) {
+        return texts.narrow(0, lines[0], lines.len());
+    }
+    // The cache has fewer than 2^31 places.
+    let numbers: Vec<i32> = lines.iter().map(|line| *line as i32).collect();
+    let data = TensorData::new(numbers, [lines.len()]);
+    let lines = Tensor::from_data(data, &texts.device());
+    texts.select(0, lines)
 }
 
 /// Writes rows at some places, each named once, in place: nothing else holds the tensor.

@@ -18,6 +18,9 @@ pub(super) trait Source {
     /// known.
     fn gather(&self, nearer: Option<f32>, reach: f32, candidates: &mut Vec<u64>) -> bool;
 
+    /// At most so much do all tokens weigh together that are not known, where `known` are all that are.
+    fn unknown(&self, known: &[u64]) -> f64;
+
     /// Sum of the weights of all tokens.
     fn total(&self) -> f64;
 }
@@ -69,6 +72,10 @@ impl Source for Row<'_> {
         true
     }
 
+    fn unknown(&self, _: &[u64]) -> f64 {
+        0.0
+    }
+
     /// Eight running sums, added in order.
     fn total(&self) -> f64 {
         let mut sums = [0.0_f64; 8];
@@ -102,6 +109,24 @@ impl Source for Shortlist {
             }
         }
         reach <= self.reach
+    }
+
+    /// What their number and distance allow, and what the sum of the row leaves, whichever is less. Kernels
+    /// add that up in f32, and weights are rounded.
+    fn unknown(&self, known: &[u64]) -> f64 {
+        const OF_SUM: f64 = 1e-4;
+        const OF_WEIGHT: f64 = 1e-5;
+        if self.reach < 0.0 {
+            return f64::INFINITY;
+        }
+        let mass: f64 = known
+            .iter()
+            .map(|&candidate| f64::from(weight(candidate)))
+            .sum();
+        let count = self.vocabulary.saturating_sub(known.len()) as f64;
+        let by_number = count * f64::from(exp_of_minus(self.reach)) * (1.0 + OF_WEIGHT);
+        let by_sum = (self.total - mass).max(0.0) + OF_SUM * self.total;
+        by_number.min(by_sum)
     }
 
     fn total(&self) -> f64 {

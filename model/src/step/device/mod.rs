@@ -47,7 +47,7 @@ struct Pass<'a> {
     long: Vec<(Slot, usize, usize)>,
     /// What turns heads at the new tokens' positions, `[N, D]` each.
     turn: [Tensor<2>; 2],
-    /// Slots and positions for kernels, `[N]` each.
+    /// Lines of the cache and positions for kernels, `[N]` each.
     #[cfg_attr(
         not(any(feature = "cuda", feature = "wgpu")),
         expect(dead_code, reason = "kernels read it")
@@ -92,7 +92,7 @@ impl Decoder {
         let (short, long): (Vec<usize>, Vec<usize>) =
             order.iter().partition(|row| rows[**row].ids.len() == 1);
         let at = Places {
-            slots: on_device(tokens.iter().map(|(slot, _)| slot.0), texts),
+            slots: on_device(tokens.iter().map(|(slot, _)| texts.line(*slot)), texts),
             positions: on_device(tokens.iter().map(|(_, position)| *position), texts),
         };
         let pass = Pass {

@@ -105,9 +105,14 @@ impl Recorder {
         self.time
     }
 
+    /// Drops what was recorded, and with it the memory that it holds on to.
+    pub(crate) fn forget(&mut self) {
+        self.recorded.clear();
+    }
+
     fn give_up(&mut self, reason: impl std::fmt::Display) {
         self.off = Some(reason.to_string());
-        self.recorded.clear();
+        self.forget();
     }
 
     fn take(&mut self, rows: usize) -> Option<Recorded> {
@@ -186,26 +191,17 @@ impl Decoder {
         let card = device.as_dispatch();
         let said = |error: ExecutionError| error.to_string();
         Dispatch::graph_prepare(card).map_err(said)?;
-        for _ in 0..runs {
-            let logits = self.write_single(step, texts);
-            // Held until it is computed: what nobody holds need not be.
-            Dispatch::sync(card).map_err(said)?;
-            drop(logits);
-        }
-        let before = texts.addresses()?;
-        product::hold(&device);
-        let captured = Dispatch::graph_start_capture(card).and_then(|()| {
-            let logits = self.write_single(step, texts);
-            Ok((Dispatch::graph_stop_capture(card)?, logits))
-        });
-        let held = product::held(&device);
-        let (graph, logits) = captured.map_err(said)?;
+        let captured = self.captured(step, texts, runs);
+        let (before, graph, logits, held) = captured.inspect_err(|_| {
+            // The only way out of a preparation; there is nothing to stop, which it says as an error.
+            drop(Dispatch::graph_stop_capture(card));
+        })?;
         let after = texts.addresses()?;
         if before != after {
             return Err("a step moved the cache while it was recorded".to_owned());
         }
         if texts.recorder.addresses != after {
-            texts.recorder.recorded.clear();
+            texts.recorder.forget();
         }
         texts.recorder.addresses = after;
         texts.recorder.shape = texts.shape();
@@ -220,6 +216,38 @@ impl Decoder {
             _decoder: self.clone(),
             _turns: self.rope().turns(texts.all_places(), &device),
         })
+    }
+
+    /// Runs a step and records it, on a device that is prepared: where the cache lay before, and what the
+    /// recording needs.
+    fn captured(
+        &self,
+        step: &Single,
+        texts: &mut DeviceTexts,
+        runs: usize,
+    ) -> Result<(Vec<u64>, Graph, Tensor<2>, Held), String> {
+        let device = texts.device.clone();
+        let card = device.as_dispatch();
+        let said = |error: ExecutionError| error.to_string();
+        for _ in 0..runs {
+            // As much memory as the recording will need, which may not ask for more: products keep theirs.
+            product::hold(&device);
+            let logits = self.write_single(step, texts);
+            // Held until it is computed: what nobody holds need not be.
+            let done = Dispatch::sync(card).map_err(said);
+            drop(product::held(&device));
+            done?;
+            drop(logits);
+        }
+        let before = texts.addresses()?;
+        product::hold(&device);
+        let captured = Dispatch::graph_start_capture(card).and_then(|()| {
+            let logits = self.write_single(step, texts);
+            Ok((Dispatch::graph_stop_capture(card)?, logits))
+        });
+        let held = product::held(&device);
+        let (graph, logits) = captured.map_err(said)?;
+        Ok((before, graph, logits, held))
     }
 
     fn send_again(
@@ -259,14 +287,14 @@ impl Decoder {
 /// Drops what was recorded if the cache has been written to since and its tensors are elsewhere now.
 fn forget_what_moved(texts: &mut DeviceTexts) {
     if texts.recorder.shape != texts.shape() {
-        texts.recorder.recorded.clear();
+        texts.recorder.forget();
     }
     if texts.recorder.recorded.is_empty() || !texts.is_touched() {
         return;
     }
     match texts.addresses() {
         Ok(addresses) if addresses == texts.recorder.addresses => {}
-        Ok(_) => texts.recorder.recorded.clear(),
+        Ok(_) => texts.recorder.forget(),
         Err(reason) => texts.recorder.give_up(reason),
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Single {
     pub(super) rows: usize,
     /// Slots, and positions of their new tokens.
     tokens: Vec<(Slot, usize)>,
-    /// Ids, positions and slots, `[R]` each, end to end.
+    /// Ids, positions and lines of the cache, `[R]` each, end to end.
     pub(super) numbers: Tensor<1, Int>,
 }
 
@@ -45,14 +45,14 @@ impl Decoder {
             numbers.resize(count, filler);
             numbers
         };
-        // Ids, places and slots are fewer than 2^31.
+        // Ids, places and lines are fewer than 2^31.
         let ids = rows.iter().flat_map(|row| row.ids).map(|id| *id as i32);
         let positions = tokens.iter().map(|(_, position)| *position as i32);
-        let slots = tokens.iter().map(|(slot, _)| slot.0 as i32);
+        let lines = tokens.iter().map(|(slot, _)| texts.line(*slot) as i32);
         let numbers = [
             filled(&mut { ids }, 0),
             filled(&mut { positions }, 0),
-            filled(&mut { slots }, -1),
+            filled(&mut { lines }, -1),
         ];
         let data = TensorData::new(numbers.concat(), [3 * count]);
         Single {

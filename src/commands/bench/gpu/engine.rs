@@ -25,28 +25,41 @@ struct Drawing {
     /// Logits of noise are flat: at 0.1 a draw looks at as many tokens as one of a trained model does, at 5 at
     /// most of the vocabulary, so that rows are read whole behind all, and the host orders 150,000 tokens.
     temperature: f32,
+    /// 0, or the 40 of the protocol's presets: as they keep few tokens, what lists do not reach is shown not to
+    /// matter rather than added up.
+    top_k: usize,
     from_lists: bool,
 }
 
-const DRAWINGS: [Drawing; 4] = [
+const DRAWINGS: [Drawing; 5] = [
     Drawing {
         name: "from lists",
         temperature: 0.1,
+        top_k: 0,
+        from_lists: true,
+    },
+    Drawing {
+        name: "from lists, with the presets' top-k",
+        temperature: 0.1,
+        top_k: 40,
         from_lists: true,
     },
     Drawing {
         name: "from whole rows",
         temperature: 0.1,
+        top_k: 0,
         from_lists: false,
     },
     Drawing {
         name: "from lists that do not do",
         temperature: 5.0,
+        top_k: 0,
         from_lists: true,
     },
     Drawing {
         name: "from whole rows, of all tokens",
         temperature: 5.0,
+        top_k: 0,
         from_lists: false,
     },
 ];
@@ -87,8 +100,10 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Found> {
         let decoder = noise(&shape.config, dtype, &bench.device);
         let (context, new) = if bench.small { (40, 4) } else { (2048, 128) };
         let most = BATCHES.into_iter().max().unwrap_or(1);
-        let tokens = most * (context + DRAWINGS.len() * (new + WARM_UP + 1));
-        let bytes = tokens * KvCache::of(&decoder).bytes_per_token();
+        // The paths, and the prompt that they share.
+        let texts = std::iter::repeat_n(context + WARM_UP + new, most + 1);
+        let cache = KvCache::of(&decoder);
+        let bytes = cache.tokens_for(texts) * cache.bytes_per_token();
         let settings = LocalSettings {
             kv_mib: bytes.div_ceil(1 << 20),
             prefill_tokens: 512,
@@ -103,6 +118,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Found> {
                     count: batch as u32,
                     sampling: Sampling {
                         temperature: drawing.temperature,
+                        top_k: drawing.top_k,
                         top_p: 0.95,
                         ..Sampling::GREEDY
                     },
@@ -203,6 +219,7 @@ fn one(engine: &mut LocalEngine<'_>, paths: &Paths, prompt: &[u32], new: usize) 
     let (recorded, reason) = engine.recorded_steps();
     Ok(json!({
         "temperature": paths.sampling.temperature,
+        "top_k": paths.sampling.top_k,
         "top_p": paths.sampling.top_p,
         "tokens_per_s": tokens as f64 / seconds,
         "share_drawn_from_lists": listed as f64 / tokens as f64,
