@@ -16,6 +16,7 @@ use crate::device::Dtype;
 use crate::lora::{Adapter, Dropout, Linear, LoraSettings};
 use crate::ops::{self, Heads};
 use crate::packed::Packed;
+use crate::parameters::Values;
 use crate::rope::Rope;
 
 /// A decoder with its weights.
@@ -98,7 +99,6 @@ pub(crate) struct Norm {
 pub(crate) struct Dropping<'a> {
     dropout: &'a Dropout,
     layer: usize,
-    lengths: &'a [usize],
 }
 
 impl Projection {
@@ -139,7 +139,7 @@ impl Projection {
             return y;
         };
         let x = match dropping {
-            Some(of) => of.dropout.apply(x, of.lengths, of.layer, which),
+            Some(of) => of.dropout.apply(x, of.layer, which),
             None => x,
         };
         adapter.add_to(y, x)
@@ -234,11 +234,11 @@ impl Decoder {
     ///
     /// # Panics
     /// If `source` gives a number of values that does not fit the shape.
-    pub fn from_source<E>(
+    pub fn from_source<E, V: Into<Values>>(
         config: &ModelConfig,
         device: &Device,
         dtype: Dtype,
-        source: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+        source: impl FnMut(&str, &[usize]) -> Result<V, E>,
     ) -> Result<Self, E> {
         crate::parameters::build(config, device, dtype, source)
     }
@@ -362,7 +362,6 @@ impl Decoder {
         let dropping = dropout.map(|dropout| Dropping {
             dropout,
             layer: index,
-            lengths: &batch.lengths,
         });
         self.model.layers[index].forward(hidden, self, &batch.lengths, dropping)
     }

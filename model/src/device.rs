@@ -63,6 +63,18 @@ pub enum DeviceError {
         /// What to do.
         remedy: String,
     },
+    /// A variable of the environment that chooses a library has a value that chooses nothing.
+    #[error(
+        "{variable} is `{value}`: the only value it takes is `{only}`; unset it for the library"
+    )]
+    Setting {
+        /// Its name.
+        variable: &'static str,
+        /// What it was set to.
+        value: String,
+        /// What it can be set to.
+        only: &'static str,
+    },
     /// There is no device of this number.
     #[error("there is no device `{spec}`; this machine has {}", list(.found))]
     NoSuch {
@@ -126,17 +138,23 @@ impl DeviceSpec {
     ///
     /// # Errors
     /// [`DeviceError`]: a build without the feature, a missing driver, library or header, a number
-    /// that no device has, or a device that fails.
+    /// that no device has, a device that fails, or a choice of libraries (`LEAP_PRODUCTS`, `LEAP_ATTENTION`) that is none.
     pub fn open(&self) -> Result<Device, DeviceError> {
         match self {
             Self::Cpu => Ok(Device::flex()),
             #[cfg(feature = "cuda")]
             Self::Cuda(index) => {
+                let products = is_set("LEAP_PRODUCTS", "burn")?;
+                let attention = is_set("LEAP_ATTENTION", "chunked")?;
                 configure_kernels();
                 cuda::check(*self, *index)?;
                 let device = answer::asked(*self, Device::cuda(*index))?;
-                crate::ops::product::start(*index);
-                crate::ops::flash::start(*index);
+                if !products {
+                    crate::ops::product::start(*index);
+                }
+                if !attention {
+                    crate::ops::flash::start(*index);
+                }
                 Ok(device)
             }
             #[cfg(feature = "wgpu")]
@@ -162,6 +180,31 @@ impl DeviceSpec {
             spec: self,
             feature,
         }
+    }
+}
+
+/// Whether a variable of the environment does without a library: it takes one value, and nothing else is meant.
+#[cfg(feature = "cuda")]
+fn is_set(variable: &'static str, only: &'static str) -> Result<bool, DeviceError> {
+    chooses(variable, std::env::var_os(variable), only)
+}
+
+/// [`is_set`] of a value.
+#[cfg(any(feature = "cuda", test))]
+fn chooses(
+    variable: &'static str,
+    value: Option<std::ffi::OsString>,
+    only: &'static str,
+) -> Result<bool, DeviceError> {
+    match value {
+        None => Ok(false),
+        Some(value) if value.is_empty() => Ok(false),
+        Some(value) if value == only => Ok(true),
+        Some(value) => Err(DeviceError::Setting {
+            variable,
+            value: value.to_string_lossy().into_owned(),
+            only,
+        }),
     }
 }
 
@@ -285,5 +328,25 @@ impl fmt::Display for Dtype {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DeviceError, chooses};
+
+    #[test]
+    fn a_choice_of_libraries_takes_one_value() {
+        let of = |value: Option<&str>| chooses("LEAP_PRODUCTS", value.map(Into::into), "burn");
+        assert_eq!(of(None), Ok(false));
+        assert_eq!(of(Some("")), Ok(false));
+        assert_eq!(of(Some("burn")), Ok(true));
+        let wrong = of(Some("Burn")).expect_err("it is no value");
+        assert!(matches!(wrong, DeviceError::Setting { .. }));
+        let text = wrong.to_string();
+        assert!(
+            text.contains("LEAP_PRODUCTS") && text.contains("`Burn`") && text.contains("`burn`"),
+            "{text}"
+        );
     }
 }

@@ -12,6 +12,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::decoder::{Decoder, Layer, Projection};
+use crate::ops::Dropping;
 use crate::parameters::{List, Parameter};
 
 /// The linear maps of a layer, by the names of checkpoints.
@@ -205,52 +206,24 @@ impl Adapter {
 
 /// What adapters do not see in a pass: a function of the document, the place in the model and the
 /// position, so that it does not depend on which documents are computed together.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Dropout {
-    /// Share that is dropped, 0 to below 1.
-    pub rate: f64,
-    /// A key for each document of the batch.
-    pub documents: Vec<u64>,
-}
+#[derive(Clone, Debug)]
+pub struct Dropout(Dropping);
 
 impl Dropout {
-    /// `x: [T, in]` with some values 0 and the others scaled up.
-    pub(crate) fn apply(
-        &self,
-        x: Tensor<2>,
-        lengths: &[usize],
-        layer: usize,
-        which: Linear,
-    ) -> Tensor<2> {
-        if self.rate == 0.0 {
-            return x;
-        }
-        assert_eq!(lengths.len(), self.documents.len(), "a key per document");
-        let [tokens, width] = x.dims();
+    /// Of a batch of documents of these lengths, each with its key; `rate` is the share that is dropped, above 0
+    /// and below 1, in steps of 1/65,536.
+    ///
+    /// # Panics
+    /// If there is not a key for each length, or the rate is none.
+    pub fn new(rate: f64, documents: &[u64], lengths: &[usize]) -> Self {
+        Self(Dropping::new(rate, documents, lengths))
+    }
+
+    /// `x: [T, in]` of an adapter with some values 0 and the others scaled up.
+    pub(crate) fn apply(&self, x: Tensor<2>, layer: usize, which: Linear) -> Tensor<2> {
         let place = Linear::ALL.iter().position(|linear| *linear == which);
-        let stream = (layer * Linear::ALL.len() + place.expect("all are listed")) as u64;
-        let kept = (1.0 / (1.0 - self.rate)) as f32;
-        let below = (self.rate * 2_f64.powi(32)) as u64;
-        let mut mask = Vec::with_capacity(tokens * width);
-        for (length, key) in lengths.iter().zip(&self.documents) {
-            let mut seed = [0; 32];
-            seed[..8].copy_from_slice(&key.to_le_bytes());
-            let mut random = ChaCha8Rng::from_seed(seed);
-            random.set_stream(stream);
-            mask.extend(
-                (0..length * width).map(|_| match u64::from(random.next_u32()) < below {
-                    true => 0.0,
-                    false => kept,
-                }),
-            );
-        }
-        let mask = TensorData::new(mask, [tokens, width]);
-        let mask = Tensor::<2>::from_data(mask, (&x.device().inner(), x.dtype()));
-        let mask = match x.is_autodiff() {
-            true => Tensor::from_inner(mask),
-            false => mask,
-        };
-        x * mask
+        let place = layer * Linear::ALL.len() + place.expect("all are listed");
+        crate::ops::dropout(x, &self.0.at(place as u32))
     }
 }
 

@@ -31,6 +31,47 @@ pub enum ParameterValues {
     Matrix(Tensor<2>),
 }
 
+/// Values for a weight, in row-major order, as a checkpoint or a formula has them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// In f32; a decoder in bf16 rounds them, to the even one of two that are as near.
+    F32(Vec<f32>),
+    /// In bf16; a decoder in f32 holds the same values.
+    Bf16(Vec<bf16>),
+}
+
+impl Values {
+    fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+        }
+    }
+
+    /// As a device is given them. Converted by all processors: one alone takes three nanoseconds for a number,
+    /// most of a minute for 14B.
+    fn in_format<const D: usize>(self, shape: [usize; D], dtype: DType) -> TensorData {
+        match (self, dtype) {
+            (Self::F32(values), DType::BF16) => {
+                let rounded = values.into_par_iter().map(bf16::from_f32);
+                TensorData::new(rounded.collect::<Vec<bf16>>(), shape)
+            }
+            (Self::F32(values), _) => TensorData::new(values, shape),
+            (Self::Bf16(values), DType::BF16) => TensorData::new(values, shape),
+            (Self::Bf16(values), _) => {
+                let widened = values.into_par_iter().map(bf16::to_f32);
+                TensorData::new(widened.collect::<Vec<f32>>(), shape)
+            }
+        }
+    }
+}
+
+impl From<Vec<f32>> for Values {
+    fn from(values: Vec<f32>) -> Self {
+        Self::F32(values)
+    }
+}
+
 impl Parameter {
     /// Its shape.
     pub fn shape(&self) -> Vec<usize> {
@@ -186,11 +227,11 @@ impl<F: FnMut(&str, &[usize]) -> Option<Vec<f32>>> ModuleMapper for Replace<F> {
 }
 
 /// Builds a decoder, asking `source` for each weight in the order of [`Decoder::parameters`].
-pub(crate) fn build<E>(
+pub(crate) fn build<E, V: Into<Values>>(
     config: &ModelConfig,
     device: &Device,
     dtype: Dtype,
-    source: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+    source: impl FnMut(&str, &[usize]) -> Result<V, E>,
 ) -> Result<Decoder, E> {
     let mut builder = Builder {
         source,
@@ -226,29 +267,21 @@ struct Builder<'a, F> {
     dtype: DType,
 }
 
-/// Values as a device is given them. Those of bf16 are rounded here, by all processors: one alone takes three
-/// nanoseconds for a number, most of a minute for 14B.
-fn in_format<const D: usize>(values: Vec<f32>, shape: [usize; D], dtype: DType) -> TensorData {
-    match dtype {
-        DType::BF16 => {
-            let rounded = values.into_par_iter().map(bf16::from_f32);
-            TensorData::new(rounded.collect::<Vec<bf16>>(), shape)
-        }
-        _ => TensorData::new(values, shape),
-    }
-}
-
-impl<E, F: FnMut(&str, &[usize]) -> Result<Vec<f32>, E>> Builder<'_, F> {
+impl<E, V, F> Builder<'_, F>
+where
+    V: Into<Values>,
+    F: FnMut(&str, &[usize]) -> Result<V, E>,
+{
     fn tensor<const D: usize>(
         &mut self,
         name: &str,
         shape: [usize; D],
     ) -> Result<Param<Tensor<D>>, E> {
-        let values = (self.source)(name, &shape)?;
+        let values: Values = (self.source)(name, &shape)?.into();
         let count: usize = shape.iter().product();
         assert_eq!(values.len(), count, "`{name}` has the shape {shape:?}");
         let (device, dtype) = (self.device, self.dtype);
-        let data = in_format(values, shape, dtype);
+        let data = values.in_format(shape, dtype);
         // Weights stay: kept apart from memory that comes and goes.
         Ok(device.memory_persistent_allocations(data, |data| {
             Param::from_tensor(Tensor::from_data(data, (device, dtype)))

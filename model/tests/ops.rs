@@ -5,7 +5,7 @@
 use burn::tensor::{Tensor, TensorData};
 use model::config::{Architecture, Llama3Scaling, ModelConfig};
 use model::device::Device;
-use model::ops::{self, Heads, reference};
+use model::ops::{self, Dropping, Heads, reference};
 use model::rope::Rope;
 
 /// Values between -1 and 1 that look random.
@@ -141,6 +141,20 @@ fn swiglu() {
             [shape, shape],
             |[gate, up]| ops::swiglu(big(gate), up),
             |[gate, up]| reference::swiglu(big(gate), up),
+        );
+    }
+}
+
+#[test]
+fn dropout() {
+    for ([tokens, width], rate) in [([1, 1], 0.5), ([40, 77], 0.1), ([300, 64], 0.9)] {
+        let lengths = [tokens / 3, tokens - tokens / 3];
+        let dropping = Dropping::new(rate, &[5, u64::MAX - 5], &lengths).at(19);
+        check(
+            "dropout",
+            [[tokens, width]],
+            |[x]| ops::dropout(x, &dropping),
+            |[x]| reference::dropout(x, &dropping),
         );
     }
 }

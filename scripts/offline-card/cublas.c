@@ -24,6 +24,10 @@ Status cublasCreate_v2(Handle *handle) {
     atexit(tell);
     return OK;
 }
+Status cublasGetVersion_v2(Handle handle, int *version) {
+    *version = 130002;
+    return OK;
+}
 Status cublasDestroy_v2(Handle handle) { free(handle); return OK; }
 Status cublasSetStream_v2(Handle handle, void *stream) { return stream ? OK : NOT_SUPPORTED; }
 Status cublasSetWorkspace_v2(Handle handle, void *memory, size_t bytes) { return OK; }

@@ -263,7 +263,7 @@ mod tests {
             add(&mut first, 0..2);
             let values = first.gradients.iter().map(|sum| sum.to_host().into_owned());
             let mut second = Sums::new(&layout, *after, Vec::new());
-            second.go_on_from(first.loss, values.enumerate().collect(), &plain);
+            second.go_on_from(first.loss, values.enumerate(), &plain);
             add(&mut second, 2..3);
             assert!(
                 found(&second) == found(&straight),

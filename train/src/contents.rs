@@ -4,13 +4,14 @@
 
 use std::borrow::Cow;
 
+use model::decoder::Decoder;
 use model::parameters::Parameter;
 
 use crate::eight::{BLOCK, Eight, Meaning};
 use crate::gradients::Layout;
 use crate::numbers::Numbers;
 use crate::optimizer::{Kept, Moment, Optimizer};
-use crate::state::{Format, Table, Values, Within};
+use crate::state::{Format, StateError, Stored, Table, Values, Within};
 
 /// What a state holds.
 pub(crate) struct Contents {
@@ -19,7 +20,7 @@ pub(crate) struct Contents {
 }
 
 /// One tensor, of the parameter at a place.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Part {
     /// Its values, or those of its master.
     Weights(usize),
@@ -34,15 +35,6 @@ enum Part {
 }
 
 const MOMENTS: [(Meaning, &str); 2] = [(Meaning::Signed, "first"), (Meaning::Square, "second")];
-
-/// What a state held.
-pub(crate) struct Sorted {
-    pub(crate) weights: Vec<Vec<f32>>,
-    /// The first moments, then the second.
-    pub(crate) moments: [Vec<Kept>; 2],
-    /// Sums of gradients, and their places.
-    pub(crate) sums: Vec<(usize, Vec<f32>)>,
-}
 
 impl Contents {
     /// Those of a state at the border of two steps, or within one.
@@ -113,37 +105,64 @@ impl Contents {
         }
     }
 
-    /// What a state held, by what it is.
-    pub(crate) fn sort(&self, values: Vec<Values<'static>>) -> Sorted {
-        let (mut weights, mut moments) = (Vec::new(), [Vec::new(), Vec::new()]);
-        let mut sums = Vec::new();
-        for (part, values) in self.parts.iter().zip(values) {
-            let of = |meaning| match meaning {
-                Meaning::Signed => 0,
-                Meaning::Square => 1,
-            };
+    /// Puts weights and moments of a state in place of those that are there, one tensor at a time; returns
+    /// the decoder with the weights.
+    ///
+    /// # Errors
+    /// If one of them cannot be read. Those before it are replaced by then: nothing can go on.
+    pub(crate) fn restore(
+        &self,
+        stored: &mut Stored,
+        optimizer: &mut Optimizer,
+        decoder: Decoder,
+        layout: &Layout,
+    ) -> Result<Decoder, StateError> {
+        let device = decoder.device().inner();
+        let decoder = optimizer.replace_weights(decoder, layout, |place| {
+            let values = stored.read(self.index(Part::Weights(place)))?;
+            Ok(values.into_f32())
+        })?;
+        for (index, part) in self.parts.iter().enumerate() {
             match *part {
-                Part::Weights(_) => weights.push(values.into_f32()),
-                Part::Sum(place) => sums.push((place, values.into_f32())),
-                Part::Exact(meaning, _) => {
-                    moments[of(meaning)].push(Kept::Exact(values.into_f32()));
+                Part::Exact(meaning, place) => {
+                    optimizer.replace_moment(meaning, place, &device, || {
+                        Ok(Kept::Exact(stored.read(index)?.into_f32()))
+                    })?;
                 }
-                Part::Scales(meaning, _) => moments[of(meaning)].push(Kept::Eight(Eight {
-                    meaning,
-                    codes: Vec::new(),
-                    scales: values.into_f32(),
-                })),
-                Part::Codes(meaning, place) => {
-                    if let Kept::Eight(eight) = &mut moments[of(meaning)][place] {
-                        eight.codes = values.into_codes();
-                    }
+                Part::Scales(meaning, place) => {
+                    optimizer.replace_moment(meaning, place, &device, || {
+                        let scales = stored.read(index)?.into_f32();
+                        let codes = stored.read(self.index(Part::Codes(meaning, place)))?;
+                        Ok(Kept::Eight(Eight {
+                            meaning,
+                            codes: codes.into_codes(),
+                            scales,
+                        }))
+                    })?;
                 }
+                // Codes come with their scales, sums by themselves.
+                Part::Weights(_) | Part::Codes(..) | Part::Sum(_) => {}
             }
         }
-        Sorted {
-            weights,
-            moments,
-            sums,
-        }
+        Ok(decoder)
+    }
+
+    /// The sums of a step under way with their places, each of which is read when it is asked for.
+    pub(crate) fn sums<'a>(
+        &'a self,
+        stored: &'a mut Stored,
+    ) -> impl Iterator<Item = Result<(usize, Vec<f32>), StateError>> + 'a {
+        let parts = self.parts.iter().enumerate();
+        let sums = parts.filter_map(|(index, part)| match *part {
+            Part::Sum(place) => Some((index, place)),
+            _ => None,
+        });
+        sums.map(|(index, place)| Ok((place, stored.read(index)?.into_f32())))
+    }
+
+    fn index(&self, part: Part) -> usize {
+        let mut parts = self.parts.iter();
+        let found = parts.position(|other| *other == part);
+        found.expect("every parameter has weights, and scales have codes")
     }
 }

@@ -12,7 +12,7 @@ mod pass;
 use model::checkpoint::tensors;
 use model::config::ModelConfig;
 use model::device::{Device, DeviceSpec, Dtype};
-use model::lora::LoraSettings;
+use model::lora::{Linear, LoraSettings};
 use serde::Serialize;
 
 use crate::eight;
@@ -250,7 +250,11 @@ fn on_card(
     let full = settings.lora.is_none();
     let trained = sizes.trained.iter().sum::<u64>();
     let width = config.hidden_size as u64;
-    let graph = format * tokens * saved_by_layer(config);
+    let dropped = settings
+        .lora
+        .as_ref()
+        .map_or(0, |lora| dropped_by_layer(config, lora));
+    let graph = format * tokens * (saved_by_layer(config) + dropped);
     let boundary = format * tokens * width;
     let mut parts = match settings.recompute {
         Recompute::None => vec![
@@ -323,4 +327,19 @@ fn saved_by_layer(config: &ModelConfig) -> u64 {
     let qk_norm = if config.qk_norm { heads + key_value } else { 0 };
     let attention = (2 * heads + 2 * key_value + qk_norm) * config.head_dim + heads;
     (4 * d + attention + 3 * m) as u64
+}
+
+/// Numbers that dropout adds to [`saved_by_layer`]: the input of each map that is adapted, with some of them dropped.
+fn dropped_by_layer(config: &ModelConfig, lora: &LoraSettings) -> u64 {
+    if lora.dropout == 0.0 {
+        return 0;
+    }
+    let widths = lora.targets.iter().map(|which| match which {
+        Linear::Query | Linear::Key | Linear::Value | Linear::Gate | Linear::Up => {
+            config.hidden_size
+        }
+        Linear::Output => config.num_attention_heads * config.head_dim,
+        Linear::Down => config.intermediate_size,
+    });
+    widths.sum::<usize>() as u64
 }

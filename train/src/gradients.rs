@@ -111,7 +111,12 @@ impl Sums {
 
     /// Goes on from what an earlier process had added up: the loss, and the gradients of the
     /// parameters at some places. `device` is that of the model.
-    pub(crate) fn go_on_from(&mut self, loss: f64, sums: Vec<(usize, Vec<f32>)>, device: &Device) {
+    pub(crate) fn go_on_from(
+        &mut self,
+        loss: f64,
+        sums: impl IntoIterator<Item = (usize, Vec<f32>)>,
+        device: &Device,
+    ) {
         self.loss = loss;
         for (place, sum) in sums {
             let count = sum.len();

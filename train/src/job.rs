@@ -71,7 +71,8 @@ pub struct Job<'a> {
 pub enum Rehearsal {
     /// Nothing.
     None,
-    /// The micro-batch with the most tokens of the whole training; nothing comes of it.
+    /// The micro-batch with the most tokens of the whole training; nothing comes of it. Not if a training
+    /// goes on within a step, or nothing is left of it but to write the checkpoint.
     Worst,
 }
 
@@ -123,6 +124,36 @@ pub enum TrainError {
     /// The trainer state cannot be written, or the folder of states not be listed.
     #[error(transparent)]
     State(#[from] StateError),
+    /// All steps are done and kept, but the checkpoint cannot be written: the same job only writes it.
+    #[error(
+        "the checkpoint cannot be written. All {steps} steps are kept in the trainer state: once the \
+         cause is removed, the same command only writes the checkpoint"
+    )]
+    Unwritten {
+        /// Steps done.
+        steps: usize,
+        /// Why it cannot.
+        #[source]
+        source: Box<CheckpointError>,
+    },
+    /// All steps are done, but neither the checkpoint nor a state of the last step can be written: the
+    /// same job goes on from the one before.
+    #[error(
+        "the checkpoint cannot be written, and of {steps} steps only {saved} are kept, because the \
+         trainer state cannot be written either ({reason}): once the cause is removed, the same \
+         command trains the others anew"
+    )]
+    Lost {
+        /// Steps done.
+        steps: usize,
+        /// Those of them that the newest state has.
+        saved: usize,
+        /// Why there is no newer state.
+        reason: String,
+        /// Why the checkpoint cannot be written.
+        #[source]
+        source: Box<CheckpointError>,
+    },
     /// Loss or gradient is not a finite number. The weights are those before this step.
     #[error(
         "step {step} has loss {loss} and gradient norm {grad_norm}; its samples are {}",

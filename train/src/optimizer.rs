@@ -108,35 +108,84 @@ impl Optimizer {
         }
     }
 
-    /// Goes back to these weights and moments, in the order of the layout; returns the decoder with
-    /// the weights.
-    pub(crate) fn restore(
+    /// Forgets all it holds, before another one takes its place: both at once can be more than there is
+    /// memory for.
+    pub(crate) fn forget(&mut self) {
+        self.masters = None;
+        self.first = Vec::new();
+        self.second = Vec::new();
+    }
+
+    /// Puts what `read` gives for each place of the layout in place of the weights and their masters;
+    /// returns the decoder with them. A master is released before the values that replace it are read.
+    ///
+    /// # Errors
+    /// The first of `read`. Weights before it are replaced by then.
+    pub(crate) fn replace_weights<E>(
         &mut self,
         decoder: Decoder,
         layout: &Layout,
-        weights: Vec<Vec<f32>>,
-        [first, second]: [Vec<Kept>; 2],
-    ) -> Decoder {
+        mut read: impl FnMut(usize) -> Result<Vec<f32>, E>,
+    ) -> Result<Decoder, E> {
         let device = decoder.device().inner();
-        let placement = self.placement;
-        let numbers = |values| Numbers::of(values, placement, &device);
-        let moments = |moments: Vec<Kept>| {
-            let moment = |moment| match moment {
-                Kept::Exact(values) => Moment::Exact(numbers(values)),
-                Kept::Eight(eight) => Moment::Eight(eight),
-            };
-            moments.into_iter().map(moment).collect()
-        };
-        self.first = moments(first);
-        self.second = moments(second);
-        let rounds = self.rounds;
+        let Self {
+            placement,
+            rounds,
+            masters,
+            ..
+        } = self;
+        let mut failed = None;
         let decoder = map(decoder, layout, |place, old| {
-            replaced(old, &weights[place], rounds)
+            if failed.is_some() {
+                return old;
+            }
+            let mut master = masters.as_mut().map(|masters| &mut masters[place]);
+            if let Some(master) = &mut master {
+                **master = Numbers::none(*placement);
+            }
+            match read(place) {
+                Ok(values) => {
+                    let new = replaced(old, &values, *rounds);
+                    if let Some(master) = master {
+                        *master = Numbers::of(values, *placement, &device);
+                    }
+                    new
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    old
+                }
+            }
         });
-        if self.masters.is_some() {
-            self.masters = Some(weights.into_iter().map(numbers).collect());
+        match failed {
+            None => Ok(decoder),
+            Some(error) => Err(error),
         }
-        decoder
+    }
+
+    /// Puts what `read` gives in place of a moment of the parameter at `place`, which is released before.
+    /// `device` is the plain device of the model.
+    ///
+    /// # Errors
+    /// That of `read`; the moment is lost then.
+    pub(crate) fn replace_moment<E>(
+        &mut self,
+        meaning: Meaning,
+        place: usize,
+        device: &Device,
+        read: impl FnOnce() -> Result<Kept, E>,
+    ) -> Result<(), E> {
+        let placement = self.placement;
+        let moment = match meaning {
+            Meaning::Signed => &mut self.first[place],
+            Meaning::Square => &mut self.second[place],
+        };
+        *moment = Moment::Exact(Numbers::none(placement));
+        *moment = match read()? {
+            Kept::Exact(values) => Moment::Exact(Numbers::of(values, placement, device)),
+            Kept::Eight(eight) => Moment::Eight(eight),
+        };
+        Ok(())
     }
 
     /// One update of every parameter that has a gradient.

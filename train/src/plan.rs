@@ -28,13 +28,11 @@ pub struct Plan {
     pub squares: u64,
 }
 
-/// Counts what a training with these settings will do; checks the settings, but not the samples.
+/// Counts what a training with these settings will do; checks the settings, and of the samples only that
+/// some token of theirs carries loss.
 ///
 /// # Errors
-/// If the settings cannot work.
-///
-/// # Panics
-/// If there is no sample, or none that carries loss under a budget in tokens: check them first.
+/// If the settings cannot work, or no token carries loss with them.
 pub fn plan(
     settings: &TrainSettings,
     samples: &[Sample],
@@ -53,9 +51,6 @@ pub fn plan(
 /// end to end before they are packed.
 ///
 /// # Errors
-/// If the settings cannot work.
-///
-/// # Panics
 /// Those of [`plan`].
 pub fn order(
     settings: &TrainSettings,
@@ -76,10 +71,9 @@ pub(crate) fn count(
 ) -> Result<Plan, SettingsError> {
     let budget = settings.budget()?;
     let per_step = settings.samples_per_step as u64;
-    assert!(
-        weights.iter().any(|weight| weight.trained > 0),
-        "some token carries loss"
-    );
+    if weights.iter().all(|weight| weight.trained == 0) {
+        return Err(SettingsError::NoLoss);
+    }
     let limit = match budget {
         Budget::Epochs(epochs) => ((epochs * weights.len() as f64).round() as u64).max(1),
         Budget::Steps(steps) => steps as u64 * per_step,

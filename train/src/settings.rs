@@ -276,6 +276,12 @@ pub enum SettingsError {
          `optimizer` to \"host\""
     )]
     Moments,
+    /// Samples in which nothing is trained on, or no samples.
+    #[error(
+        "no token of the samples carries loss: give a kind of token that they hold a weight in \
+         `train_on`, and samples at least two tokens, as the first one never carries loss"
+    )]
+    NoLoss,
     /// Adapters that cannot work.
     #[error(transparent)]
     Lora(#[from] LoraError),

@@ -1,6 +1,8 @@
 //! The training loop.
 
+use std::error::Error;
 use std::fs;
+use std::iter::successors;
 
 use burn::module::Module;
 use model::checkpoint::{self, CheckpointError, SaveSettings};
@@ -22,7 +24,8 @@ use crate::trainer::{Looked, Step, Trainer};
 ///
 /// # Errors
 /// If settings, samples, model or disk cannot work, the checkpoint is there already, or a loss or
-/// gradient is not a finite number.
+/// gradient is not a finite number. If only the checkpoint cannot be written, the steps are saved
+/// before ([`TrainError::Unwritten`]).
 pub fn train(job: &Job<'_>, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
     job.settings.check()?;
     // Not only when all the work is done.
@@ -73,7 +76,7 @@ pub fn train(job: &Job<'_>, watch: &mut dyn Watch) -> Result<Outcome, TrainError
         }
     };
     match ending {
-        Ending::Done if watch.is_kept() => finish(job, &mut trainer, decoder),
+        Ending::Done if watch.is_kept() => finish(job, &mut trainer, decoder, saved, watch),
         _ => Ok(Outcome::Stopped {
             step: trainer.step(),
         }),
@@ -125,18 +128,29 @@ pub(crate) fn load(job: &Job<'_>) -> Result<Decoder, TrainError> {
     })
 }
 
-/// Writes what came of it.
+/// Writes what came of it. If that fails, the last step is kept as a state, unless it is the one that was
+/// `saved` last: the same job then only writes the checkpoint.
 fn finish(
     job: &Job<'_>,
     trainer: &mut Trainer<'_>,
     decoder: Decoder,
+    saved: usize,
+    watch: &mut dyn Watch,
 ) -> Result<Outcome, TrainError> {
     let steps = trainer.step();
     let best = trainer.best();
     let wanted = job.settings.held_out.map(|held_out| held_out.checkpoint);
-    let decoder = match (wanted, best) {
-        (Some(Chosen::Best), Some((step, _))) if step != steps => trainer.go_to(step, decoder)?,
-        _ => decoder,
+    let mut keep = |trainer: &Trainer<'_>, decoder: &Decoder| match steps > saved {
+        true => trainer.save(decoder, None, watch),
+        false => Ok(true),
+    };
+    let (decoder, kept) = match (wanted, best) {
+        (Some(Chosen::Best), Some((step, _))) if step != steps => {
+            // Once the weights of another step are in their place, those of the last one are gone.
+            let kept = keep(trainer, &decoder);
+            (trainer.go_to(step, decoder)?, Some(kept))
+        }
+        _ => (decoder, None),
     };
     let chosen = trainer.step();
     let lineage = Lineage {
@@ -154,24 +168,46 @@ fn finish(
         .card
         .map(|card| ("README.md".to_owned(), card(&finished)));
     let documents: Vec<(String, String)> = card.into_iter().collect();
-    let decoder = decoder.valid();
-    let checkpoint = match decoder.lora() {
-        Some(_) => {
-            checkpoint::save_adapter(job.out, &decoder, job.files_from, &lineage, &documents)?
-        }
+    let plain = decoder.valid();
+    let written = match plain.lora() {
+        Some(_) => checkpoint::save_adapter(job.out, &plain, job.files_from, &lineage, &documents),
         None => checkpoint::save_documented(
             job.out,
-            decoder.config(),
-            &decoder,
+            plain.config(),
+            &plain,
             job.files_from,
             &lineage,
             SaveSettings::new(job.dtype),
             &documents,
-        )?,
+        ),
     };
-    Ok(Outcome::Done {
-        checkpoint,
+    let source = match written {
+        Ok(checkpoint) => {
+            return Ok(Outcome::Done {
+                checkpoint,
+                steps,
+                trained_tokens,
+            });
+        }
+        Err(source) => Box::new(source),
+    };
+    drop(plain);
+    let reason = match kept.unwrap_or_else(|| keep(trainer, &decoder)) {
+        Ok(true) => return Err(TrainError::Unwritten { steps, source }),
+        Ok(false) => "what was told on the way is not kept".to_owned(),
+        Err(error) => in_a_line(&error),
+    };
+    Err(TrainError::Lost {
         steps,
-        trained_tokens,
+        saved,
+        reason,
+        source,
     })
+}
+
+/// An error with what caused it.
+fn in_a_line(error: &dyn Error) -> String {
+    let causes = successors(error.source(), |error| (*error).source());
+    let causes = causes.map(|cause| format!(": {cause}"));
+    format!("{error}{}", causes.collect::<String>())
 }

@@ -218,7 +218,13 @@ impl<'a> Trainer<'a> {
     }
 
     /// Computes loss and gradient of the largest micro-batch, and forgets them.
+    ///
+    /// Not if nothing is left to compute, nor within a step: there are its sums already, and a second set
+    /// beside them is more than any step holds.
     pub(crate) fn rehearse(&mut self, decoder: &Decoder, watch: &mut dyn Watch) {
+        if self.begun.is_some() || self.is_done() {
+            return;
+        }
         let began = Instant::now();
         let limit = self.job.settings.tokens_per_micro_batch;
         let mut worst = ((0, 0), Vec::new(), 0);
@@ -269,11 +275,11 @@ impl<'a> Trainer<'a> {
             let stream = Stream::of_run(self.job.seed)
                 .named("dropout")
                 .indexed(step as u64);
-            let key = |sample: &usize| stream.bits(*sample as u64);
-            Dropout {
-                rate,
-                documents: batch.samples.iter().map(key).collect(),
-            }
+            let keys = batch
+                .samples
+                .iter()
+                .map(|sample| stream.bits(*sample as u64));
+            Dropout::new(rate, &keys.collect::<Vec<_>>(), &batch.packed.lengths)
         });
         sums.add(decoder, &batch, dropout.as_ref(), settings.recompute, last);
     }
@@ -362,6 +368,8 @@ impl<'a> Trainer<'a> {
         if let Some(fault) = guard::fault(guard, &self.standing.recent, sums.loss, norm) {
             report.memory_bytes = self.memory_bytes();
             watch.event(&Event::Step(report));
+            // Nothing comes of them, and going back takes memory.
+            self.landed = sums.into_landed();
             return self.fail(decoder, fault, &report, &indices, watch);
         }
         self.all_reached(&sums, step)?;
@@ -432,6 +440,9 @@ impl<'a> Trainer<'a> {
         let before = self.standing.clone();
         let decoder = match before.anchor {
             0 => {
+                // The first weights and a new optimizer take the memory of the old ones.
+                drop(decoder);
+                self.optimizer.forget();
                 let decoder = train::load(self.job)?;
                 let (settings, dtype) = (self.job.settings, self.job.dtype);
                 self.layout = Layout::of(&decoder);
@@ -524,7 +535,8 @@ impl<'a> Trainer<'a> {
             .standing
             .best
             .is_none_or(|best| report.loss < best.loss);
-        report.best = step > 0 && lower;
+        // Without a look before it, a loss that is no number would be the best for ever.
+        report.best = step > 0 && lower && report.loss.is_finite();
         if report.best {
             let loss = report.loss;
             self.standing.best = Some(Best { step, loss });
@@ -561,7 +573,7 @@ fn key(job: &Job<'_>, decoder: &Decoder) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     };
-    put(concat!("leap-t training 3, ", env!("CARGO_PKG_VERSION")).as_bytes());
+    put(concat!("leap-t training 4, ", env!("CARGO_PKG_VERSION")).as_bytes());
     put(&serde_json::to_vec(&job.settings.essence()).expect("settings are plain data"));
     put(job.dtype.to_string().as_bytes());
     put(&job.seed.to_le_bytes());

@@ -1,9 +1,11 @@
-//! What a training really allocates beside what its forecast says, by a counting allocator.
+//! What a training really allocates beside what its forecast says, and beside what it allocates when it goes
+//! on from a state or back to one, by a counting allocator.
 //!
 //! One test in a program of its own: nothing else allocates meanwhile.
 #![recursion_limit = "256"]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use model::config::{Architecture, ModelConfig};
@@ -15,9 +17,9 @@ use model::lora::{Linear, LoraSettings};
 use model::step::Row;
 use protocol::{Sample, SampleSpan, SpanKind};
 use train::{
-    Chosen, ClipNorm, Computer, DecayOn, Event, HeldOut, Interrupter, Job, Obedience, Outcome,
-    Placement, Precision, Recompute, Rehearsal, Schedule, Start, TrainOn, TrainSettings, Watch,
-    Work, forecast, train,
+    Chosen, ClipNorm, Computer, DecayOn, Event, Guard, HeldOut, Interrupter, Job, Obedience,
+    OnSpike, Outcome, Placement, Precision, Recompute, Rehearsal, Schedule, Start, TrainError,
+    TrainOn, TrainSettings, Watch, Work, forecast, train,
 };
 
 /// The system's allocator, counted.
@@ -116,11 +118,11 @@ fn shapes() -> Vec<(&'static str, ModelConfig, usize)> {
     ]
 }
 
-fn lora() -> LoraSettings {
+fn lora(dropout: f64) -> LoraSettings {
     LoraSettings {
         rank: 16,
         alpha: 16.0,
-        dropout: 0.0,
+        dropout,
         targets: Linear::ALL.to_vec(),
     }
 }
@@ -176,6 +178,13 @@ fn samples(tokens: usize, first: u32) -> Vec<Sample> {
 /// Hears what is held, and has the model write.
 #[derive(Default)]
 struct Held {
+    /// Of a step, the micro-batch behind which a stop is asked for.
+    stop_at: Option<(usize, usize)>,
+    stop: Option<Interrupter>,
+    /// At most, until it was ready for the first step.
+    at_begin: usize,
+    /// At most, from then on until all was done.
+    at_end: usize,
     /// Before the first step: weights and moments.
     at_first: usize,
     /// At most, until the last step was done.
@@ -188,12 +197,16 @@ impl Watch for Held {
     fn event(&mut self, event: &Event) {
         match event {
             Event::Started(_) => {
+                self.at_begin = PEAK.load(Ordering::Relaxed);
                 self.at_first = live();
                 PEAK.store(live(), Ordering::Relaxed);
             }
             Event::Step(_) => {
                 self.at_most = PEAK.load(Ordering::Relaxed);
                 self.after_steps.push(live());
+            }
+            Event::MicroBatch { step, done, .. } if self.stop_at == Some((*step, *done)) => {
+                self.stop.iter().for_each(|stop| stop.stop(None));
             }
             _ => {}
         }
@@ -220,8 +233,22 @@ impl Watch for Held {
 /// Trains from scratch; returns what was heard, less what was held before.
 fn run(config: &ModelConfig, tokens: usize, settings: &TrainSettings) -> Held {
     let place = tempfile::tempdir().expect("a folder");
-    let empty = place.path().join("empty");
-    std::fs::create_dir(&empty).expect("a folder");
+    let (held, outcome) = run_at(place.path(), config, tokens, (settings, Dtype::F32), None);
+    assert!(matches!(outcome, Ok(Outcome::Done { .. })), "{outcome:?}");
+    held
+}
+
+/// Trains from scratch or goes on with what is at `place`; a stop is asked for behind a micro-batch of a
+/// step, or none.
+fn run_at(
+    place: &Path,
+    config: &ModelConfig,
+    tokens: usize,
+    (settings, dtype): (&TrainSettings, Dtype),
+    stop_at: Option<(usize, usize)>,
+) -> (Held, Result<Outcome, TrainError>) {
+    let empty = place.join("empty");
+    std::fs::create_dir_all(&empty).expect("a folder");
     let device = DeviceSpec::Cpu.open().expect("a processor");
     let samples = [samples(tokens, 0), samples(tokens, 2)];
     let held_out = match settings.held_out {
@@ -231,35 +258,44 @@ fn run(config: &ModelConfig, tokens: usize, settings: &TrainSettings) -> Held {
     let (stop, lineage) = (Interrupter::new(), Lineage::default());
     model::memory::release();
     let before = live();
+    PEAK.store(before, Ordering::Relaxed);
     let job = Job {
         settings,
         start: Start::FromScratch {
             config: Box::new(config.clone()),
             seed: 1,
         },
-        dtype: Dtype::F32,
+        dtype,
         samples: &samples[0],
         held_out,
         seed: 1,
         tokenizer_hash: "none",
         bos: None,
         files_from: &empty,
-        out: &place.path().join("out"),
-        state: &place.path().join("state"),
+        out: &place.join("out"),
+        state: &place.join("state"),
         device: &device,
         lineage: &lineage,
         rehearsal: Rehearsal::None,
         card: None,
         stop: &stop,
     };
-    let mut held = Held::default();
-    let outcome = train(&job, &mut held).expect("it trains");
-    assert!(matches!(outcome, Outcome::Done { .. }));
-    Held {
+    let mut held = Held {
+        stop_at,
+        stop: Some(stop.clone()),
+        ..Held::default()
+    };
+    let outcome = train(&job, &mut held);
+    let held = Held {
+        stop_at,
+        stop: None,
+        at_begin: held.at_begin - before,
+        at_end: PEAK.load(Ordering::Relaxed) - before,
         at_first: held.at_first - before,
         at_most: held.at_most - before,
         after_steps: held.after_steps.iter().map(|held| held - before).collect(),
-    }
+    };
+    (held, outcome)
 }
 
 /// What does not agree.
@@ -280,7 +316,11 @@ impl Differences {
 fn forecasts() -> Differences {
     let mut differences = Differences::default();
     for (name, config, tokens) in shapes() {
-        for (adapters, lora) in [("weights", None), ("adapters", Some(lora()))] {
+        for (adapters, lora) in [
+            ("weights", None),
+            ("adapters", Some(lora(0.0))),
+            ("adapters with dropout", Some(lora(0.1))),
+        ] {
             for recompute in [Recompute::None, Recompute::Blocks] {
                 let settings = settings(tokens, recompute, lora.clone());
                 let work = Work {
@@ -317,7 +357,7 @@ fn growth() -> Differences {
     let tokens = 128;
     for (lora, recompute) in [
         (None, Recompute::None),
-        (Some(lora()), Recompute::None),
+        (Some(lora(0.1)), Recompute::None),
         (None, Recompute::Blocks),
     ] {
         let settings = TrainSettings {
@@ -341,9 +381,71 @@ fn growth() -> Differences {
     differences
 }
 
+/// Who goes on from a state, or back to one, holds no more than who does not: about as much as a step and two
+/// tensors.
+fn going_on() -> Differences {
+    let mut differences = Differences::default();
+    let (_, config, _) = shapes().remove(0);
+    let tokens = 64;
+    let mut check = |what: String, held: &Held, undisturbed: &Held| {
+        let most = |held: &Held| held.at_begin.max(held.at_end);
+        let ratio = most(held) as f64 / most(undisturbed) as f64;
+        if ratio > 1.15 {
+            let (held, undisturbed) = (most(held), most(undisturbed));
+            let text = format!("{what}: {held} bytes, undisturbed {undisturbed}, ratio {ratio:.3}");
+            differences.0.push(text);
+        }
+    };
+    for (dtype, moments) in [
+        (Dtype::F32, Precision::F32),
+        (Dtype::F32, Precision::EightBit),
+        (Dtype::Bf16, Precision::F32),
+    ] {
+        let settings = TrainSettings {
+            steps: Some(4),
+            moments,
+            ..settings(tokens, Recompute::Blocks, None)
+        };
+        let run = |place: &Path, stop| run_at(place, &config, tokens, (&settings, dtype), stop).0;
+        let place = tempfile::tempdir().expect("a folder");
+        let undisturbed = run(place.path(), None);
+        // At the border of two steps, and within one.
+        for stop in [(2, 2), (2, 1)] {
+            let what = format!("{dtype}, {moments:?}, going on from {stop:?}");
+            let place = tempfile::tempdir().expect("a folder");
+            run(place.path(), Some(stop));
+            check(what, &run(place.path(), None), &undisturbed);
+        }
+        // The first update breaks all weights, so that the second step goes back, to the first weights or
+        // to the state behind it; and so do others until it may not.
+        for anchor_every_steps in [1, 100] {
+            let settings = TrainSettings {
+                lr: 1e30,
+                steps: Some(9),
+                guard: Some(Guard {
+                    spike: 5.0,
+                    then: OnSpike::RollBack,
+                    anchor_every_steps,
+                    most: 2,
+                }),
+                ..settings.clone()
+            };
+            let place = tempfile::tempdir().expect("a folder");
+            let (held, outcome) = run_at(place.path(), &config, tokens, (&settings, dtype), None);
+            assert!(
+                matches!(outcome, Err(TrainError::NotFinite { .. })),
+                "{outcome:?}"
+            );
+            let what = format!("{dtype}, {moments:?}, anchors each {anchor_every_steps}");
+            check(what, &held, &undisturbed);
+        }
+    }
+    differences
+}
+
 #[test]
 fn a_step_holds_what_was_planned_and_none_holds_more_than_those_before() {
-    for differences in [forecasts(), growth()] {
+    for differences in [going_on(), forecasts(), growth()] {
         assert!(differences.0.is_empty(), "{}", differences.0.join("\n"));
     }
 }

@@ -142,15 +142,20 @@ impl AdapterFile {
     }
 }
 
+/// The format of matrices that are read.
+pub(super) fn stored(dtype: Stored) -> TensorType {
+    match dtype {
+        Stored::F16 => TensorType::F16,
+        Stored::BF16 => TensorType::Bf16,
+        // Others have been refused.
+        _ => TensorType::F32,
+    }
+}
+
 /// What [`save_adapter`] writes into the lineage for these matrices.
-fn hash(tensors: &SafeTensors<'_>) -> String {
+pub(super) fn hash(tensors: &SafeTensors<'_>) -> String {
     let line = |(name, view): (String, TensorView<'_>)| {
-        let stored = match view.dtype() {
-            Stored::F16 => TensorType::F16,
-            Stored::BF16 => TensorType::Bf16,
-            // Others have been refused.
-            _ => TensorType::F32,
-        };
+        let stored = stored(view.dtype());
         let shape = view.shape().to_vec();
         let bytes = identity::hex(Sha256::new_with_prefix(view.data()));
         identity::line(&name, &TensorInfo { stored, shape }, &bytes)
@@ -176,13 +181,24 @@ pub(super) fn shapes(config: &ModelConfig, settings: &LoraSettings) -> Vec<(Stri
     list
 }
 
-fn not_found(dir: &Path) -> CheckpointError {
+pub(super) fn not_found(dir: &Path) -> CheckpointError {
     let path = dir.to_owned();
     AdapterError::NotFound { path }.into()
 }
 
+/// The base that `adapter_config.json` names, if it names one.
+pub(super) fn base(dir: &Path) -> Result<Option<String>, CheckpointError> {
+    let text = files::read(dir, CONFIG)?.ok_or_else(|| not_found(dir))?;
+    let config: Value = serde_json::from_slice(&text).map_err(|problem| {
+        let path = dir.join(CONFIG);
+        CheckpointError::Json { path, problem }
+    })?;
+    let name = config["base_model_name_or_path"].as_str();
+    Ok(name.filter(|name| !name.is_empty()).map(str::to_owned))
+}
+
 /// Reads `adapter_config.json` strictly: what would change the result and is not known is refused.
-fn settings(dir: &Path) -> Result<LoraSettings, CheckpointError> {
+pub(super) fn settings(dir: &Path) -> Result<LoraSettings, CheckpointError> {
     let text = files::read(dir, CONFIG)?.ok_or_else(|| not_found(dir))?;
     let path = dir.join(CONFIG);
     let broken = |problem| CheckpointError::Json {
@@ -254,7 +270,7 @@ fn settings(dir: &Path) -> Result<LoraSettings, CheckpointError> {
     Ok(settings)
 }
 
-fn values(stored: Stored, bytes: &[u8]) -> Option<Vec<f32>> {
+pub(super) fn values(stored: Stored, bytes: &[u8]) -> Option<Vec<f32>> {
     let pairs = || bytes.as_chunks::<2>().0.iter().copied();
     Some(match stored {
         Stored::F32 => {

@@ -11,6 +11,7 @@ use crate::config::ConfigError;
 use crate::tokenizer::TokenizerError;
 
 mod adapter;
+mod adapter_folder;
 mod check;
 mod compare;
 mod describe;
@@ -25,6 +26,7 @@ mod weights;
 mod write;
 
 pub use adapter::{AdapterError, AdapterFile, save_adapter};
+pub use adapter_folder::{AdapterDescription, describe_adapter, is_adapter};
 pub use check::{Damage, damages};
 pub use compare::{Comparison, KeyDifference, Presence, TensorDifference, compare};
 pub use describe::{Description, describe};

@@ -7,8 +7,8 @@ pub(super) const HEAD: &str = "lm_head.weight";
 /// Name of the embedding.
 pub(super) const EMBEDDING: &str = "model.embed_tokens.weight";
 
-/// Names and shapes of the tensors that `config` asks for. A tied output projection is not among
-/// them.
+/// Names and shapes of the tensors that `config` asks for, in the order of
+/// [`Decoder::parameters`](crate::decoder::Decoder::parameters). A tied output projection is not among them.
 pub fn tensors(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     let (d, inner, dim) = (
         config.hidden_size,
@@ -29,13 +29,13 @@ pub fn tensors(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
             }
         }
         add("self_attn.o_proj.weight", &[d, queries]);
+        add("mlp.gate_proj.weight", &[inner, d]);
+        add("mlp.up_proj.weight", &[inner, d]);
+        add("mlp.down_proj.weight", &[d, inner]);
         if config.qk_norm {
             add("self_attn.q_norm.weight", &[dim]);
             add("self_attn.k_norm.weight", &[dim]);
         }
-        add("mlp.gate_proj.weight", &[inner, d]);
-        add("mlp.up_proj.weight", &[inner, d]);
-        add("mlp.down_proj.weight", &[d, inner]);
         add("input_layernorm.weight", &[d]);
         add("post_attention_layernorm.weight", &[d]);
     }

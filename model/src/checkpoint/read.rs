@@ -1,23 +1,26 @@
 //! Weights into a decoder, each checked against the config.
 
 use std::path::Path;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
 
 use half::bf16;
 use rayon::prelude::*;
 
 use super::names::{EMBEDDING, HEAD, is_harmless, tensors};
-use super::{CheckpointError, Weights, files, identity};
+use super::{CheckpointError, TensorType, Weights, files, identity};
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::device::{Device, Dtype};
 use crate::lineage::Record;
 use crate::ops::is_cpu;
+use crate::parameters::Values;
 
 /// Reads the decoder of a checkpoint folder onto `device`.
 ///
-/// Beside the weights themselves, memory holds one tensor. With [`Dtype::Bf16`] the values are
-/// rounded to bf16, which changes nothing in a bf16 checkpoint; on the CPU they are held as f32 all
-/// the same.
+/// Beside the weights themselves, memory holds two tensors, the one that goes to the device and the next, which is
+/// read meanwhile. With [`Dtype::Bf16`] the values are rounded to bf16, which changes nothing in a bf16 checkpoint; on
+/// the CPU they are held as f32 all the same.
 ///
 /// # Errors
 /// [`CheckpointError`]: a missing folder or file, a config that is not supported, a tensor that is
@@ -37,21 +40,64 @@ pub fn load(
         true => Dtype::F32,
         false => dtype,
     };
-    let decoder = Decoder::from_source(&config, device, held, |name, shape| {
-        let mut values = weights
-            .read(name)?
-            .ok_or_else(|| CheckpointError::Missing {
+    let decoder = thread::scope(|scope| {
+        let names = tensors(&config).into_iter().map(|(name, _)| name);
+        let ahead = read_ahead(scope, &weights, (dtype, held), names.collect());
+        Decoder::from_source(&config, device, held, |name, shape| {
+            let (read, values) = ahead.recv().expect("all tensors of the config are read");
+            assert_eq!(read, name, "tensors are read in the order of parameters");
+            values?.ok_or_else(|| CheckpointError::Missing {
                 name: name.to_owned(),
                 shape: shape.to_vec(),
-            })?;
-        if dtype == Dtype::Bf16 && held == Dtype::F32 {
-            values
-                .par_iter_mut()
-                .for_each(|value| *value = bf16::from_f32(*value).to_f32());
-        }
-        Ok::<_, CheckpointError>(values)
+            })
+        })
     })?;
     Ok((config, decoder))
+}
+
+/// A tensor's name and what reading it gave.
+type Read = (String, Result<Option<Values>, CheckpointError>);
+
+/// Reads tensors in order, by a thread of its own: the next one while the one before goes to the device. It ends
+/// when nobody listens any more.
+fn read_ahead<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    weights: &'scope Weights,
+    formats: (Dtype, Dtype),
+    names: Vec<String>,
+) -> Receiver<Read> {
+    // Nothing waits in it: the next one is in the hands of the thread.
+    let (to, from) = sync_channel(0);
+    scope.spawn(move || {
+        for name in names {
+            let values = values(weights, &name, formats);
+            if to.send((name, values)).is_err() {
+                return;
+            }
+        }
+    });
+    from
+}
+
+/// The values of a tensor, rounded to `dtype`, as a decoder that holds them in `held` takes them best.
+fn values(
+    weights: &Weights,
+    name: &str,
+    (dtype, held): (Dtype, Dtype),
+) -> Result<Option<Values>, CheckpointError> {
+    let stored = weights.info(name).map(|info| info.stored);
+    if (stored, held) == (Some(TensorType::Bf16), Dtype::Bf16) {
+        return Ok(weights.read_bf16(name)?.map(Values::Bf16));
+    }
+    let mut values = weights.read(name)?;
+    // What goes to a device in bf16 is rounded on its way there.
+    let rounds = (dtype, held) == (Dtype::Bf16, Dtype::F32) && stored != Some(TensorType::Bf16);
+    if let Some(values) = values.as_mut().filter(|_| rounds) {
+        values
+            .par_iter_mut()
+            .for_each(|value| *value = bf16::from_f32(*value).to_f32());
+    }
+    Ok(values.map(Values::F32))
 }
 
 /// Checks all that [`load`] checks without building a decoder, and the weights against the hash in

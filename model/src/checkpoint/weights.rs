@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
 use memmap2::{Mmap, MmapOptions};
 use rayon::prelude::*;
@@ -188,13 +189,25 @@ impl Weights {
         };
         let bytes = self.map(place)?;
         let values = widen(place.info.stored, &bytes);
-        values
-            .map(Some)
-            .map_err(|(element, value)| CheckpointError::NotFinite {
-                name: name.to_owned(),
-                element,
-                value,
-            })
+        values.map(Some).map_err(not_finite(name))
+    }
+
+    /// The values of a tensor that is stored in bf16, as they are. None if there is no such tensor.
+    ///
+    /// # Errors
+    /// Those of [`Weights::read`].
+    ///
+    /// # Panics
+    /// If it is stored in another format.
+    pub(super) fn read_bf16(&self, name: &str) -> Result<Option<Vec<bf16>>, CheckpointError> {
+        let Some(place) = self.tensors.get(name) else {
+            return Ok(None);
+        };
+        assert_eq!(place.info.stored, TensorType::Bf16, "`{name}`");
+        let number = |bits| bf16::from_bits(bits).to_f32();
+        let bits = each(&self.map(place)?, u16::from_le_bytes, number);
+        let bits = bits.map_err(not_finite(name))?;
+        Ok(Some(bits.reinterpret_into()))
     }
 
     /// Hands the stored bytes of a tensor to `reader`.
@@ -376,34 +389,48 @@ fn stored(name: &str, dtype: Dtype) -> Result<TensorType, CheckpointError> {
     }
 }
 
+/// The error for the value of an element, which is not finite.
+fn not_finite(name: &str) -> impl FnOnce((usize, f32)) -> CheckpointError {
+    move |(element, value)| CheckpointError::NotFinite {
+        name: name.to_owned(),
+        element,
+        value,
+    }
+}
+
 /// All values as f32, or the first one that is not finite and its index.
 fn widen(stored: TensorType, bytes: &[u8]) -> Result<Vec<f32>, (usize, f32)> {
+    let same = |value| value;
     match stored {
-        TensorType::F32 => each(bytes, |four: [u8; 4]| f32::from_le_bytes(four)),
-        TensorType::F16 => each(bytes, |two: [u8; 2]| f16::from_le_bytes(two).to_f32()),
-        TensorType::Bf16 => each(bytes, |two: [u8; 2]| bf16::from_le_bytes(two).to_f32()),
+        TensorType::F32 => each(bytes, f32::from_le_bytes, same),
+        TensorType::F16 => each(bytes, |two| f16::from_le_bytes(two).to_f32(), same),
+        TensorType::Bf16 => each(bytes, |two| bf16::from_le_bytes(two).to_f32(), same),
     }
 }
 
 /// Values converted at a time: few enough to stay in a core's cache for the check.
 const CHUNK: usize = 1 << 14;
 
-fn each<const N: usize>(
+/// All values as `kept`, or the first one that is not finite as `number` and its index. Zeros of `T` are memory
+/// that nobody has touched yet, so it is all processors that do.
+fn each<const N: usize, T: Copy + Default + Send + Sync>(
     bytes: &[u8],
-    value: impl Fn([u8; N]) -> f32 + Sync,
-) -> Result<Vec<f32>, (usize, f32)> {
-    let (numbers, _) = bytes.as_chunks::<N>();
-    let mut values = vec![0.0_f32; numbers.len()];
-    let parts = values.par_chunks_mut(CHUNK).zip(numbers.par_chunks(CHUNK));
-    let broken = parts.enumerate().filter_map(|(part, (values, numbers))| {
+    kept: impl Fn([u8; N]) -> T + Sync,
+    number: impl Fn(T) -> f32 + Sync,
+) -> Result<Vec<T>, (usize, f32)> {
+    let (stored, _) = bytes.as_chunks::<N>();
+    let mut values = vec![T::default(); stored.len()];
+    let parts = values.par_chunks_mut(CHUNK).zip(stored.par_chunks(CHUNK));
+    let broken = parts.enumerate().filter_map(|(part, (values, stored))| {
         // Without a branch, several values are converted and checked at once.
         let mut finite = true;
-        for (slot, number) in values.iter_mut().zip(numbers) {
-            *slot = value(*number);
-            finite &= slot.is_finite();
+        for (slot, bytes) in values.iter_mut().zip(stored) {
+            *slot = kept(*bytes);
+            finite &= number(*slot).is_finite();
         }
-        let first = (!finite).then(|| values.iter().position(|value| !value.is_finite()))??;
-        Some((part * CHUNK + first, values[first]))
+        let broken = |value: &T| !number(*value).is_finite();
+        let first = (!finite).then(|| values.iter().position(broken))??;
+        Some((part * CHUNK + first, number(values[first])))
     });
     match broken.min_by_key(|(element, _)| *element) {
         Some(broken) => Err(broken),

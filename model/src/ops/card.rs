@@ -8,13 +8,16 @@
 use std::sync::{Mutex, PoisonError};
 
 use burn_cubecl::CubeDevice;
+use burn_std::backtrace::BackTrace;
 use burn_std::id::StreamId;
 use cubecl::client::Client;
 use cubecl::cuda::{CudaDevice, CudaRuntime};
 use cubecl::device_handle::DeviceHandle;
-use cubecl::server::ServerStorage as _;
+use cubecl::server::{BufferBinding, ServerError, ServerStorage};
 use cubecl_runtime::runtime::Runtime;
-use cudarc::driver::{result as driver, sys::CUstream};
+use cubecl_runtime::storage::{ComputeStorage, ManagedResource};
+use cubecl_server::stream::ExecuteScope;
+use cudarc::driver::sys::CUstream;
 
 /// The server of a card.
 pub(super) type Server = <CudaRuntime as Runtime>::Server;
@@ -78,15 +81,34 @@ fn stream_of(server: &str) -> Result<CUstream, String> {
     }
 }
 
-/// Fills memory with what is no number in any format, so that nobody takes what lies there for a result.
+/// Runs a library's call on the server's thread, as CubeCL runs a kernel: what it should have written carries its
+/// failure, or that of what it reads, and so does all that is computed from it, until somebody reads it and is told.
 ///
-/// # Safety
-/// `address` is memory of so many bytes on the card of the stream.
-#[expect(unsafe_code, reason = "writes to the card's memory")]
-pub(super) unsafe fn make_no_number(address: u64, bytes: usize, stream: CUstream) {
-    // SAFETY: as of this function; all bits set are NaN in each format.
-    let _ = unsafe { driver::memset_d8_async(address, 0xff, bytes, stream) };
+/// `body` gets the memory of `read`, then that of `written`. What is recorded meanwhile is told of the call.
+pub(super) fn call(
+    server: &mut Server,
+    stream: StreamId,
+    (read, written): (Vec<BufferBinding>, Vec<BufferBinding>),
+    body: impl FnOnce(Vec<Memory>) -> Result<(), String>,
+) {
+    // Before the scope: in it what is to be written counts as lost.
+    let operands = read.into_iter().chain(written.iter().cloned());
+    let memory: Result<Vec<Memory>, ServerError> = operands
+        .map(|operand| server.get_resource(operand, stream))
+        .collect();
+    let scope = ExecuteScope::over(server, stream, written);
+    // Whoever reads a result hears of the failure, which nobody waits for here.
+    let _ = scope.execute(|_| {
+        body(memory?).map_err(|reason| ServerError::Generic {
+            reason,
+            backtrace: BackTrace::capture(),
+        })
+    });
 }
+
+/// Memory of a card, which stays where it is for as long as this is held.
+pub(super) type Memory =
+    ManagedResource<<<Server as ServerStorage>::Storage as ComputeStorage>::Resource>;
 
 /// Why a library is not used, by the card's number.
 pub(super) struct Reasons(Mutex<Vec<(usize, String)>>);
@@ -110,30 +132,6 @@ impl Reasons {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_card = known.iter().find(|(other, _)| *other == index);
         of_card.map(|(_, reason)| reason.clone())
-    }
-}
-
-/// What a library refused, on a thread where nobody waits for an answer.
-pub(super) struct Refused(Mutex<Option<String>>);
-
-impl Refused {
-    pub(super) const fn nothing() -> Self {
-        Self(Mutex::new(None))
-    }
-
-    /// Keeps the first reason.
-    pub(super) fn keep(&self, reason: String) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get_or_insert(reason);
-    }
-
-    /// # Panics
-    /// If a call was refused before: what it should have written is not a number.
-    pub(super) fn heed(&self, library: &str) {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reason) = kept.as_ref() {
-            panic!("{library}: {reason}");
-        }
     }
 }
 

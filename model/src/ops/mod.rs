@@ -14,6 +14,7 @@ mod backend;
 #[cfg(feature = "cuda")]
 mod card;
 pub mod chunked;
+mod dropout;
 #[cfg(any(test, feature = "cuda"))]
 pub(crate) mod flash;
 mod flex;
@@ -26,6 +27,7 @@ pub(crate) mod rows;
 
 use burn::tensor::{DType, Device, Tensor};
 
+pub use self::dropout::Dropping;
 pub(crate) use self::host::HostTensor;
 use crate::rope::Rope;
 
@@ -85,6 +87,21 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
         return rows::bias(product::product_transposed(x, weight), bias.clone());
     }
     reference::linear(x, weight, bias)
+}
+
+/// `x` with some values 0 and the others scaled up, so that the mean stays. On the CPU in f32 and on CUDA cards no
+/// mask is made: the backward pass finds anew what was dropped.
+///
+/// # Shapes
+/// `x: [T, i]`, result the same.
+///
+/// # Panics
+/// If `dropping` was made for another number of rows.
+pub fn dropout(x: Tensor<2>, dropping: &Dropping) -> Tensor<2> {
+    match fused(&x) || rows::run_on(&x.device()) {
+        true => dropout::without_mask(x, dropping.clone()),
+        false => reference::dropout(x, dropping),
+    }
 }
 
 /// The sums of the squares of stretches of a vector, in order, in f32: short enough that they are off by

@@ -7,8 +7,8 @@
 use burn::tensor::activation::{log_softmax, silu, softmax};
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
-use super::Heads;
 use super::product::product_transposed;
+use super::{Dropping, Heads};
 use crate::rope::Rope;
 
 /// See [`super::rms_norm`].
@@ -40,6 +40,21 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
 /// See [`super::swiglu`].
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     silu(gate) * up
+}
+
+/// See [`super::dropout`]: by a mask that is made in host memory.
+///
+/// # Panics
+/// If `dropping` was made for another number of rows.
+pub fn dropout(x: Tensor<2>, dropping: &Dropping) -> Tensor<2> {
+    let [tokens, width] = x.dims();
+    let mask = dropping.apply(&vec![1.0; tokens * width], width);
+    let mask = TensorData::new(mask, [tokens, width]);
+    let mask = Tensor::<2>::from_data(mask, (&x.device().inner(), x.dtype()));
+    match x.is_autodiff() {
+        true => x * Tensor::from_inner(mask),
+        false => x * mask,
+    }
 }
 
 /// See [`super::embedding`].

@@ -9,7 +9,7 @@ use super::{Check, Extent};
 use crate::config::{Architecture, ModelConfig};
 use crate::device::quietly;
 use crate::ops::portable::{self, AttentionKernel, of_document};
-use crate::ops::{self, chunked, reference};
+use crate::ops::{self, Dropping, chunked, reference};
 use crate::rope::Rope;
 
 /// How the names of checks of Burn's own attention begin.
@@ -239,6 +239,7 @@ pub(super) fn all(device: &Device, extent: Extent) -> Vec<Case> {
             rotations(device, dtype),
             softmaxes(device, dtype),
             activations(device, dtype),
+            dropouts(device, dtype),
             embeddings(device, dtype),
             chains(device, dtype),
             losses(device, dtype),
@@ -292,6 +293,15 @@ fn products(device: &Device, dtype: DType) -> Case {
             let onto = x[2].clone() * 2.0;
             onto.clone() - ops::linear_residual(x[0].clone(), x[1].clone(), onto) * 0.5
         });
+        // What a kernel made lies without gaps, and a copy of it has to.
+        case = case.same(
+            &format!("{m} x {k} by {n}, beside a kernel's"),
+            &inputs,
+            |x| {
+                let onto = ops::swiglu(x[2].clone() * 2.0, x[2].clone());
+                onto.clone() - ops::linear_residual(x[0].clone(), x[1].clone(), onto) * 0.5
+            },
+        );
     }
     case
 }
@@ -338,6 +348,18 @@ fn activations(device: &Device, dtype: DType) -> Case {
         let shape: &[usize] = &[rows, width];
         case = case.same(&format!("{rows} x {width}"), &[shape, shape], |x| {
             ops::swiglu(x[0].clone() * 8.0, x[1].clone())
+        });
+    }
+    case
+}
+
+fn dropouts(device: &Device, dtype: DType) -> Case {
+    let mut case = Case::new("dropout", device, dtype);
+    for [rows, width] in [[31, 200], [40, 77], [9, 130]] {
+        case = case.same(&format!("{rows} x {width}"), &[&[rows, width]], move |x| {
+            let (long, short) = (rows - 7, 7);
+            let dropping = Dropping::new(0.3, &[1 << 40 | 5, 77], &[long, short]);
+            ops::dropout(x[0].clone(), &dropping.at(19))
         });
     }
     case

@@ -13,7 +13,7 @@ use crate::device::DeviceSpec;
 
 /// The release of the kernels: raised with every one that is new or changed between releases of the crate, so
 /// that none is trusted on the word of an earlier check.
-const KERNELS: u32 = 3;
+const KERNELS: u32 = 4;
 
 /// What a verdict holds for: nothing of it may change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct Identity {
     pub target: String,
     /// The driver, as far as it tells.
     pub driver: String,
-    /// What multiplies matrices: `cuBLAS`, or `Burn`.
+    /// What multiplies matrices: `cuBLAS` and its release, or `Burn`.
     pub products: String,
     /// What attends where documents are packed: `cuDNN` and its release, or empty.
     #[serde(default)]
@@ -43,7 +43,7 @@ impl Identity {
             device: name,
             target,
             driver: crate::device::driver_version(spec),
-            products: crate::ops::product::library_on(device).to_owned(),
+            products: crate::ops::product::library_on(device),
             packed: packed_by(device),
             burn: crate::BURN.to_owned(),
             toolkit: format!("{}, kernels {KERNELS}", env!("CARGO_PKG_VERSION")),

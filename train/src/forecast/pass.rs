@@ -150,7 +150,7 @@ struct Graph {
     gate: Piece,
     up: Piece,
     product: Piece,
-    /// What adapters made of their inputs, by their maps.
+    /// What adapters made of their inputs and, with dropout, saw of them, by their maps.
     narrow: Vec<(Linear, Piece)>,
 }
 
@@ -184,6 +184,11 @@ impl Pass<'_> {
     fn rank(&self, which: Linear) -> Option<usize> {
         let lora = self.lora.filter(|lora| lora.targets.contains(&which));
         lora.map(|lora| lora.rank)
+    }
+
+    /// Whether adapters do not see all of their inputs.
+    fn drops(&self) -> bool {
+        self.lora.is_some_and(|lora| lora.dropout > 0.0)
     }
 
     fn take(&mut self, what: usize, width: usize) -> Piece {
@@ -223,6 +228,10 @@ impl Pass<'_> {
         let Some(rank) = self.rank(which) else {
             return plain;
         };
+        if self.drops() {
+            let left = self.take(SAVED, i);
+            narrow.push((which, left));
+        }
         let inner = self.product(SAVED, i, rank);
         let adapted = self.product(SAVED, rank, o);
         self.give(plain);
@@ -248,14 +257,18 @@ impl Pass<'_> {
         if let Some(rank) = self.rank(which) {
             let d_narrow = self.product(PASSING, o, rank);
             gradients.push(self.weight_gradient(o, rank));
-            let d_input = self.product(PASSING, rank, i);
-            add(self, d_input);
+            let mut d_input = self.product(PASSING, rank, i);
             gradients.push(self.weight_gradient(rank, i));
             self.give(d_narrow);
-            if let Some(place) = graph.iter().position(|(of, _)| *of == which) {
-                let (_, narrow) = graph.swap_remove(place);
-                self.give(narrow);
+            while let Some(place) = graph.iter().position(|(of, _)| *of == which) {
+                let (_, piece) = graph.swap_remove(place);
+                self.give(piece);
             }
+            if self.drops() {
+                let dropped = self.take(PASSING, i);
+                self.give(std::mem::replace(&mut d_input, dropped));
+            }
+            add(self, d_input);
         }
         let d_input = self.product(PASSING, o, i);
         if self.is_full() {
@@ -303,13 +316,21 @@ impl Pass<'_> {
         (graph, result)
     }
 
+    /// A linear map with its adapter, of which nothing is left.
+    fn map_alone(&mut self, which: Linear, widths: [usize; 2]) -> Piece {
+        let mut narrow = Vec::new();
+        let result = self.map(which, widths, &mut narrow);
+        self.memory
+            .give_all(narrow.into_iter().map(|(_, piece)| piece));
+        result
+    }
+
     /// Forward pass of a layer that leaves nothing.
     fn layer_alone(&mut self) -> Piece {
         let [d, q, k, m] = self.widths();
-        let mut narrow = Vec::new();
         let normed = self.take(PASSING, d);
         let mut attended = [(Linear::Query, q), (Linear::Key, k), (Linear::Value, k)]
-            .map(|(which, width)| self.map(which, [d, width], &mut narrow));
+            .map(|(which, width)| self.map_alone(which, [d, width]));
         self.give(normed);
         if self.config.qk_norm {
             for (place, width) in [(0, q), (1, k)] {
@@ -324,19 +345,16 @@ impl Pass<'_> {
         );
         self.memory.give_all(attended);
         self.give(log_sums);
-        let middle = self.map(Linear::Output, [q, d], &mut narrow);
+        let middle = self.map_alone(Linear::Output, [q, d]);
         self.give(mixed);
         let normed = self.take(PASSING, d);
-        let gate = self.map(Linear::Gate, [d, m], &mut narrow);
-        let up = self.map(Linear::Up, [d, m], &mut narrow);
+        let gate = self.map_alone(Linear::Gate, [d, m]);
+        let up = self.map_alone(Linear::Up, [d, m]);
         self.give(normed);
         let product = self.take(PASSING, m);
         self.memory.give_all([gate, up]);
-        let result = self.map(Linear::Down, [m, d], &mut narrow);
+        let result = self.map_alone(Linear::Down, [m, d]);
         self.memory.give_all([product, middle]);
-        // Each is gone as soon as its map is done; they are small.
-        self.memory
-            .give_all(narrow.into_iter().map(|(_, piece)| piece));
         self.memory.rename(result, INPUTS)
     }
 

@@ -12,6 +12,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use manifest::{MANIFEST, Manifest};
-pub(crate) use tensors::{Format, Table, Values};
+pub(crate) use tensors::{Format, Stored, Table, Values};
 
 /// Why a trainer state cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,16 @@ pub enum StateError {
         found: String,
         /// The hash in the manifest.
         expected: String,
+    },
+    /// The bytes were whole, and are others when they are read again to be used.
+    #[error(
+        "`{}` was whole when it was checked, and other bytes came when it was read again: something \
+         writes to it, or its disk cannot be relied on",
+        path.display()
+    )]
+    Unsteady {
+        /// The file.
+        path: PathBuf,
     },
     /// The manifest does not say what was written.
     #[error(
@@ -245,8 +256,8 @@ pub(crate) struct Store {
 
 /// The state to go on from, and those that were not fit.
 pub(crate) struct Found {
-    /// With the values of each tensor.
-    pub(crate) state: Option<(Standing, Vec<Values<'static>>)>,
+    /// With its tensors, which are still on the disk.
+    pub(crate) state: Option<(Standing, Stored)>,
     pub(crate) passed_over: Vec<(PathBuf, StateError)>,
 }
 
@@ -262,7 +273,7 @@ impl Store {
             passed_over: Vec::new(),
         };
         for (moment, path) in self.list()?.into_iter().rev() {
-            match self.read(moment, &path, table) {
+            match self.open(moment, &path, table) {
                 Ok(state) => {
                     found.state = Some(state);
                     break;
@@ -281,13 +292,13 @@ impl Store {
         &self,
         step: usize,
         table: &dyn Fn(&Standing) -> Table,
-    ) -> Result<(Standing, Vec<Values<'static>>), StateError> {
+    ) -> Result<(Standing, Stored), StateError> {
         let moment = Moment {
             step,
             micro_batches: 0,
         };
         let path = self.path(moment);
-        self.read(moment, &path, table)
+        self.open(moment, &path, table)
             .map_err(|error| match error {
                 StateError::Io { ref source, .. } if source.kind() != io::ErrorKind::NotFound => {
                     error
@@ -305,64 +316,93 @@ impl Store {
 
     /// Writes a state, then removes all but the newest `keep` of this training and those that it
     /// still needs, and of those within a step all but this one; `values` gives the values of each
-    /// tensor of `table`.
+    /// tensor of `table`. States of later moments are left as they are: they were passed over, and stand for
+    /// none of the `keep`.
     ///
     /// `before` is called before each operation on the disk; an error of its ends the save there,
     /// as a kill would, and leaves everything as it is at that moment.
     ///
     /// # Errors
-    /// If the disk refuses. States written earlier stay whole.
+    /// If the disk refuses. States written earlier stay whole, and what was written of this one is removed.
     pub(crate) fn save<'a>(
         &self,
         standing: &Standing,
-        (table, values): (&Table, &dyn Fn(usize) -> Values<'a>),
+        tensors: (&Table, &dyn Fn(usize) -> Values<'a>),
         keep: usize,
         before: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<PathBuf, StateError> {
-        let mut at = |action, path: &Path| before().map_err(io_error(action, path));
+        let killed = Cell::new(false);
+        let mut at = |action, path: &Path| {
+            let before = before().inspect_err(|_| killed.set(true));
+            before.map_err(io_error(action, path))
+        };
         let path = self.path(standing.moment());
         let unfinished = path.with_extension(&UNFINISHED[1..]);
+        let made = self.make(standing, tensors, [&unfinished, &path], &mut at);
+        if made.is_err() && !killed.get() {
+            // On a full disk it is in the way of all else. The first error is what the caller has to know.
+            let _ = fs::remove_dir_all(&unfinished);
+        }
+        made?;
+        self.remove_old(standing, &path, keep, &mut at)?;
+        Ok(path)
+    }
+
+    /// Writes a state to the folder `unfinished`, which then gets the name `path`.
+    fn make<'a>(
+        &self,
+        standing: &Standing,
+        (table, values): (&Table, &dyn Fn(usize) -> Values<'a>),
+        [unfinished, path]: [&Path; 2],
+        at: &mut dyn FnMut(&'static str, &Path) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
         fs::create_dir_all(&self.folder).map_err(io_error("make", &self.folder))?;
         at("clear", &self.folder)?;
         self.clear_unfinished()?;
-        at("make", &unfinished)?;
-        fs::create_dir(&unfinished).map_err(io_error("make", &unfinished))?;
-        let tensors_sha256 = table.write(values, &unfinished.join(TENSORS), &mut at)?;
+        at("make", unfinished)?;
+        fs::create_dir(unfinished).map_err(io_error("make", unfinished))?;
+        let tensors_sha256 = table.write(values, &unfinished.join(TENSORS), at)?;
         let text = Manifest::new(&self.key, standing, tensors_sha256).text();
         let manifest = unfinished.join(MANIFEST);
         at("write", &manifest)?;
         fs::write(&manifest, text).map_err(io_error("write", &manifest))?;
-        sync(&manifest, &mut at)?;
-        sync(&unfinished, &mut at)?;
+        sync(&manifest, at)?;
+        sync(unfinished, at)?;
         // Only a damaged or foreign state can be there: a whole one would have been gone on from.
         if path.exists() {
-            at("replace", &path)?;
-            remove(&path)?;
-        }
-        at("rename", &unfinished)?;
-        fs::rename(&unfinished, &path).map_err(io_error("rename", &unfinished))?;
-        sync(&self.folder, &mut at)?;
-        let states = self.list()?;
-        let own: Vec<_> = states
-            .into_iter()
-            .filter(|(_, path)| self.owns(path))
-            .collect();
-        let (whole, within): (Vec<_>, Vec<_>) = own
-            .iter()
-            .partition(|(moment, _)| moment.micro_batches == 0);
-        let old = within.into_iter().filter(|(_, other)| *other != path);
-        let old = old.chain(
-            whole
-                .into_iter()
-                .rev()
-                .skip(keep)
-                .filter(|(moment, _)| !standing.needs(moment.step)),
-        );
-        for (_, path) in old {
-            at("remove", path)?;
+            at("replace", path)?;
             remove(path)?;
         }
-        Ok(path)
+        at("rename", unfinished)?;
+        fs::rename(unfinished, path).map_err(io_error("rename", unfinished))?;
+        sync(&self.folder, at)
+    }
+
+    /// Removes what is of no use once the state with this standing is at `written`.
+    fn remove_old(
+        &self,
+        standing: &Standing,
+        written: &Path,
+        keep: usize,
+        at: &mut dyn FnMut(&'static str, &Path) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        let states = self.list()?.into_iter();
+        let own = states.filter(|(_, path)| self.owns(path));
+        let (whole, within): (Vec<_>, Vec<_>) =
+            own.partition(|(moment, _)| moment.micro_batches == 0);
+        let until_now = whole
+            .into_iter()
+            .rev()
+            .filter(|(moment, _)| *moment <= standing.moment());
+        let old = until_now
+            .skip(keep)
+            .filter(|(moment, _)| !standing.needs(moment.step));
+        let old = within.into_iter().chain(old);
+        for (_, path) in old.filter(|(_, path)| path != written) {
+            at("remove", &path)?;
+            remove(&path)?;
+        }
+        Ok(())
     }
 
     /// All folders that are named as a state, oldest first.
@@ -400,12 +440,12 @@ impl Store {
         self.manifest(folder).is_ok()
     }
 
-    fn read(
+    fn open(
         &self,
         moment: Moment,
         folder: &Path,
         table: &dyn Fn(&Standing) -> Table,
-    ) -> Result<(Standing, Vec<Values<'static>>), StateError> {
+    ) -> Result<(Standing, Stored), StateError> {
         let manifest = self.manifest(folder)?;
         if manifest.standing.moment() != moment {
             return Err(StateError::Step {
@@ -414,8 +454,8 @@ impl Store {
             });
         }
         let table = table(&manifest.standing);
-        let values = table.read(&folder.join(TENSORS), &manifest.tensors_sha256)?;
-        Ok((manifest.standing, values))
+        let stored = table.open(&folder.join(TENSORS), &manifest.tensors_sha256)?;
+        Ok((manifest.standing, stored))
     }
 
     fn clear_unfinished(&self) -> Result<(), StateError> {

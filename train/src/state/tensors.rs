@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::Path;
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -180,18 +181,12 @@ impl Table {
         Ok(hex(&hash.finalize()))
     }
 
-    /// The values of each tensor of a file that must hold these tensors and have this hash.
-    pub(super) fn read(
-        &self,
-        path: &Path,
-        sha256: &str,
-    ) -> Result<Vec<Values<'static>>, StateError> {
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::UnexpectedEof => StateError::Tensors {
-                path: path.to_owned(),
-            },
-            _ => io_error("read", path)(source),
-        };
+    /// Opens a file that must hold these tensors and have this hash.
+    ///
+    /// It is read from end to end, but no more than a block of it is held: what is found to be damaged
+    /// must not have taken the place of anything yet.
+    pub(super) fn open(self, path: &Path, sha256: &str) -> Result<Stored, StateError> {
+        let failed = |source| read_error(path, source);
         let mut file = File::open(path).map_err(failed)?;
         let expected = self.header();
         let mut header = vec![0; expected.len()];
@@ -203,30 +198,13 @@ impl Table {
         }
         let mut hash = Sha256::new();
         hash.update(&header);
-        let mut bytes = vec![0; BLOCK];
-        let mut all = Vec::with_capacity(self.entries.len());
-        for entry in &self.entries {
-            let elements = entry.elements();
-            let mut values = match entry.format {
-                Format::F32 => Values::F32(Vec::with_capacity(elements).into()),
-                Format::U8 => Values::U8(Vec::with_capacity(elements).into()),
-            };
-            let mut left = entry.bytes();
-            while left > 0 {
-                let bytes = &mut bytes[..BLOCK.min(left)];
-                left -= bytes.len();
-                file.read_exact(bytes).map_err(failed)?;
-                hash.update(&*bytes);
-                match &mut values {
-                    Values::F32(values) => {
-                        let (words, _) = bytes.as_chunks::<4>();
-                        let words = words.iter().map(|word| f32::from_le_bytes(*word));
-                        values.to_mut().extend(words);
-                    }
-                    Values::U8(values) => values.to_mut().extend_from_slice(bytes),
-                }
-            }
-            all.push(values);
+        let (mut places, mut offset) = (Vec::new(), header.len() as u64);
+        for entry in self.entries {
+            let sum =
+                blocks(&mut file, entry.bytes(), |bytes| hash.update(bytes)).map_err(failed)?;
+            let bytes = entry.bytes() as u64;
+            places.push(Stretch { entry, offset, sum });
+            offset += bytes;
         }
         if file.read(&mut [0]).map_err(failed)? != 0 {
             return Err(StateError::Tensors {
@@ -242,6 +220,86 @@ impl Table {
                 expected,
             });
         }
-        Ok(all)
+        Ok(Stored {
+            path: path.to_owned(),
+            file,
+            places,
+        })
+    }
+}
+
+/// The tensors of a file that is whole, read one at a time: all of them together are as large as what a
+/// training holds.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    path: PathBuf,
+    file: File,
+    places: Vec<Stretch>,
+}
+
+/// Where a tensor stands in the file.
+#[derive(Debug)]
+struct Stretch {
+    entry: Entry,
+    /// Bytes before it.
+    offset: u64,
+    /// Of its bytes, when their SHA-256 was made.
+    sum: u64,
+}
+
+impl Stored {
+    /// The values of the tensor at `index` of the table.
+    ///
+    /// # Errors
+    /// If the disk refuses, or gives other bytes than when their SHA-256 was made.
+    pub(crate) fn read(&mut self, index: usize) -> Result<Values<'static>, StateError> {
+        let Self { path, file, places } = self;
+        let failed = |source| read_error(path, source);
+        let Stretch { entry, offset, sum } = &places[index];
+        file.seek(SeekFrom::Start(*offset)).map_err(failed)?;
+        let elements = entry.elements();
+        let (values, found) = match entry.format {
+            Format::F32 => {
+                let mut values = Vec::with_capacity(elements);
+                let found = blocks(file, entry.bytes(), |bytes| {
+                    let (words, _) = bytes.as_chunks::<4>();
+                    values.extend(words.iter().map(|word| f32::from_le_bytes(*word)));
+                });
+                (Values::F32(values.into()), found)
+            }
+            Format::U8 => {
+                let mut values = Vec::with_capacity(elements);
+                let found = blocks(file, entry.bytes(), |bytes| values.extend_from_slice(bytes));
+                (Values::U8(values.into()), found)
+            }
+        };
+        if found.map_err(failed)? != *sum {
+            return Err(StateError::Unsteady { path: path.clone() });
+        }
+        Ok(values)
+    }
+}
+
+/// Reads the next `count` bytes block by block; returns a sum of them, by which two readings of the same
+/// stretch in one process are told apart. It costs a part of what SHA-256 does.
+fn blocks(file: &mut File, count: usize, mut take: impl FnMut(&[u8])) -> io::Result<u64> {
+    let (mut bytes, mut left, mut sum) = (vec![0; BLOCK.min(count)], count, DefaultHasher::new());
+    while left > 0 {
+        let bytes = &mut bytes[..BLOCK.min(left)];
+        left -= bytes.len();
+        file.read_exact(bytes)?;
+        sum.write(bytes);
+        take(bytes);
+    }
+    Ok(sum.finish())
+}
+
+/// A file that ends too early holds other tensors.
+fn read_error(path: &Path, source: io::Error) -> StateError {
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof => StateError::Tensors {
+            path: path.to_owned(),
+        },
+        _ => io_error("read", path)(source),
     }
 }

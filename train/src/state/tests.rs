@@ -54,7 +54,7 @@ fn check_newest(folder: &Path, step: usize) {
     let found = store(folder)
         .newest(&|_| table())
         .expect("the folder can be listed");
-    let (standing, found_values) = found.state.expect("a whole state");
+    let (standing, mut stored) = found.state.expect("a whole state");
     assert_eq!(
         standing,
         Standing {
@@ -63,8 +63,10 @@ fn check_newest(folder: &Path, step: usize) {
             ..Standing::default()
         }
     );
-    for (index, found) in found_values.iter().enumerate() {
-        assert!(*found == values(step)(index), "tensor {index}");
+    // In any order, as often as one likes.
+    for index in [2, 0, 1, 0] {
+        let found = stored.read(index).expect("it is read");
+        assert!(found == values(step)(index), "tensor {index}");
     }
 }
 
@@ -109,6 +111,78 @@ fn a_state_that_stands_in_the_way_is_replaced() {
     fs::write(folder.join("step-00000003/trainer.safetensors"), "damaged").expect("a file");
     save(folder, 3, usize::MAX).expect("it saves");
     check_newest(folder, 3);
+}
+
+/// Saves `step`, and calls `disturb` before each operation on the disk.
+fn save_disturbed(folder: &Path, step: usize, disturb: impl Fn()) -> Result<PathBuf, StateError> {
+    let mut before = || {
+        disturb();
+        Ok(())
+    };
+    let standing = Standing {
+        step,
+        ..Standing::default()
+    };
+    store(folder).save(&standing, (&table(), &values(step)), 2, &mut before)
+}
+
+#[test]
+fn what_a_failed_save_has_written_is_removed() {
+    // Instead of a full disk: a folder has the name of the file that is to be written.
+    for name in [TENSORS, MANIFEST] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        save(folder, 3, usize::MAX).expect("it saves");
+        let unfinished = folder.join("step-00000004.unfinished");
+        let saved = save_disturbed(folder, 4, || {
+            if unfinished.exists() {
+                // Only the first time, and not if the file is there.
+                let _ = fs::create_dir(unfinished.join(name));
+            }
+        });
+        assert!(saved.is_err(), "{name}");
+        assert!(!unfinished.exists(), "{name}");
+        check_newest(folder, 3);
+    }
+}
+
+#[test]
+fn a_damaged_state_of_a_later_step_does_not_push_out_the_one_that_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let damage = |step: usize| {
+        let tensors = folder.join(format!("step-{step:08}")).join(TENSORS);
+        fs::write(tensors, "damaged").expect("a file");
+    };
+    for step in [2, 8, 9] {
+        save(folder, step, usize::MAX).expect("it saves");
+    }
+    save(folder, 2, usize::MAX).expect("it saves");
+    damage(8);
+    damage(9);
+    // Two are kept, and neither of the damaged ones is one of them.
+    for step in [3, 4] {
+        save(folder, step, usize::MAX).expect("it saves");
+        check_newest(folder, step);
+    }
+    let states = store(folder).list().expect("listed").into_iter();
+    let steps: Vec<usize> = states.map(|(moment, _)| moment.step).collect();
+    assert_eq!(steps, [3, 4, 8, 9]);
+}
+
+#[test]
+fn bytes_that_change_after_they_were_checked_are_not_used() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = save(folder.path(), 3, usize::MAX).expect("it saves");
+    let found = store(folder.path()).newest(&|_| table()).expect("listed");
+    let (_, mut stored) = found.state.expect("a whole state");
+    let path = state.join(TENSORS);
+    let mut bytes = fs::read(&path).expect("a file");
+    *bytes.last_mut().expect("bytes") ^= 1;
+    fs::write(&path, bytes).expect("a file");
+    assert!(stored.read(1).is_ok());
+    let error = stored.read(2).expect_err("its last byte is another one");
+    assert!(matches!(error, StateError::Unsteady { .. }), "{error}");
 }
 
 #[test]

@@ -5,10 +5,10 @@ use std::time::Instant;
 use model::decoder::Decoder;
 
 use super::{Begun, Trainer};
-use crate::contents::{Contents, Sorted};
+use crate::contents::Contents;
 use crate::event::{Event, Watch};
 use crate::job::TrainError;
-use crate::state::{Standing, Table, Values, Within};
+use crate::state::{Standing, StateError, Stored, Table, Within};
 
 impl Begun {
     fn within(&self) -> Within {
@@ -40,7 +40,7 @@ impl Trainer<'_> {
             });
         }
         Ok(match found.state {
-            Some((standing, values)) => self.take(standing, values, decoder),
+            Some((standing, stored)) => self.take(standing, stored, decoder)?,
             None => decoder,
         })
     }
@@ -52,35 +52,37 @@ impl Trainer<'_> {
 
     /// Goes to the state of `step`, which was saved and is needed.
     pub(crate) fn go_to(&mut self, step: usize, decoder: Decoder) -> Result<Decoder, TrainError> {
-        let (standing, values) = self.store.at(step, &|standing| self.table(standing))?;
-        Ok(self.take(standing, values, decoder))
+        let (standing, stored) = self.store.at(step, &|standing| self.table(standing))?;
+        Ok(self.take(standing, stored, decoder)?)
     }
 
+    /// Takes each tensor to where it belongs before the next is read, so that no more is held than a
+    /// training holds.
     fn take(
         &mut self,
         standing: Standing,
-        values: Vec<Values<'static>>,
+        mut stored: Stored,
         decoder: Decoder,
-    ) -> Decoder {
+    ) -> Result<Decoder, StateError> {
         self.standing = standing;
         let within = self.standing.within.take();
         let contents = Contents::of(&self.layout, &self.optimizer, within.as_ref());
-        let Sorted {
-            weights,
-            moments,
-            sums: begun,
-        } = contents.sort(values);
-        self.begun = within.map(|within| {
-            let mut sums = self.no_sums();
-            sums.go_on_from(within.loss, begun, self.job.device);
-            let micro_batches = within.micro_batches;
-            Begun {
-                micro_batches,
-                sums,
+        let decoder = contents.restore(&mut stored, &mut self.optimizer, decoder, &self.layout)?;
+        self.begun = None;
+        if let Some(within) = within {
+            let (mut sums, mut failed) = (self.no_sums(), None);
+            let read = contents.sums(&mut stored);
+            let read = read.map_while(|sum| sum.map_err(|error| failed = Some(error)).ok());
+            sums.go_on_from(within.loss, read, self.job.device);
+            if let Some(error) = failed {
+                return Err(error);
             }
-        });
-        self.optimizer
-            .restore(decoder, &self.layout, weights, moments)
+            self.begun = Some(Begun {
+                micro_batches: within.micro_batches,
+                sums,
+            });
+        }
+        Ok(decoder)
     }
 
     /// Saves the state after the last step, with what was begun of the next one; false, and nothing

@@ -145,6 +145,53 @@ fn the_best_weights_become_the_checkpoint_and_patience_ends_it() {
 }
 
 #[test]
+fn a_loss_that_is_no_number_is_never_the_best() {
+    let mut training = training(0, Chosen::Best);
+    // The first step breaks the weights; the second one finds out.
+    training.settings.lr = 1e30;
+    training.settings.warmup = 0.0;
+    training.settings.held_out = Some(HeldOut {
+        every_steps: 1,
+        patience: 0,
+        checkpoint: Chosen::Best,
+    });
+    let (place, mut told) = (Place::new(), Vec::new());
+    let error = training.run(&place, |event, _| told.push(event.clone()));
+    assert!(
+        matches!(error, Err(TrainError::NotFinite { step: 2, .. })),
+        "{error:?}"
+    );
+    let looks = looks(&told);
+    assert!(!looks[1].loss.is_finite() && !looks[1].best, "{looks:?}");
+    assert!(place.states().is_empty(), "{:?}", place.states());
+}
+
+#[test]
+fn best_weights_that_cannot_be_written_keep_the_steps_behind_them() {
+    let (undisturbed, place) = (Place::new(), Place::new());
+    let training = overfit(2, Chosen::Best);
+    let told = looks(&training.finish(&undisturbed));
+    let last = told.last().expect("a look").step;
+    let tokenizer = place.path("tokenizer");
+    let error = training.run(&place, |event, _| {
+        if matches!(event, Event::Look(look) if look.step == last) {
+            std::fs::rename(&tokenizer, place.path("elsewhere")).expect("it was there");
+        }
+    });
+    assert!(
+        matches!(error, Err(TrainError::Unwritten { steps, .. }) if steps == last),
+        "{error:?}"
+    );
+    std::fs::rename(place.path("elsewhere"), &tokenizer).expect("it is back");
+    let rest = training.finish(&place);
+    assert!(
+        curve(&rest).is_empty() && looks(&rest).is_empty(),
+        "{rest:?}"
+    );
+    assert!(place.checkpoint() == undisturbed.checkpoint());
+}
+
+#[test]
 fn a_damaged_state_that_is_gone_back_to_is_named_with_what_to_do() {
     #[track_caller]
     fn check(file: &str, what: &str) {

@@ -1,7 +1,8 @@
 //! Which samples a training will see, and how many steps that takes.
 
-use crate::miniature::{samples, settings};
-use train::{SettingsError, TrainSettings, plan};
+use crate::miniature::{sample, samples, settings};
+use protocol::{Sample, SpanKind};
+use train::{KindWeights, SettingsError, TrainOn, TrainSettings, order, plan};
 
 /// Settings with this budget.
 fn budget(epochs: Option<f64>, steps: Option<usize>, tokens: Option<u64>) -> TrainSettings {
@@ -72,6 +73,31 @@ fn whole_epochs_hold_every_token_once() {
         (plan.tokens, plan.trained_tokens),
         (3 * tokens as u64, 3 * own as u64)
     );
+}
+
+#[test]
+fn samples_without_a_token_that_carries_loss_are_refused() {
+    #[track_caller]
+    fn check(settings: &TrainSettings, samples: &[Sample]) {
+        let error = plan(settings, samples, 3).expect_err("nothing is trained on");
+        assert_eq!(error, SettingsError::NoLoss);
+        let error = order(settings, samples, 3).expect_err("nothing is trained on");
+        assert!(error.to_string().contains("`train_on`"), "{error}");
+    }
+    let of_summaries = TrainSettings {
+        train_on: TrainOn::Weights(KindWeights {
+            summary: 1.0,
+            ..KindWeights::default()
+        }),
+        ..budget(None, Some(3), None)
+    };
+    let thoughts: [(SpanKind, &[u32]); 1] = [(SpanKind::Thought, &[5, 6, 7])];
+    let one_token: [(SpanKind, &[u32]); 1] = [(SpanKind::Thought, &[5])];
+    let in_tokens = budget(None, None, Some(10));
+    check(&of_summaries, &[sample("s", &thoughts)]);
+    check(&in_tokens, &[sample("s", &one_token)]);
+    check(&in_tokens, &[]);
+    check(&budget(Some(1.0), None, None), &[sample("s", &one_token)]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::miniature::{Curve, Files, Place, Training, curve, files, settings};
-use train::{Event, Outcome, TrainSettings};
+use train::{Event, Outcome, Rehearsal, TrainError, TrainSettings};
 
 /// Twenty steps over two epochs of ten samples each and four of a third; the last step is short,
 /// steps reach over the border of epochs and have several micro-batches.
@@ -177,6 +177,100 @@ fn stopped_within_a_step_it_goes_on_behind_the_last_micro_batch() {
     assert!(stops > 30, "{stops} stops");
     assert_eq!(curve_so_far, straight);
     assert!(place.checkpoint() == expected, "the checkpoint differs");
+}
+
+/// Lets `harm` do something before the last step ends, expects an error, mends it, and goes on to the
+/// same bytes. Returns the error and how many steps were computed again.
+#[track_caller]
+fn check_unwritten(
+    harm: impl Fn(&Place),
+    mend: impl Fn(&Place),
+    expected: &[(String, Vec<u8>)],
+) -> (TrainError, usize) {
+    let (place, mut training) = (Place::new(), training());
+    training.rehearsal = Rehearsal::Worst;
+    let error = training.run(&place, |event, _| {
+        if matches!(event, Event::Step(step) if step.step == 20) {
+            harm(&place);
+        }
+    });
+    let error = error.expect_err("it cannot be written");
+    mend(&place);
+    let events = training.finish(&place);
+    let worst = events.iter().any(|event| matches!(event, Event::Worst(_)));
+    let again = curve(&events).len();
+    assert_eq!(worst, again > 0, "it is tried if there is something to do");
+    assert!(place.checkpoint() == expected, "the checkpoint differs");
+    (error, again)
+}
+
+#[test]
+fn a_training_whose_checkpoint_cannot_be_written_is_kept() {
+    let (_, expected) = undisturbed();
+    let lose = |place: &Place| {
+        std::fs::rename(place.path("tokenizer"), place.path("elsewhere")).expect("it was there");
+    };
+    let find = |place: &Place| {
+        std::fs::rename(place.path("elsewhere"), place.path("tokenizer")).expect("it is back");
+    };
+    let fill = |place: &Place| {
+        std::fs::create_dir(place.path("out")).expect("there was none");
+        std::fs::write(place.path("out").join("other"), "").expect("a file");
+    };
+    let clear = |place: &Place| std::fs::remove_dir_all(place.path("out")).expect("it was there");
+    for (error, again) in [
+        check_unwritten(lose, find, &expected),
+        check_unwritten(fill, clear, &expected),
+    ] {
+        assert!(
+            matches!(error, TrainError::Unwritten { steps: 20, .. }),
+            "{error:?}"
+        );
+        assert!(
+            error.to_string().contains("only writes the checkpoint"),
+            "{error}"
+        );
+        assert_eq!(again, 0);
+    }
+
+    // Nor can the state: a file has the place of the folder.
+    let lose_all = |place: &Place| {
+        lose(place);
+        std::fs::rename(place.path("state"), place.path("states")).expect("there are states");
+        std::fs::write(place.path("state"), "").expect("a file");
+    };
+    let find_all = |place: &Place| {
+        find(place);
+        std::fs::remove_file(place.path("state")).expect("a file");
+        std::fs::rename(place.path("states"), place.path("state")).expect("there are states");
+    };
+    let (error, again) = check_unwritten(lose_all, find_all, &expected);
+    assert!(
+        matches!(
+            error,
+            TrainError::Lost {
+                steps: 20,
+                saved: 18,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert_eq!(again, 2);
+}
+
+#[test]
+fn the_worst_micro_batch_is_not_tried_beside_the_sums_of_a_step() {
+    let (place, mut training) = (Place::new(), training());
+    training.rehearsal = Rehearsal::Worst;
+    training.run(&place, stop_in_step_5).expect("it stops");
+    let events = training.finish(&place);
+    let mut events = events.iter();
+    assert!(!events.any(|event| matches!(event, Event::Worst(_))));
+    assert!(
+        place.checkpoint() == undisturbed().1,
+        "the checkpoint differs"
+    );
 }
 
 /// Hears all, but from some step on cannot keep it.

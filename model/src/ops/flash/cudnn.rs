@@ -13,23 +13,20 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use burn_std::id::StreamId;
 use cubecl::cuda::CudaDevice;
-use cubecl::server::{BufferBinding, Handle, ServerStorage as _};
+use cubecl::server::{BufferBinding, Handle};
 use cudarc::cudnn::{result as dnn, sys};
 use cudarc::driver::sys::CUstream;
 
 use super::documents::Documents;
 use super::graph::{Graph, Id, Sizes, Way, id};
 use super::plan::{ALIGNMENT, Plan};
-use crate::ops::card::{self, Refused, Server, bit, server};
+use crate::ops::card::{self, Memory, bit, server};
 
 /// Releases from this one on clear the room that gradients are added up in by themselves.
 const OLDEST: usize = 91_000;
 
 /// The cards on which the library attends: a bit for each.
 static USED: AtomicU64 = AtomicU64::new(0);
-
-/// What the library refused, on a thread where nobody waits for an answer.
-static REFUSED: Refused = Refused::nothing();
 
 /// What plans need to work in, or why there is none.
 static KNOWN: Mutex<Vec<(Key, Result<usize, String>)>> = Mutex::new(Vec::new());
@@ -50,7 +47,6 @@ struct Key {
 /// cuDNN on one card.
 struct Library {
     handle: sys::cudnnHandle_t,
-    stream: CUstream,
     plans: Vec<(Key, Plan)>,
 }
 
@@ -108,7 +104,6 @@ impl Library {
         unsafe { dnn::set_stream(handle, stream.cast()) }.map_err(said)?;
         Ok(Self {
             handle,
-            stream,
             plans: Vec::new(),
         })
     }
@@ -171,10 +166,7 @@ struct Task {
 }
 
 impl Task {
-    /// # Panics
-    /// If the library refused a call before: what it should have written is not a number.
     fn new(way: Way, like: &CubeTensor, documents: &Documents) -> Self {
-        REFUSED.heed("cuDNN");
         let CubeDevice::Cuda(CudaDevice { index }) = like.device else {
             unreachable!("started on cards only")
         };
@@ -232,51 +224,46 @@ impl Task {
         self.memory.push((id, handle));
     }
 
-    /// Sends it off; `results` are what is filled with NaN if it fails.
+    /// Sends it off; `results` are what it writes.
     fn send(self, results: &[Id]) {
         let Self { key, like, memory } = self;
         let room = room_of(key).unwrap_or(0);
         let workspace = like.client.empty(room.max(ALIGNMENT)).binding();
-        let memory: Vec<(Id, BufferBinding)> = memory
-            .into_iter()
-            .map(|(id, handle)| (id, handle.binding()))
-            .collect();
-        let results: Vec<Id> = results.to_vec();
+        let (written, read): (Vec<_>, Vec<_>) =
+            memory.into_iter().partition(|(id, _)| results.contains(id));
+        let ids = read.iter().chain(&written).map(|(id, _)| *id);
+        let ids: Vec<Id> = ids.collect();
+        let bindings = |memory: Vec<(Id, Handle)>| -> Vec<BufferBinding> {
+            memory
+                .into_iter()
+                .map(|(_, handle)| handle.binding())
+                .collect()
+        };
+        let mut read = bindings(read);
+        // In front of the others, of which it is not.
+        read.insert(0, workspace);
+        let written = bindings(written);
         let stream = StreamId::current();
         server(&like.client).submit(move |server| {
-            if let Err(reason) = run(server, key, memory, workspace, &results, stream) {
-                REFUSED.keep(reason);
-            }
+            card::call(server, stream, (read, written), |memory| {
+                run(key, &ids, &memory)
+            });
         });
     }
 }
 
-/// On the server's thread: a call.
+/// On the server's thread: a call, with the memory that it works in and that of its tensors.
 #[expect(unsafe_code, reason = "calls cuDNN")]
-fn run(
-    server: &mut Server,
-    key: Key,
-    memory: Vec<(Id, BufferBinding)>,
-    workspace: BufferBinding,
-    results: &[Id],
-    stream: StreamId,
-) -> Result<(), String> {
-    let mut held = Vec::with_capacity(memory.len());
-    for (id, binding) in memory {
-        let resource = server.get_resource(binding, stream);
-        held.push((id, resource.map_err(|error| error.to_string())?));
-    }
-    let workspace = server
-        .get_resource(workspace, stream)
-        .map_err(|error| error.to_string())?;
-    let addresses: Vec<(Id, u64)> = held
-        .iter()
-        .map(|(id, memory)| (*id, memory.resource().ptr))
-        .collect();
+fn run(key: Key, ids: &[Id], memory: &[Memory]) -> Result<(), String> {
+    let [workspace, tensors @ ..] = memory else {
+        return Err("cuDNN has nothing to work in".to_owned());
+    };
+    let addresses = tensors.iter().map(|memory| memory.resource().ptr);
+    let addresses: Vec<(Id, u64)> = ids.iter().copied().zip(addresses).collect();
     LIBRARIES.with_borrow(|libraries| {
         let library = libraries
             .get(&key.card)
-            .ok_or("not started on this thread")?;
+            .ok_or("cuDNN is not started on this thread")?;
         let plan = library.plans.iter().find(|(known, _)| *known == key);
         let done = match plan {
             // SAFETY: Burn keeps the tensors' memory until its own tasks behind this one, which run after it on
@@ -286,17 +273,7 @@ fn run(
             },
             None => Err("there is no plan".to_owned()),
         };
-        done.map_err(|reason| {
-            for (id, memory) in &held {
-                if results.contains(id) {
-                    let memory = memory.resource();
-                    let bytes = memory.size as usize;
-                    // SAFETY: it is memory of this size.
-                    unsafe { card::make_no_number(memory.ptr, bytes, library.stream) };
-                }
-            }
-            format!("{reason}, {key:?}")
-        })
+        done.map_err(|reason| format!("cuDNN: {reason}, {key:?}"))
     })
 }
 

@@ -192,12 +192,8 @@ fn cube(device: &Device) -> Option<&CubeDevice> {
 /// Why cuDNN does not attend on a card.
 static WHY_NOT: Reasons = Reasons::none();
 
-/// Lets cuDNN attend on a card if it can, unless `LEAP_ATTENTION=chunked` is set; [`why_not`] tells why it
-/// cannot.
+/// Lets cuDNN attend on a card if it can; [`why_not`] tells why it cannot.
 pub(crate) fn start(index: usize) {
-    if std::env::var_os("LEAP_ATTENTION").is_some_and(|wanted| wanted == "chunked") {
-        return;
-    }
     let started = crate::device::quietly(|| cudnn::start(index));
     WHY_NOT.note(index, started.and_then(|started| started));
 }

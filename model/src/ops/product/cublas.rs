@@ -7,7 +7,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use burn::backend::TensorMetadata as _;
 use burn::tensor::{DType, Shape};
@@ -16,13 +16,13 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 use burn_std::id::StreamId;
 use cubecl::cuda::CudaDevice;
-use cubecl::server::{BufferBinding, ServerStorage as _};
+use cubecl::server::ServerStorage as _;
 use cudarc::cublas::{result as blas, sys};
 use cudarc::driver::{result as driver, sys::CUstream};
 
 use super::call::{Call, Factor, View};
-use crate::ops::card::{self, Refused, Server, bit, server};
-use crate::ops::rows::Found;
+use crate::ops::card::{self, Memory, bit, server};
+use crate::ops::rows::{Found, own};
 
 /// Bytes that cuBLAS works in; NVIDIA names 32 MiB for cards of Hopper's kind.
 const WORKSPACE: usize = 32 << 20;
@@ -30,8 +30,8 @@ const WORKSPACE: usize = 32 << 20;
 /// The cards on which the library multiplies: a bit for each.
 static USED: AtomicU64 = AtomicU64::new(0);
 
-/// What the library refused, on a thread where nobody waits for an answer.
-static REFUSED: Refused = Refused::nothing();
+/// Its release, once it has been started.
+static RELEASE: AtomicI32 = AtomicI32::new(0);
 
 thread_local! {
     /// The libraries of the cards whose server this thread runs.
@@ -41,7 +41,6 @@ thread_local! {
 /// cuBLAS on one card.
 struct Library {
     handle: sys::cublasHandle_t,
-    stream: CUstream,
     /// What products read and wrote while somebody records them.
     held: Option<Vec<Box<dyn Any + Send>>>,
 }
@@ -64,6 +63,13 @@ pub(super) fn is_used_on(device: &CubeDevice) -> bool {
 pub(crate) fn is_there() -> bool {
     // SAFETY: loading libcublas runs its initialisers, as any use of it does.
     unsafe { sys::is_culib_present() }
+}
+
+/// Its name and release, such as `cuBLAS 13.0.2`.
+pub(super) fn release() -> String {
+    let release = RELEASE.load(Ordering::Relaxed);
+    let (major, minor, patch) = (release / 10_000, release / 100 % 100, release % 100);
+    format!("cuBLAS {major}.{minor}.{patch}")
 }
 
 /// Lets the library multiply on a card from now on; a card on which it does already is left as it is.
@@ -108,11 +114,13 @@ impl Library {
                 .result()
                 .map_err(said)?;
         }
-        Ok(Self {
-            handle,
-            stream,
-            held: None,
-        })
+        let mut release = 0;
+        // SAFETY: writes one number to a place that outlives the call.
+        unsafe { sys::cublasGetVersion_v2(handle, &raw mut release) }
+            .result()
+            .map_err(said)?;
+        RELEASE.store(release, Ordering::Relaxed);
+        Ok(Self { handle, held: None })
     }
 
     /// # Safety
@@ -238,12 +246,8 @@ fn called(
     (a, b, call)
 }
 
-/// `a b` on a card on which the library is started.
-///
-/// # Panics
-/// If the library refused a product before: what it should have written is not a number.
+/// `a b` on a card on which the library is started. What the library refuses fails where it is read.
 pub(super) fn product(a: CubeTensor, b: CubeTensor) -> CubeTensor {
-    REFUSED.heed("cuBLAS");
     let (a, b, call, format) = match called(a, b) {
         (a, b, Some((call, format))) => (a, b, call, format),
         (a, b, None) => return super::by_burn::<CubeBackend>(a, b, false),
@@ -259,19 +263,10 @@ pub(super) fn product(a: CubeTensor, b: CubeTensor) -> CubeTensor {
 }
 
 /// `c + a b` of matrices, as [`product`]; in `c`'s own memory where nothing else holds it.
-///
-/// # Panics
-/// Those of [`product`].
 pub(super) fn product_onto(c: CubeTensor, a: CubeTensor, b: CubeTensor) -> CubeTensor {
-    REFUSED.heed("cuBLAS");
     match called(a, b) {
         (a, b, Some((call, format))) if takes(c.dtype, a.dtype) && call.batches == 1 => {
-            let c = into_contiguous(c);
-            let c = match c.can_mut() {
-                true => c,
-                false => c.copy(),
-            };
-            submit([a, b], c, call, format, true)
+            submit([a, b], own(c), call, format, true)
         }
         (a, b, _) => super::onto_by_burn::<CubeBackend>(c, a, b, false),
     }
@@ -295,47 +290,34 @@ fn submit(
     };
     let client = a.client.clone();
     let formats = [factors, format(c.dtype).unwrap_or(factors)];
-    let operands = [a.handle, b.handle, c.handle.clone()].map(cubecl::server::Handle::binding);
+    let [a, b, sum] = [a.handle, b.handle, c.handle.clone()].map(cubecl::server::Handle::binding);
     let stream = StreamId::current();
     server(&client).submit(move |server| {
-        if let Err(reason) = run(server, index, (&call, formats, onto), operands, stream) {
-            REFUSED.keep(reason);
-        }
+        card::call(server, stream, (vec![a, b], vec![sum]), |memory| {
+            run(index, &call, formats, memory, onto)
+        });
     });
     c
 }
 
-/// On the server's thread: a product of tensors.
+/// On the server's thread: a product of tensors, whose memory is that of both factors and of the sum.
 #[expect(unsafe_code, reason = "calls cuBLAS")]
 fn run(
-    server: &mut Server,
     index: usize,
-    (call, formats, onto): (&Call, [sys::cudaDataType; 2], bool),
-    operands: [BufferBinding; 3],
-    stream: StreamId,
+    call: &Call,
+    formats: [sys::cudaDataType; 2],
+    memory: Vec<Memory>,
+    onto: bool,
 ) -> Result<(), String> {
-    let mut memory = Vec::with_capacity(operands.len());
-    for operand in operands {
-        memory.push(
-            server
-                .get_resource(operand, stream)
-                .map_err(|error| error.to_string())?,
-        );
-    }
-    let [a, b, c] = [0, 1, 2].map(|operand: usize| memory[operand].resource().ptr);
-    let bytes = memory[2].resource().size as usize;
+    let addresses = [0, 1, 2].map(|operand: usize| memory[operand].resource().ptr);
     LIBRARIES.with_borrow_mut(|libraries| {
         let library = libraries
             .get_mut(&index)
-            .ok_or("not started on this thread")?;
+            .ok_or("cuBLAS is not started on this thread")?;
         // SAFETY: Burn keeps the tensors' memory until its own tasks behind this one, which run after
         // it on the same stream; shapes and strides are those of the tensors.
-        let done = unsafe { library.multiply(call, formats, [a, b, c], onto) };
-        if let Err(error) = done {
-            // SAFETY: `c` is memory of this size.
-            unsafe { card::make_no_number(c, bytes, library.stream) };
-            return Err(format!("{error} for {call:?}"));
-        }
+        let done = unsafe { library.multiply(call, formats, addresses, onto) };
+        done.map_err(|error| format!("cuBLAS: {error} for {call:?}"))?;
         if let Some(held) = &mut library.held {
             held.push(Box::new(memory));
         }

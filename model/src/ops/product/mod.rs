@@ -254,13 +254,9 @@ pub(super) fn of_backend<B: ProductOps>(a: FloatTensor<B>, b: FloatTensor<B>) ->
 #[cfg(feature = "cuda")]
 static WHY_NOT: super::card::Reasons = super::card::Reasons::none();
 
-/// Lets cuBLAS multiply on a card if it can, unless `LEAP_PRODUCTS=burn` is set; [`why_not`] tells why
-/// it cannot.
+/// Lets cuBLAS multiply on a card if it can; [`why_not`] tells why it cannot.
 #[cfg(feature = "cuda")]
 pub(crate) fn start(index: usize) {
-    if std::env::var_os("LEAP_PRODUCTS").is_some_and(|wanted| wanted == "burn") {
-        return;
-    }
     let started = crate::device::quietly(|| cublas::start(index));
     WHY_NOT.note(index, started.and_then(|started| started));
 }
@@ -275,14 +271,14 @@ pub(crate) fn why_not(device: &Device) -> Option<String> {
     None
 }
 
-/// What multiplies matrices on a device.
-pub(crate) fn library_on(device: &Device) -> &'static str {
+/// What multiplies matrices on a device: `cuBLAS` and its release, or `Burn`.
+pub(crate) fn library_on(device: &Device) -> String {
     #[cfg(feature = "cuda")]
     if cube(device).is_some_and(cublas::is_used_on) {
-        return "cuBLAS";
+        return cublas::release();
     }
     let _ = device;
-    "Burn"
+    "Burn".to_owned()
 }
 
 /// The device in CubeCL's terms.

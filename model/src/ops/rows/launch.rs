@@ -1,6 +1,7 @@
 //! Launches of the kernels on a card's tensors.
 
 mod attention;
+mod dropout;
 mod scores;
 mod shortlists;
 mod sums;
@@ -29,13 +30,23 @@ fn dense(x: CubeTensor) -> CubeTensor {
     into_contiguous(x)
 }
 
-/// The tensor itself where nothing else holds its memory, else a copy.
-fn own(x: CubeTensor) -> CubeTensor {
+/// The tensor itself, row by row, where nothing else holds its memory, else a copy that lies so.
+pub(in crate::ops) fn own(x: CubeTensor) -> CubeTensor {
     let x = dense(x);
-    match x.can_mut() {
-        true => x,
-        false => x.copy(),
+    if x.can_mut() {
+        return x;
     }
+    // As one row: Burn pads each row of a copy to a width that suits the card.
+    let (shape, dtype) = (x.shape(), x.dtype);
+    let row = CubeTensor::new_contiguous(
+        x.client,
+        x.device,
+        Shape::new([shape.num_elements()]),
+        x.handle,
+        dtype,
+    );
+    let copy = row.copy();
+    CubeTensor::new_contiguous(copy.client, copy.device, shape, copy.handle, dtype)
 }
 
 /// Room like a tensor's, in another shape and format.

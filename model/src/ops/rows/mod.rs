@@ -20,7 +20,7 @@ mod updates;
 mod writing;
 
 #[cfg(feature = "cuda")]
-pub(super) use self::launch::row_product;
+pub(super) use self::launch::{own, row_product};
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use self::norms::RowKernels;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]

@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 
+use half::bf16;
 use model::config::{Architecture, ModelConfig};
 use model::decoder::Decoder;
 use model::device::{Device, Dtype};
+use model::parameters::Values;
 use rayon::prelude::*;
 
 /// A shape by name.
@@ -63,11 +65,12 @@ fn config(
     }
 }
 
+/// Numbers of noise before they come again. A prime: no two rows of a matrix are the same.
+const STRETCH: usize = 1_000_003;
+
 /// A decoder whose weights are noise of a sensible size, made quickly: a stretch of it again and
-/// again.
+/// again, in the format that the device is given.
 pub(super) fn noise(config: &ModelConfig, dtype: Dtype, device: &Device) -> Decoder {
-    // A prime: no two rows of a matrix are the same.
-    const STRETCH: usize = 1_000_003;
     let mut state = 1_u32;
     let stretch: Vec<f32> = (0..STRETCH)
         .map(|_| {
@@ -75,23 +78,27 @@ pub(super) fn noise(config: &ModelConfig, dtype: Dtype, device: &Device) -> Deco
             (state >> 8) as f32 * (0.07 / (1 << 24) as f32) - 0.035
         })
         .collect();
+    let rounded: Vec<bf16> = stretch.iter().map(|value| bf16::from_f32(*value)).collect();
     let built = Decoder::from_source(config, device, dtype, |name, shape| {
         let count: usize = shape.iter().product();
-        Ok::<_, Infallible>(match (shape.len(), name.ends_with("bias")) {
-            (1, false) => vec![1.0; count],
-            // By all processors: most of the time goes into touching fresh memory.
-            _ => {
-                let mut values = vec![0.0; count];
-                let parts = values.par_chunks_mut(STRETCH);
-                parts.for_each(|part| part.copy_from_slice(&stretch[..part.len()]));
-                values
-            }
+        let ones = shape.len() == 1 && !name.ends_with("bias");
+        Ok::<_, Infallible>(match dtype {
+            _ if ones => Values::F32(vec![1.0; count]),
+            Dtype::F32 => Values::F32(repeated(&stretch, count)),
+            Dtype::Bf16 => Values::Bf16(repeated(&rounded, count)),
         })
     });
     match built {
         Ok(decoder) => decoder,
         Err(never) => match never {},
     }
+}
+
+/// So many values, those of the stretch again and again. By all processors: most of the time goes into touching
+/// fresh memory.
+fn repeated<T: Copy + Send + Sync>(stretch: &[T], count: usize) -> Vec<T> {
+    let places = (0..count).into_par_iter();
+    places.map(|at| stretch[at % STRETCH]).collect()
 }
 
 /// The same weights in another format or on another device.

@@ -136,7 +136,8 @@ fn trained(shape: &str) -> Vec<Trained> {
         lora: Some(LoraSettings {
             rank: 16,
             alpha: 32.0,
-            dropout: 0.0,
+            // That of the recipes.
+            dropout: 0.05,
             targets: Linear::all(),
         }),
         optimizer: Placement::Device,
@@ -193,6 +194,7 @@ fn of_shape(bench: &mut Bench<'_>, shape: &Shape, trained: &Trained) -> Result<V
             "trained": trained.what,
             "optimizer": trained.optimizer,
             "moments": trained.moments,
+            "dropout": trained.lora.as_ref().map(|lora| lora.dropout),
             "micro_batches": trained.micro_batches,
             "dtype": dtype,
             "tokens": tokens,

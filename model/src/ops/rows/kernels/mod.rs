@@ -10,6 +10,7 @@
 
 mod attention;
 mod cube;
+mod dropout;
 mod gates;
 mod heads;
 mod norms;
@@ -20,6 +21,7 @@ mod updates;
 
 pub(super) use self::attention::{HEADS, LANES, PLANES, attend_places, attend_tiles, join_parts};
 pub(super) use self::cube::UNITS;
+pub(super) use self::dropout::drop_values;
 pub(super) use self::gates::{gate, gate_backward, gate_both};
 pub(super) use self::heads::{turn, write_heads};
 pub(super) use self::norms::{add_norm, norm, norm_backward, norm_weight_parts};

@@ -17,6 +17,9 @@ const BORDERS: [f32; 3] = [
     REACHES[2] * FARTHER,
 ];
 
+// The kernels below write out three lists, and a fourth for what is in none.
+const _: () = assert!(REACHES.len() == 3, "as many lists as kernels make");
+
 /// The place of a token for which there is no room.
 const FULL: i64 = ROOM as i64;
 
