@@ -59,6 +59,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
     /// Read the built-in recipes: list, print, copy, check, explain their keys.
+    ///
+    /// Commands that take a recipe take key=value changes to it behind its name: seed=2 sets a key,
+    /// train.lora.rank=8 one in a table, eval.rows.1.method=leap-t one in the second entry of a list.
+    /// KEY= without a value leaves the key out (problems.benchmark= for problems of your own), and
+    /// KEY='"none"' is a text.
     #[command(subcommand)]
     Recipe(RecipeCommand),
     Trap(TrapArgs),
@@ -89,7 +94,7 @@ pub(crate) enum Command {
 pub(crate) struct RunArgs {
     /// Name of a built-in recipe, or a TOML file.
     pub(crate) recipe: String,
-    /// Changes to the recipe, such as seed=2.
+    /// Changes to the recipe, such as seed=2; KEY= without a value leaves the key out.
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
     /// Output folder [default: runs/NAME].
@@ -120,7 +125,8 @@ pub(crate) struct RunArgs {
 pub(crate) struct TrainArgs {
     /// Name of a built-in recipe, or a TOML file.
     pub(crate) recipe: String,
-    /// Changes to the recipe, such as seed=2 or train.epochs=3.
+    /// Changes to the recipe, such as seed=2 or train.epochs=3; KEY= without a value leaves the key
+    /// out.
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
     /// Output folder [default: runs/NAME].
@@ -136,16 +142,16 @@ pub(crate) struct TrainArgs {
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Say what it will need: memory by purpose, operations, hours, and whether it fits. Neither
-    /// weights nor samples have to be there. Exit code 1 if it does not fit.
+    /// weights nor samples have to be there. Exit code 1 if it does not fit as it is.
     #[arg(long)]
     pub(crate) plan: bool,
     /// Print the ids of the samples of each step, one JSON line a step, and stop.
     #[arg(long, conflicts_with_all = ["plan", "dry_run"])]
     pub(crate) order: bool,
     /// What --plan plans for: cpu, rtx-4090-24gb, a100-80gb, h100-80gb, h200-141gb, or a size such
-    /// as 48GB.
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub(crate) on: String,
+    /// as 48GB [default: what --device names].
+    #[arg(long, value_name = "DEVICE", requires = "plan")]
+    pub(crate) on: Option<String>,
     /// Print the plan as JSON.
     #[arg(long, requires = "plan")]
     pub(crate) json: bool,
@@ -172,7 +178,7 @@ pub(crate) struct InferArgs {
     /// The problem; `-` reads it from stdin.
     pub(crate) problem: String,
     /// Other settings, as below [protocol] in a recipe, such as router=random, preset=paper or
-    /// prompts=FILE.
+    /// prompts=FILE; KEY= without a value leaves a key out.
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
     /// How paths work together: cot, leap, leap-t for a model trained on LeaP traces, leap-s, moa.

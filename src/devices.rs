@@ -106,6 +106,26 @@ pub(crate) fn dtype(asked: Option<Dtype>, device: &Device) -> Dtype {
     })
 }
 
+/// Says so where a recipe has a card compute in f32 that also computes in bf16. Which of them is part of
+/// the recipe, at `key`, because numbers differ.
+pub(crate) fn tell_format(
+    dtype: Dtype,
+    spec: &DeviceSpec,
+    device: &Device,
+    key: &str,
+    output: &mut Output,
+) {
+    if dtype == Dtype::F32
+        && *spec != DeviceSpec::Cpu
+        && formats(device).last() == Some(&Dtype::Bf16)
+    {
+        output.note(&format!(
+            "`{spec}` computes in f32, as the recipe says; {key}=bf16 needs half the memory for weights \
+             and is faster, with slightly other numbers"
+        ));
+    }
+}
+
 /// Runs the self-check and tells of each operation.
 pub(crate) fn check(
     device: &Device,

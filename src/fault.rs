@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 
+use data_gen::import::ImportError;
+use data_gen::problems::{self, ProblemsError};
 use infer::generation::GenerationError;
 use infer::lines::LinesError;
 use infer::waves::WaveError;
@@ -74,6 +76,27 @@ pub(crate) fn of_a_damaged_file(error: &anyhow::Error) -> Option<String> {
                 path.display()
             )),
             LinesError::Io { .. } => None,
+        }
+    })
+}
+
+/// What to do about a problem whose answer cannot be graded, if that is the reason.
+pub(crate) fn of_a_problem(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(|cause| {
+        let problems = match cause.downcast_ref() {
+            Some(ImportError::Problems(problems)) => Some(problems),
+            _ => cause.downcast_ref(),
+        };
+        match problems? {
+            ProblemsError::Fault {
+                fault: problems::Fault::Answer { wanted, .. },
+                ..
+            } if *wanted == problems::INTEGER => Some(
+                "answers are whole numbers unless the line says how they are read: \"kind\": \"math\" \
+                 takes fractions and expressions; `leap data-gen problems FILE --kind math` writes \
+                 it into every line",
+            ),
+            _ => None,
         }
     })
 }

@@ -17,6 +17,8 @@ const SIGNALS: &[i32] = &[
     signal::SIGHUP,
     #[cfg(unix)]
     signal::SIGUSR1,
+    #[cfg(unix)]
+    signal::SIGUSR2,
 ];
 
 /// Listens for signals from now on.

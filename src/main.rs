@@ -18,6 +18,7 @@ mod recipe;
 mod recipes;
 mod results;
 mod road;
+mod sample_file;
 mod sample_recipe;
 mod servers;
 mod study;

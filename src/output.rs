@@ -1,5 +1,4 @@
 //! The only place that prints: data to stdout, everything for people to stderr.
-#![expect(clippy::print_stderr, reason = "this module is the printer")]
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
@@ -38,7 +37,7 @@ impl Output {
     /// Tells people something.
     pub(crate) fn note(&mut self, text: &str) {
         if !self.quiet {
-            eprintln!("{}", harmless(text));
+            to_stderr(&harmless(text));
         }
     }
 
@@ -46,7 +45,7 @@ impl Output {
     pub(crate) fn painted(&mut self, pieces: &[(Paint, &str)]) {
         let paints = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         if !self.quiet {
-            eprintln!("{}", painted(pieces, paints));
+            to_stderr(&painted(pieces, paints));
         }
     }
 
@@ -62,20 +61,26 @@ impl Output {
 
     /// An error with its causes and its hint.
     pub(crate) fn error(&mut self, error: &anyhow::Error) {
-        eprintln!("error: {}", harmless(&error.to_string()));
+        let mut said = error.to_string();
+        to_stderr(&format!("error: {}", harmless(&said)));
         for cause in error.chain().skip(1) {
-            eprintln!(
-                "  cause: {}",
-                harmless(cause.to_string().trim_end()).replace('\n', "\n         ")
-            );
+            let cause = cause.to_string();
+            // Some errors end with what their cause says.
+            if said.trim_end().ends_with(cause.trim_end()) {
+                continue;
+            }
+            let text = harmless(cause.trim_end()).replace('\n', "\n         ");
+            to_stderr(&format!("  cause: {text}"));
+            said = cause;
         }
         let fault = error.chain().find_map(|cause| cause.downcast_ref());
         let advice = fault
             .map(|fault: &Fault| fault.hint().to_owned())
             .or_else(|| fault::of_the_disk(error).map(str::to_owned))
-            .or_else(|| fault::of_a_damaged_file(error));
+            .or_else(|| fault::of_a_damaged_file(error))
+            .or_else(|| fault::of_a_problem(error).map(str::to_owned));
         if let Some(advice) = advice {
-            eprintln!("\nhint: {}", harmless(&advice));
+            to_stderr(&format!("\nhint: {}", harmless(&advice)));
         }
     }
 
@@ -164,9 +169,15 @@ fn to_stdout(text: &str) {
     let _ = out.flush();
 }
 
+/// A line for people. Where nobody reads any more, because a pipe was closed or a disk is full, the work
+/// goes on without being told of.
+fn to_stderr(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// A line about something that went wrong where no [`Output`] is at hand.
 pub(crate) fn from_another_thread(text: &str) {
-    eprintln!("{}", harmless(text));
+    to_stderr(&harmless(text));
 }
 
 /// So many things, in the plural if there is not just one.
@@ -234,7 +245,7 @@ impl Progress {
             bar.set_message(text());
             bar.tick();
         } else if self.plain && self.last.unwrap_or(self.started).elapsed() > PLAIN_INTERVAL {
-            eprintln!("{:>12} {}", self.verb, text());
+            to_stderr(&format!("{:>12} {}", self.verb, text()));
             self.last = Some(Instant::now());
         }
     }
@@ -247,10 +258,10 @@ impl Progress {
         }
         if self.plain {
             let summary = harmless(summary);
-            eprintln!(
+            to_stderr(&format!(
                 "{:>12} {}: {summary} ({seconds:.1} s)",
                 self.verb, self.what
-            );
+            ));
         }
         seconds
     }

@@ -45,8 +45,8 @@ pub(crate) fn expand(recipe: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// The keys of `[protocol]` that a recipe may leave out, as dotted paths with their defaults.
-pub(crate) fn keys() -> Result<Vec<(String, String)>> {
+/// The keys of `[protocol]` that a recipe may leave out, as dotted paths with what its preset stands for.
+pub(crate) fn keys(preset: Preset) -> Result<Vec<(String, String)>> {
     fn walk(prefix: &str, table: &Table, found: &mut Vec<(String, String)>) {
         for (key, value) in table {
             let path = format!("{prefix}.{key}");
@@ -57,16 +57,39 @@ pub(crate) fn keys() -> Result<Vec<(String, String)>> {
         }
     }
     let mut found = Vec::new();
-    walk("protocol", &defaults(Preset::Default)?, &mut found);
+    walk("protocol", &defaults(preset)?, &mut found);
     // Of all keys only this one has no default value.
     found.push(("protocol.turns".into(), "none".into()));
     Ok(found)
 }
 
+/// Refuses to leave out what no call could set.
+fn is_known(key: &str) -> Result<()> {
+    let keys = keys(Preset::Default)?;
+    let names = keys.iter().map(|(name, _)| name.as_str());
+    let below = format!("{key}.");
+    if key == "prompts"
+        || names
+            .clone()
+            .any(|name| name == key || name.starts_with(&below))
+    {
+        return Ok(());
+    }
+    let short = |name: &str| name.trim_start_matches("protocol.").to_owned();
+    let known: Vec<String> = names.map(short).collect();
+    Err(Fault::new(
+        format!("there is no setting `{}` to leave out", short(key)),
+        format!("known are prompts, {}", known.join(", ")),
+    )
+    .into())
+}
+
 /// Whether an override names a preset.
 pub(crate) fn is_asked_for(item: &str) -> bool {
-    let key = item.split_once('=').map(|(key, _)| key.trim());
-    matches!(key, Some("protocol.preset" | "preset"))
+    let Some((key, value)) = item.split_once('=') else {
+        return false;
+    };
+    matches!(key.trim(), "protocol.preset" | "preset") && !value.trim().is_empty()
 }
 
 /// The keys of `[protocol]` that a preset stands for.
@@ -77,7 +100,11 @@ fn defaults(preset: Preset) -> Result<Table> {
     Ok(table)
 }
 
-fn named(protocol: &Table) -> Result<Preset> {
+/// The preset that a table of `[protocol]` names.
+///
+/// # Errors
+/// If there is no such preset.
+pub(crate) fn named(protocol: &Table) -> Result<Preset> {
     let Some(name) = protocol.get("preset") else {
         return Ok(Preset::Default);
     };
@@ -173,15 +200,19 @@ pub(crate) fn of_call(mut table: Table, overrides: &[String]) -> Result<(Protoco
         let Some((key, value)) = item.split_once('=') else {
             return Err(Fault::new(
                 format!("`{item}` is no setting"),
-                "write it as key=value, for instance router=random; a text of several words needs \
-                 quotes",
+                "write it as key=value, for instance router=random; key= without a value leaves a key \
+                 out; a text of several words needs quotes",
             )
             .into());
         };
-        let (key, value) = (key.trim(), recipes::parse_value(value.trim()));
-        match key {
-            "prompts" => recipes::set(&mut table, key, value)?,
-            key => recipes::set(&mut table, &format!("protocol.{key}"), value)?,
+        let key = match key.trim() {
+            "prompts" => "prompts".to_owned(),
+            key => format!("protocol.{key}"),
+        };
+        match value.trim() {
+            "" if recipes::remove(&mut table, &key) => {}
+            "" => is_known(&key)?,
+            value => recipes::set(&mut table, &key, recipes::parse_value(value))?,
         }
     }
     expand(&mut table)?;

@@ -20,6 +20,8 @@ use train::TrainSettings;
 
 pub(crate) use self::student::Student;
 use crate::fault::Fault;
+use crate::recipes::Gap;
+use crate::train_recipe::check_training;
 
 /// A recipe for `leap run`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -315,7 +317,7 @@ impl Scratch {
                 "`model.scratch.groups` and `model.scratch.samples.per_problem` must be at least 1",
             );
         }
-        self.train.check().context("`model.scratch.train`")
+        check_training(&self.train, "model.scratch.train")
     }
 }
 
@@ -344,11 +346,48 @@ impl Protocol {
 }
 
 impl RunRecipe {
-    /// Checks what types cannot: combinations and ranges.
+    /// Checks that it can be run: nothing in it is wrong, and nothing is left to the call.
     ///
     /// # Errors
     /// The first thing that cannot work, with what to do.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
+        self.check_parts()?;
+        Gap::refuse(self.gaps())
+    }
+
+    /// What the recipe leaves to the call.
+    pub(crate) fn gaps(&self) -> Vec<Gap> {
+        let (model, problems) = (&self.model, &self.problems);
+        let family = problems.search.is_some() || problems.sum.is_some();
+        let no_model = model.checkpoint.is_none() && model.scratch.is_none();
+        let no_file = |set: &ProblemSet| set.file.is_none() && !family;
+        let gaps = [
+            no_model.then(|| Gap {
+                message: "the recipe names no model".to_owned(),
+                hint: "give a Hugging Face folder: model.checkpoint=DIR",
+                argument: "model.checkpoint=DIR",
+            }),
+            no_file(&problems.train).then(|| Gap {
+                message: "`problems.train` has no `file`, and the recipe has no problem family"
+                    .to_owned(),
+                hint: "give a file: problems.train.file=FILE",
+                argument: "problems.train.file=FILE",
+            }),
+            no_file(&problems.test).then(|| Gap {
+                message: "`problems.test` has no `file`, and the recipe has no problem family"
+                    .to_owned(),
+                hint: "give a file: problems.test.file=FILE",
+                argument: "problems.test.file=FILE",
+            }),
+        ];
+        gaps.into_iter().flatten().collect()
+    }
+
+    /// Checks what types cannot: combinations and ranges of what it names.
+    ///
+    /// # Errors
+    /// The first thing that cannot work, with what to do.
+    pub(crate) fn check_parts(&self) -> anyhow::Result<()> {
         let fault = |message: &str, hint: &str| Err(Fault::new(message, hint).into());
         if self.job != Job::Run {
             return fault(
@@ -359,9 +398,9 @@ impl RunRecipe {
         self.protocol.settings(Method::LeapT).check()?;
         self.prompts.check()?;
         self.engine.check()?;
-        self.train.leap_t.check().context("`train.leap_t`")?;
+        check_training(&self.train.leap_t, "train.leap_t")?;
         if let Some(control) = &self.train.control {
-            control.check().context("`train.control`")?;
+            check_training(control, "train.control")?;
         }
         for (index, student) in self.students.iter().enumerate() {
             student.check(self)?;
@@ -378,20 +417,12 @@ impl RunRecipe {
         if let Some(scratch) = &self.model.scratch {
             scratch.check()?;
         }
-        match (&self.model.checkpoint, &self.model.scratch) {
-            (None, None) => {
-                return fault(
-                    "the recipe names no model",
-                    "give a Hugging Face folder: model.checkpoint=DIR",
-                );
-            }
-            (Some(_), Some(_)) => {
-                return fault(
-                    "the recipe has both `model.checkpoint` and `model.scratch`",
-                    "keep one: a model is read or trained from scratch",
-                );
-            }
-            _ => {}
+        if self.model.checkpoint.is_some() && self.model.scratch.is_some() {
+            return fault(
+                "the recipe has both `model.checkpoint` and `model.scratch`",
+                "keep one: a model is read, and `model.scratch=` without a value leaves the other \
+                 out, or it is trained from scratch",
+            );
         }
         let simulated = self.teacher.simulated.is_some();
         let wants = self.teacher.engine == TeacherEngine::Simulated
@@ -406,7 +437,7 @@ impl RunRecipe {
         if self.problems.search.is_some() && self.problems.sum.is_some() {
             return fault(
                 "the recipe has two problem families",
-                "keep one of `problems.search`, `problems.sum`",
+                "keep one: `problems.search=` or `problems.sum=` without a value leaves it out",
             );
         }
         let family = self.problems.search.is_some() || self.problems.sum.is_some();
@@ -414,13 +445,7 @@ impl RunRecipe {
             ("train", &self.problems.train),
             ("test", &self.problems.test),
         ] {
-            if set.file.is_none() && !family {
-                let message = format!(
-                    "`problems.{name}` has no `file`, and the recipe has no problem family"
-                );
-                return fault(&message, &format!("give a file: problems.{name}.file=FILE"));
-            }
-            if set.file.is_none() && set.count == 0 {
+            if set.file.is_none() && family && set.count == 0 {
                 return fault(
                     &format!("`problems.{name}.count` is 0"),
                     "ask for at least one problem",

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use protocol::Similarity;
+use protocol::preset::Preset;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
@@ -121,15 +122,13 @@ impl Source {
         table.is_some_and(|table| has_presets(&table))
     }
 
-    /// Applies `key=value` overrides, and reads the result as `T`.
+    /// Applies `key=value` overrides, of which one without a value takes its key out, and reads the
+    /// result as `T`.
     ///
     /// # Errors
     /// If the text is no TOML, an override has no `=`, or a key is unknown or has a wrong type.
     pub(crate) fn resolve<T: DeserializeOwned>(&self, overrides: &[String]) -> Result<T> {
-        let mut table: Table = self
-            .text
-            .parse()
-            .map_err(|error: toml::de::Error| self.fault(&error.to_string(), ""))?;
+        let mut table = self.table()?;
         let presets = has_presets(&table);
         // A preset asked for in the call replaces what the recipe says; other keys go over it.
         if presets && overrides.iter().any(|item| presets::is_asked_for(item)) {
@@ -140,15 +139,73 @@ impl Source {
             let (key, value) = item.split_once('=').ok_or_else(|| {
                 Fault::new(
                     format!("`{item}` is no override"),
-                    "write it as key=value, for instance seed=2",
+                    "write it as key=value, for instance seed=2; key= without a value leaves the \
+                     key out",
                 )
             })?;
-            set(&mut table, key.trim(), parse_value(value.trim()))?;
+            match (key.trim(), value.trim()) {
+                (key, "") => self.leave_out::<T>(&mut table, key)?,
+                (key, value) => set(&mut table, key, parse_value(value))?,
+            }
         }
         if presets {
             presets::expand(&mut table)?;
         }
         read(&table, &format!("recipe `{}`", self.name))
+    }
+
+    /// Takes a key out. One that is not there must at least be a key that could be.
+    fn leave_out<T: DeserializeOwned>(&self, table: &mut Table, key: &str) -> Result<()> {
+        if remove(table, key) {
+            return Ok(());
+        }
+        if let (Some(run), true) = (table.get("run"), key.starts_with("road.")) {
+            return Err(Fault::new(
+                format!("`{key}` cannot be left out: it is not here, but in recipe {run}"),
+                "write the recipe that `run` names below [road] in a file of your own, without it",
+            )
+            .into());
+        }
+        let mut probe = table.clone();
+        set(&mut probe, key, Value::String(String::new()))?;
+        if has_presets(&probe) && presets::expand(&mut probe).is_err() {
+            return Ok(());
+        }
+        match parse::<T>(&probe)? {
+            Err(fault) if unknown_field(&fault.message).is_some() => {
+                Err(fault.of(&format!("recipe `{}`", self.name), &probe).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The names that a key can have as its value, if it is a choice between names; or one text that says
+    /// what it can be.
+    pub(crate) fn choices<T: DeserializeOwned>(&self, key: &str) -> Result<Vec<String>> {
+        let mut table = self.table()?;
+        // No key has this as a name.
+        set(&mut table, key, Value::String("?".to_owned()))?;
+        if has_presets(&table) && presets::expand(&mut table).is_err() {
+            return Ok(Vec::new());
+        }
+        let fault = parse::<T>(&table)?.err();
+        Ok(fault
+            .and_then(|fault| variants(&fault.message))
+            .unwrap_or_default())
+    }
+
+    /// The preset that completes its protocol.
+    pub(crate) fn preset(&self) -> Result<Preset> {
+        let table = self.table()?;
+        match table.get("protocol").and_then(Value::as_table) {
+            Some(protocol) => presets::named(protocol),
+            None => Ok(Preset::Default),
+        }
+    }
+
+    fn table(&self) -> Result<Table> {
+        let table = self.text.parse();
+        table.map_err(|error: toml::de::Error| self.fault(&error.to_string(), "").into())
     }
 
     /// What the recipe is for: its `job`, if it is TOML that says so.
@@ -182,15 +239,34 @@ impl Source {
 /// # Errors
 /// If a key is unknown or has a wrong type; with the nearest key.
 pub(crate) fn read<T: DeserializeOwned>(table: &Table, what: &str) -> Result<T> {
+    parse(table)?.map_err(|fault| fault.of(what, table).into())
+}
+
+/// Why a table is no recipe.
+struct Unreadable {
+    /// What serde says.
+    message: String,
+    /// Where.
+    line: String,
+}
+
+impl Unreadable {
+    /// With advice; `what` names the table.
+    fn of(&self, what: &str, table: &Table) -> Fault {
+        fault(what, &self.message, &self.line, example(table))
+    }
+}
+
+fn parse<T: DeserializeOwned>(table: &Table) -> Result<Result<T, Unreadable>> {
     // Through text, so that the error of a wrong key or type shows its line.
     let text = toml::to_string(table).context("cannot write the recipe as TOML")?;
-    toml::from_str(&text).map_err(|error| {
-        let line = error
-            .span()
-            .map(|span| line_of(&text, span.start))
-            .unwrap_or_default();
-        fault(what, error.message(), &line, example(table)).into()
-    })
+    Ok(toml::from_str(&text).map_err(|error| {
+        let line = error.span().map(|span| line_of(&text, span.start));
+        Unreadable {
+            message: error.message().to_owned(),
+            line: line.unwrap_or_default(),
+        }
+    }))
 }
 
 /// Whether the recipe has a protocol, which a preset completes.
@@ -226,22 +302,33 @@ fn example(table: &Table) -> &'static str {
 /// `like` is a recipe that has every key.
 fn fault(what: &str, message: &str, line: &str, like: &str) -> Fault {
     let Some((unknown, known)) = unknown_field(message) else {
-        let place = if line.is_empty() {
-            String::new()
-        } else {
-            format!(" (at `{line}`)")
+        // Of a key that is missing, only the table is known.
+        let missing = message.trim().starts_with("missing field") && !line.starts_with('[');
+        let place = match line.is_empty() || missing {
+            true => String::new(),
+            false => format!(" (at `{line}`)"),
+        };
+        let hint = match line.split_once(" = ") {
+            Some((key, "\"none\"")) => format!(
+                "where `none` is no value, `{key}=` without one leaves the key out; `leap recipe keys \
+                 {like}` says what keys mean"
+            ),
+            _ => format!("`leap recipe keys {like}` lists all keys with what they mean"),
         };
         return Fault::new(
             format!("{what} is not valid: {}{place}", message.trim()),
-            format!("`leap recipe cat {like}` shows a recipe with all its keys"),
+            hint,
         );
     };
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
-    let hint = match nearest(&unknown, &known) {
+    let hint = match elsewhere(&unknown, &known).or_else(|| nearest(&unknown, &known)) {
         Some(near) => {
             format!("did you mean `{near}`? `leap recipe keys {like}` lists them all")
         }
-        None => format!("known here: {}", known.join(", ")),
+        None => format!(
+            "known here: {}; `leap recipe keys {like}` lists all keys",
+            known.join(", ")
+        ),
     };
     Fault::new(format!("{what} has no key `{unknown}`"), hint)
 }
@@ -250,6 +337,29 @@ fn fault(what: &str, message: &str, line: &str, like: &str) -> Fault {
 pub(crate) fn hash<T: serde::Serialize>(recipe: &T) -> Result<String> {
     let text = serde_json::to_vec(recipe).context("cannot write the recipe as JSON")?;
     Ok(hex(&Sha256::digest(text)))
+}
+
+/// What a recipe leaves to the command line.
+pub(crate) struct Gap {
+    /// What it does not name.
+    pub(crate) message: String,
+    /// How that is given.
+    pub(crate) hint: &'static str,
+    /// The same as an argument.
+    pub(crate) argument: &'static str,
+}
+
+impl Gap {
+    /// Refuses a recipe that leaves something out, by the first that it does.
+    ///
+    /// # Errors
+    /// If there is a gap.
+    pub(crate) fn refuse(gaps: Vec<Self>) -> Result<()> {
+        match gaps.into_iter().next() {
+            Some(gap) => Err(Fault::new(gap.message, gap.hint).into()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Bytes as lower-case hex.
@@ -301,6 +411,74 @@ pub(crate) fn set(table: &mut Table, key: &str, value: Value) -> Result<()> {
         )
         .into()),
     }
+}
+
+/// Takes a key out of a table, or an entry out of a list; whether it was there.
+pub(crate) fn remove(table: &mut Table, key: &str) -> bool {
+    let Some((first, rest)) = key.split_once('.') else {
+        return table.remove(key).is_some();
+    };
+    match table.get_mut(first) {
+        Some(Value::Table(inner)) => remove(inner, rest),
+        Some(Value::Array(items)) => {
+            let (index, rest) = rest.split_once('.').unwrap_or((rest, ""));
+            let index = index.parse().unwrap_or(usize::MAX);
+            match items.get_mut(index) {
+                Some(_) if rest.is_empty() => {
+                    items.remove(index);
+                    true
+                }
+                Some(Value::Table(inner)) => remove(inner, rest),
+                _ => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+/// Names of keys in other toolkits, with ours.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("learning_rate", "lr"),
+    ("batch_size", "samples_per_step"),
+    ("global_batch_size", "samples_per_step"),
+    ("train_batch_size", "samples_per_step"),
+    ("micro_batch_size", "tokens_per_micro_batch"),
+    ("num_train_epochs", "epochs"),
+    ("max_steps", "steps"),
+    ("save_steps", "save_every_steps"),
+    ("save_total_limit", "keep"),
+    ("max_length", "max_tokens"),
+    ("max_seq_length", "max_tokens"),
+    ("max_new_tokens", "max_tokens"),
+    ("lr_scheduler_type", "schedule"),
+    ("warmup_ratio", "warmup"),
+    ("warmup_steps", "warmup"),
+    ("max_grad_norm", "clip_norm"),
+    ("adam_beta1", "beta1"),
+    ("adam_beta2", "beta2"),
+    ("adam_epsilon", "eps"),
+    ("gradient_checkpointing", "recompute"),
+    ("r", "rank"),
+    ("lora_alpha", "alpha"),
+    ("lora_dropout", "dropout"),
+    ("target_modules", "targets"),
+];
+
+/// The key that another toolkit calls so, if it is one of those that are known here.
+fn elsewhere<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let (_, ours) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == name)?;
+    known.iter().copied().find(|key| key == ours)
+}
+
+/// The names that a choice is between, or what else is expected in one text, out of serde's message.
+fn variants(message: &str) -> Option<Vec<String>> {
+    let message = message.trim();
+    if let Some(expected) = message.strip_prefix("invalid value: string \"?\", expected ") {
+        return Some(vec![expected.to_owned()]);
+    }
+    let rest = message.strip_prefix("unknown variant `?`, expected ")?;
+    let names = rest.split('`').skip(1).step_by(2);
+    Some(names.map(str::to_string).collect())
 }
 
 /// The unknown name and the expected ones, out of serde's message.

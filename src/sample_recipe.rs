@@ -8,6 +8,7 @@ use data_gen::training_set::Choice;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::fault::Fault;
+use crate::recipes::Gap;
 
 /// A recipe for `leap data-gen samples`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -89,6 +90,21 @@ impl ControlChoice {
 }
 
 impl SampleRecipe {
+    /// What the recipe leaves to the call.
+    pub(crate) fn gaps(&self) -> Vec<Gap> {
+        let problems = self.problems.is_none().then(|| Gap {
+            message: "the recipe names no `problems`".to_owned(),
+            hint: "give it in the call: problems=FILE",
+            argument: "problems=FILE",
+        });
+        let traces = self.traces.leap.is_empty().then(|| Gap {
+            message: "the recipe names no `traces.leap`".to_owned(),
+            hint: "give it in the call: traces.leap=FILE",
+            argument: "traces.leap=FILE",
+        });
+        problems.into_iter().chain(traces).collect()
+    }
+
     /// Checks what types cannot.
     ///
     /// # Errors

@@ -38,6 +38,26 @@ pub(crate) fn are_named(args: &ServerArgs) -> Result<()> {
     }
 }
 
+/// Refuses servers for a recipe whose answers come from elsewhere: they would be passed over. `part` is
+/// the table that names the engine.
+///
+/// # Errors
+/// With the keys that make servers the engine.
+pub(crate) fn are_not_named(args: &ServerArgs, part: &str) -> Result<()> {
+    match args.servers.is_empty() {
+        true => Ok(()),
+        false => Err(Fault::new(
+            format!("--server is given, but the recipe's `{part}.engine` is not \"remote\""),
+            format!(
+                "who answers is part of the recipe: {part}.engine=remote {part}.remote.model=NAME \
+                 {part}.remote.positions=N, with the name as servers list it and the longest path in \
+                 tokens; or leave --server out"
+            ),
+        )
+        .into()),
+    }
+}
+
 /// Asks servers what they can do, and tells it.
 ///
 /// # Errors

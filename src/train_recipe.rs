@@ -2,16 +2,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use model::config::ModelConfig;
 use model::device::Dtype;
 use model::shapes;
 use serde::{Deserialize, Serialize};
-use train::TrainSettings;
+use train::{SettingsError, TrainSettings};
 
 use crate::fault::Fault;
 use crate::recipe::Job;
-use crate::recipes;
+use crate::recipes::{self, Gap};
 
 /// A recipe for `leap train`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -178,7 +177,55 @@ pub(crate) const OPTIONAL_KEYS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Checks settings that lie below the key `at`.
+///
+/// # Errors
+/// The first key that cannot work, with what to do.
+pub(crate) fn check_training(settings: &TrainSettings, at: &str) -> anyhow::Result<()> {
+    let Err(error) = settings.check() else {
+        return Ok(());
+    };
+    let budgets = [
+        ("epochs", settings.epochs.is_some()),
+        ("steps", settings.steps.is_some()),
+        ("tokens", settings.tokens.is_some()),
+    ];
+    let error = match error {
+        SettingsError::Budget { given: 0 } => Fault::new(
+            error.to_string(),
+            format!("say how long it trains, for instance {at}.epochs=3"),
+        )
+        .into(),
+        SettingsError::Budget { .. } => {
+            let given = budgets.iter().filter(|(_, given)| *given);
+            let out: Vec<String> = given.map(|(key, _)| format!("`{at}.{key}=`")).collect();
+            Fault::new(
+                error.to_string(),
+                format!("{} without a value leaves one out", out.join(" or ")),
+            )
+            .into()
+        }
+        error => anyhow::Error::new(error),
+    };
+    Err(error.context(format!("`{at}`")))
+}
+
 impl TrainRecipe {
+    /// What the recipe leaves to the call.
+    pub(crate) fn gaps(&self) -> Vec<Gap> {
+        let model = self.model.checkpoint.is_none().then(|| Gap {
+            message: "the recipe names no model".to_owned(),
+            hint: "give a Hugging Face folder: model.checkpoint=DIR; `leap pull OWNER/NAME` brings one",
+            argument: "model.checkpoint=DIR",
+        });
+        let samples = self.samples.file.is_none().then(|| Gap {
+            message: "the recipe names no samples".to_owned(),
+            hint: "give a samples file: samples.file=FILE; a run of `leap run` makes samples.jsonl",
+            argument: "samples.file=FILE",
+        });
+        model.into_iter().chain(samples).collect()
+    }
+
     /// Checks what types cannot: combinations and ranges.
     ///
     /// # Errors
@@ -191,13 +238,14 @@ impl TrainRecipe {
             )
             .into());
         }
-        self.train.check().context("`train`")?;
+        check_training(&self.train, "train")?;
         let samples = &self.samples;
         let held_out = samples.held_out.is_some() || samples.hold_out_problems > 0;
         if samples.held_out.is_some() && samples.hold_out_problems > 0 {
             return Err(Fault::new(
                 "the recipe has both `samples.held_out` and `samples.hold_out_problems`",
-                "keep one: held-out samples are a file of their own or a part of the others",
+                "keep one: held-out samples are a file of their own or a part of the others; \
+                 `samples.held_out=` without a value leaves the file out",
             )
             .into());
         }

@@ -41,7 +41,7 @@ fn mistakes_are_named_with_advice_and_exit_code_2() {
     check_error(
         &["run", "tiny", "seed=x"],
         "recipe `tiny` is not valid",
-        "leap recipe cat tiny",
+        "leap recipe keys tiny",
     );
     check_error(
         &["run", "tiny", "protocol.paths=0"],
@@ -179,6 +179,199 @@ fn recipes_can_be_listed_copied_checked_and_explained() {
     assert!(keys.lines().all(|line| line.starts_with("protocol.")) && keys.contains("# N"));
     let cat = bench.leap(&["recipe", "cat", "tiny"]).succeeds().stdout;
     assert!(cat.starts_with("# Everything from nothing"));
+}
+
+/// These arguments fail with this message and this advice, and succeed with the change behind them.
+#[track_caller]
+fn check_way_out(bench: &Bench, args: &[&str], message: &str, change: &str) {
+    let refused = bench.leap(args).fails(message);
+    let advised = change.split('=').next().expect("a key");
+    assert!(
+        refused.stderr.contains(&format!("`{advised}=`")),
+        "no `{advised}=` in {}",
+        refused.stderr
+    );
+    bench.leap(&[args, &[change]].concat()).succeeds();
+}
+
+#[test]
+fn a_key_without_a_value_is_left_out() {
+    let bench = Bench::new();
+    bench.golden_model();
+    bench.write(
+        "mine.jsonl",
+        "{\"id\":\"a\",\"problem\":\"6 * 7?\",\"answer\":42}\n",
+    );
+    for name in ["aime24", "aime25", "aimo25"] {
+        let args = [
+            "eval",
+            name,
+            "model.checkpoint=model",
+            "problems.file=mine.jsonl",
+            "eval.rows.1.method=leap-t",
+            "--dry-run",
+        ];
+        check_way_out(&bench, &args, "here are 1", "problems.benchmark=");
+        let header = bench.leap(&["recipe", "cat", name]).succeeds().stdout;
+        assert!(header.contains("problems.file=mine.jsonl problems.benchmark= "));
+    }
+    check_way_out(
+        &bench,
+        &[
+            "eval",
+            "search",
+            "problems.file=mine.jsonl",
+            "problems.count=0",
+            "--dry-run",
+        ],
+        "problems in 2 ways: problems.file, problems.search",
+        "problems.search=",
+    );
+    check_way_out(
+        &bench,
+        &[
+            "data-gen",
+            "traces",
+            "teacher-simulated",
+            "problems.file=mine.jsonl",
+            "problems.count=0",
+            "--dry-run",
+        ],
+        "problems in 2 ways",
+        "problems.search=",
+    );
+    let plan = ["train", "sft-tiny", "train.epochs=1", "--plan"];
+    let expected = [
+        "model.shape=r1-distill-qwen-1.5b",
+        "samples.expected.count=10",
+        "samples.expected.tokens=100",
+    ];
+    let plan = [&plan[..], &expected, &["--on", "80GB"]].concat();
+    check_way_out(
+        &bench,
+        &plan,
+        "2 of `epochs`, `steps` and `tokens` are given",
+        "train.tokens=",
+    );
+}
+
+#[test]
+fn what_cannot_be_left_out_is_named() {
+    // A key that could be there and is not is left out already.
+    let bench = Bench::new();
+    for fine in ["problems.file=", "eval.baseline=none", "protocol.turns="] {
+        bench
+            .leap(&["eval", "search", fine, "--dry-run"])
+            .succeeds();
+    }
+    check_error(
+        &["eval", "search", "problems.serch="],
+        "has no key `serch`",
+        "did you mean `search`?",
+    );
+    check_error(
+        &["eval", "search", "protocol.path="],
+        "has no key `path`",
+        "did you mean `paths`?",
+    );
+    check_error(
+        &["run", "tiny", "seed="],
+        "missing field `seed`",
+        "leap recipe keys tiny",
+    );
+    check_error(
+        &["run", "table2-mini", "road.train.control="],
+        "cannot be left out",
+        "[road]",
+    );
+    check_error(
+        &["train", "leap-t-1.5b", "train.epochs=none"],
+        "epochs = \"none\"",
+        "`epochs=` without one leaves the key out",
+    );
+    check_error(
+        &["infer", ".", "1 + 1?", "turnz="],
+        "no setting `turnz` to leave out",
+        "turns",
+    );
+}
+
+#[test]
+fn keys_are_told_with_their_preset_and_their_choices() {
+    let bench = Bench::new();
+    let keys = |args: &[&str]| {
+        let args = [&["recipe", "keys"], args].concat();
+        bench.leap(&args).succeeds().stdout
+    };
+    let paper = keys(&["leap-t-teacher-32b", "protocol.paths"]);
+    assert_eq!(
+        paper,
+        "protocol.paths = 32   # left out: from the preset `paper`\n"
+    );
+    assert!(keys(&["tiny", "protocol."]).contains("from the preset `default`"));
+    for (recipe, key, choices) in [
+        (
+            "sft-tiny",
+            "train.schedule",
+            "one of cosine, linear, constant",
+        ),
+        ("sft-tiny", "train.decay_on", "one of matrices, all"),
+        ("sft-tiny", "train.train_on", "own+trigger"),
+        ("sft-tiny", "train.guard.then", "or \"stop\""),
+        ("aime24", "protocol.router", "dispersed"),
+        ("aime24", "eval.rows.1.method", "leap-t"),
+    ] {
+        let told = keys(&[recipe, key]);
+        assert!(told.contains(choices), "no `{choices}` in {told}");
+    }
+    check_error(
+        &["recipe", "keys", "tiny", "nonsense"],
+        "no key of recipe `tiny` begins with `nonsense`",
+        "leap recipe keys tiny",
+    );
+    for (wrong, right) in [
+        ("train.learning_rate=1", "lr"),
+        ("train.batch_size=1", "samples_per_step"),
+        ("train.lora.r=1", "rank"),
+    ] {
+        check_error(
+            &["train", "leap-t-1.5b", wrong],
+            "has no key",
+            &format!("did you mean `{right}`?"),
+        );
+    }
+    check_error(
+        &["train", "leap-t-1.5b", "train.lora.rank=8"],
+        "missing field `alpha`",
+        "leap recipe keys leap-t-1.5b",
+    );
+}
+
+#[test]
+fn a_recipe_that_leaves_a_part_to_the_call_is_valid() {
+    let bench = Bench::new();
+    let list = bench.leap(&["recipe", "ls"]).succeeds().stdout;
+    let names: Vec<&str> = list
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    let checked = bench.leap(&[&["recipe", "check"], &names[..]].concat());
+    let checked = checked.succeeds().stdout;
+    for line in [
+        "tiny: valid",
+        "aime24: valid; to be given: model.checkpoint=DIR",
+        "aimo25: valid; to be given: problems.file=FILE model.checkpoint=DIR",
+        "smollm2: valid; to be given: model.checkpoint=DIR",
+        "leap-t-1.5b: valid; to be given: model.checkpoint=DIR samples.file=FILE",
+        "leap-t-teacher-32b: valid; to be given: problems.file=FILE teacher.folder=DIR",
+    ] {
+        assert!(
+            checked.lines().any(|there| there == line),
+            "no `{line}` in {checked}"
+        );
+    }
+    let given = ["recipe", "check", "aime24", "model.checkpoint=DIR"];
+    assert_eq!(bench.leap(&given).succeeds().stdout, "aime24: valid\n");
 }
 
 #[test]

@@ -514,6 +514,112 @@ fn samples_are_inspected_and_exported() {
         .fails("holds no sample");
     let unfinished = ["data-gen", "export", "out/reports", "--out", "x"];
     bench.leap(&unfinished).fails("samples-report.json");
+    // The folder of a run has samples, too.
+    let of_run = [
+        "data-gen",
+        "export",
+        "out",
+        "--tokenizer",
+        "out/tokenizer",
+        "--form",
+        "messages",
+        "--out",
+        "of-run",
+    ];
+    bench.leap(&of_run).succeeds();
+    assert_eq!(
+        ids(&lines(&bench, "of-run/train.jsonl")),
+        ids(&lines(&bench, "out/samples.jsonl"))
+    );
+}
+
+#[test]
+fn a_file_that_holds_no_samples_is_told_for_what_it_is() {
+    let bench = Bench::new();
+    let sample = |version: &str| {
+        format!(
+            "{{\"version\":{version},\"id\":\"a\",\"problem\":\"a\",\"tokenizer\":\"bytes\",\"spans\":[]}}"
+        )
+    };
+    for (file, text, message, advice) in [
+        (
+            "later.jsonl",
+            format!("{}\n{}\n", sample("1"), sample("9")),
+            "`later.jsonl`, line 2: the sample has version 9, but this build reads version 1",
+            "leap data-gen samples",
+        ),
+        (
+            "chat.jsonl",
+            "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}\n".to_owned(),
+            "`chat.jsonl` is no samples file: line 1 is a conversation",
+            "only traces of this toolkit can be trained on",
+        ),
+        (
+            "trace.jsonl",
+            "{\"version\":1,\"origin\":{},\"paths\":[]}\n".to_owned(),
+            "`trace.jsonl` is no samples file: line 1 is a trace",
+            "leap data-gen samples",
+        ),
+        (
+            "other.jsonl",
+            "\n{\"text\":\"hi\"}\n".to_owned(),
+            "`other.jsonl` is no samples file: line 2 has no `version`",
+            "leap data-gen samples",
+        ),
+        (
+            "torn.jsonl",
+            format!("{}\n{{\"versi", sample("1")),
+            "line 2 is not a valid record",
+            "",
+        ),
+    ] {
+        bench.write(file, &text);
+        for args in [
+            vec!["data-gen", "inspect", file],
+            vec!["data-gen", "export", file, "--out", "exported"],
+            vec![
+                "train",
+                "leap-t-1.5b",
+                &format!("samples.file={file}"),
+                "--plan",
+                "--on",
+                "h100-80gb",
+            ],
+        ] {
+            // The first line alone decides whether an export begins.
+            if args[1] == "export" && text.contains(&sample("1")) {
+                continue;
+            }
+            let ran = bench.leap(&args).fails(message);
+            assert!(ran.stderr.contains(advice), "{}", ran.stderr);
+            assert!(
+                ran.stderr.matches("missing field").count() <= 1,
+                "{}",
+                ran.stderr
+            );
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_is_no_integer_is_refused_with_the_kind_that_takes_it() {
+    let bench = Bench::new();
+    let line = r#"{"id": "a", "problem": "half?", "answer": "1/2"}"#;
+    bench.write("half.jsonl", &format!("{line}\n"));
+    let make = |more: &[&str]| {
+        let args = ["data-gen", "problems", "half.jsonl", "--out", "p.jsonl"];
+        bench.leap(&[&args[..], more].concat())
+    };
+    let refused = make(&[]).fails("problem `a` has the answer `1/2`, which is no integer");
+    assert!(
+        refused.stderr.contains("\"kind\": \"math\"") && refused.stderr.contains("--kind math"),
+        "{}",
+        refused.stderr
+    );
+    make(&["--kind", "math"]).succeeds();
+    let kind = r#""answer": "1/2", "kind": "math"}"#;
+    bench.write("half.jsonl", &line.replace(r#""answer": "1/2"}"#, kind));
+    make(&["--overwrite"]).succeeds();
 }
 
 #[test]
@@ -524,7 +630,8 @@ fn recipes_of_samples_are_checked_like_others() {
         .succeeds();
     assert_eq!(
         valid.stdout,
-        "leap-t-samples: valid\nleap-t-samples-strict: valid\n"
+        "leap-t-samples: valid; to be given: problems=FILE traces.leap=FILE\n\
+         leap-t-samples-strict: valid; to be given: problems=FILE traces.leap=FILE\n"
     );
     let check = |change: &str, message: &str| {
         let checked = bench.leap(&["recipe", "check", "leap-t-samples", change]);

@@ -84,6 +84,39 @@ fn an_evaluation_ends_with_every_artefact_and_does_nothing_a_second_time() {
 }
 
 #[test]
+fn a_dry_run_refuses_what_a_run_would_refuse() {
+    let dry = ["--dry-run"];
+    for more in [&dry[..], &[]] {
+        let missing = ["eval", "aime24", "model.checkpoint=nowhere"];
+        check_error(
+            &[&missing[..], more].concat(),
+            "there is no model folder `nowhere`",
+            "leap pull",
+        );
+        let empty = ["eval", "aime24", "model.checkpoint=."];
+        check_error(&[&empty[..], more].concat(), "config.json", "");
+        let servers = ["eval", "search", "--server", "http://localhost:1"];
+        check_error(
+            &[&servers[..], more].concat(),
+            "the recipe's `model.engine` is not \"remote\"",
+            "model.engine=remote model.remote.model=NAME",
+        );
+        let servers = [
+            "data-gen",
+            "traces",
+            "teacher-simulated",
+            "--server",
+            "http://localhost:1",
+        ];
+        check_error(
+            &[&servers[..], more].concat(),
+            "the recipe's `teacher.engine` is not \"remote\"",
+            "teacher.engine=remote",
+        );
+    }
+}
+
+#[test]
 fn an_evaluation_that_is_killed_at_any_moment_ends_with_the_same_bytes() {
     let bench = Bench::new();
     let started = std::time::Instant::now();
@@ -326,8 +359,8 @@ fn a_recipe_that_cannot_work_is_refused() {
     );
     check_error(
         &["eval", "search", "problems.file=x.jsonl"],
-        "names problems in two ways",
-        "keep one of",
+        "names problems in 2 ways",
+        "`problems.search=` without a value",
     );
     check_error(
         &["eval", "aimo25", "model.checkpoint=x"],

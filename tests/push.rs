@@ -241,3 +241,32 @@ fn links_are_not_pushed() {
     push(&bench, &hub, &[]).fails("notes.txt` is a link or no plain file");
     assert!(hub.state().repos.is_empty());
 }
+
+#[test]
+fn an_adapter_is_pushed_as_it_is_and_not_if_it_is_damaged() {
+    let (hub, bench) = (Hub::start(), Bench::new());
+    let config = r#"{"peft_type": "LORA", "r": 1, "lora_alpha": 2, "target_modules": ["q_proj"]}"#;
+    bench.write("adapter/adapter_config.json", config);
+    let name =
+        |side: &str| format!("base_model.model.model.layers.0.self_attn.q_proj.lora_{side}.weight");
+    let matrices = |bytes: &[u8]| {
+        let a = serde_json::json!({"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]});
+        let b = serde_json::json!({"dtype": "F32", "shape": [2, 1], "data_offsets": [8, 16]});
+        let header = serde_json::json!({ name("A"): a, name("B"): b }).to_string();
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend(header.as_bytes());
+        file.extend(bytes);
+        file
+    };
+    let path = bench.path("adapter/adapter_model.safetensors");
+    let push = || leap(&bench, &hub, TOKEN, &["push", "adapter", "owner/mine"]);
+    fs::write(&path, matrices(&[0xff; 16])).expect("a file");
+    push().fails("holds NaN");
+    assert!(!hub.state().repos.contains_key(MODEL));
+    fs::write(&path, matrices(&[0; 16])).expect("a file");
+    push().succeeds();
+    let state = hub.state();
+    let files = &state.repos[MODEL].newest().files;
+    assert!(files.contains_key("adapter_model.safetensors"));
+    assert!(files.contains_key("adapter_config.json"));
+}

@@ -3,8 +3,9 @@
 
 mod bench;
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -231,7 +232,13 @@ fn every_signal_saves_all_and_a_second_one_leaves() {
         let events = std::fs::read_to_string(bench.path("out/events.jsonl")).unwrap_or_default();
         events.matches("\"event\":\"step\"").count()
     };
-    for signals in [&["TERM"][..], &["INT"], &["USR1"], &["TERM", "TERM"]] {
+    for signals in [
+        &["TERM"][..],
+        &["INT"],
+        &["USR1"],
+        &["USR2"],
+        &["TERM", "TERM"],
+    ] {
         let before = steps();
         let mut child = bench.start(&args);
         while steps() < before + 3 && child.try_wait().expect("a state").is_none() {
@@ -254,10 +261,83 @@ fn every_signal_saves_all_and_a_second_one_leaves() {
 }
 
 #[test]
+fn a_training_goes_on_when_nobody_reads_what_it_says() {
+    let (expected, _) = undisturbed(&[]);
+    let bench = Bench::new();
+    let args = training("out", &[]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_leap"))
+        .args(&args)
+        .current_dir(bench.path("."))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("leap starts");
+    // As `2>&1 | head -2` does: it reads two lines, and closes its end.
+    let mut said = BufReader::new(child.stderr.take().expect("its stderr"));
+    for _ in 0..2 {
+        said.read_line(&mut String::new()).expect("a line");
+    }
+    drop(said);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    assert!(artefacts(&bench.path("out")) == expected);
+}
+
+/// What `leap checkpoint` and a training say of an adapter.
+#[track_caller]
+fn check_adapter(bench: &Bench, base: &str) {
+    let show = |more: &[&str]| {
+        let args = [&["checkpoint", "show", "out/adapter"], more].concat();
+        bench.leap(&args).succeeds()
+    };
+    let shown = show(&[]);
+    for words in [
+        "rank           4, alpha 8, dropout 0.1",
+        "q_proj",
+        "base           checkpoint ",
+        "trained from checkpoint",
+    ] {
+        assert!(
+            shown.stdout.contains(words),
+            "no `{words}` in {}",
+            shown.stdout
+        );
+    }
+    assert!(shown.stderr.contains("leap checkpoint merge BASE ADAPTER"));
+    let value: serde_json::Value = serde_json::from_str(&show(&["--json"]).stdout).expect("JSON");
+    assert_eq!(value["rank"], 4);
+    let verify = |folder: &str| bench.leap(&["checkpoint", "verify", folder]);
+    let good = verify("out/adapter").succeeds();
+    assert_eq!(good.stdout, "out/adapter: good, an adapter\n");
+    let diff = ["checkpoint", "diff", base, "out/adapter"];
+    let refused = bench.leap(&diff).fails("config.json");
+    assert!(refused.stderr.contains("leap checkpoint merge"));
+    let on = ["model.checkpoint=out/adapter"];
+    leap(bench, &training("other", &on)).fails("holds an adapter, and no model");
+    // One byte of a matrix is another.
+    std::fs::create_dir(bench.path("damaged")).expect("a folder");
+    for name in ["adapter_config.json", "lineage.json"] {
+        let there = bench.path("out/adapter").join(name);
+        std::fs::copy(there, bench.path("damaged").join(name)).expect("a file");
+    }
+    let mut bytes =
+        std::fs::read(bench.path("out/adapter/adapter_model.safetensors")).expect("matrices");
+    let last = bytes.len() - 4;
+    bytes[last] ^= 1;
+    std::fs::write(bench.path("damaged/adapter_model.safetensors"), bytes).expect("written");
+    let damaged = verify("damaged");
+    assert_eq!(damaged.code, Some(1), "{}", damaged.stderr);
+    assert!(damaged.stdout.contains("have hash"), "{}", damaged.stdout);
+}
+
+#[test]
 fn an_adapter_is_merged_into_its_base_and_no_other() {
     let bench = Bench::new();
     let ran = leap(&bench, &training("out", &LORA)).succeeds();
     assert_eq!(ran.stdout.trim(), "out/adapter");
+    check_adapter(
+        &bench,
+        &made().join("checkpoints/base").display().to_string(),
+    );
     let base = made().join("checkpoints/base").display().to_string();
     let other = made().join("checkpoints/leap-t").display().to_string();
     let merge = |base: &str, out: &str, dtype: &str| {
@@ -312,18 +392,24 @@ fn every_training_recipe_has_a_plan_that_its_header_names() {
     for (name, fits) in [
         ("leap-t-1.5b", "fits"),
         ("leap-t-7b", "fits"),
-        ("leap-t-14b", "fits with train.sums=host"),
+        (
+            "leap-t-14b",
+            "does not fit as it is; fits with train.sums=host",
+        ),
         ("leap-t-1.5b-lora", "fits"),
         ("leap-t-7b-lora", "fits"),
         ("leap-t-14b-lora", "fits"),
         ("control-1.5b", "fits"),
         ("control-7b", "fits"),
-        ("control-14b", "fits with train.sums=host"),
+        (
+            "control-14b",
+            "does not fit as it is; fits with train.sums=host",
+        ),
     ] {
         let began = Instant::now();
-        let plan = bench
-            .leap(&["train", name, "--plan", "--on", "h100-80gb"])
-            .succeeds();
+        let plan = bench.leap(&["train", name, "--plan", "--on", "h100-80gb"]);
+        let code = if fits == "fits" { 0 } else { 1 };
+        assert_eq!(plan.code, Some(code), "{name}: {}", plan.stderr);
         assert!(
             began.elapsed() < Duration::from_secs(10),
             "{name} takes too long"
@@ -415,14 +501,26 @@ fn a_plan_counts_what_is_there_and_says_what_would_fit() {
     let found = plan["forecast"]["model_flops"].as_f64().expect("a number");
     assert!((found / model - 1.0).abs() < 1e-3, "{found} {model}");
 
-    let small = bench
-        .leap(&["train", "leap-t-1.5b", "--plan", "--on", "24GB"])
-        .succeeds();
-    assert!(
-        small.stdout.contains("fits with train.optimizer=host"),
-        "{}",
-        small.stdout
-    );
+    let plan_14b = ["train", "leap-t-14b", "--plan", "--on", "h100-80gb"];
+    for (plan, ways) in [
+        (
+            &["train", "leap-t-1.5b", "--plan", "--on", "24GB"][..],
+            &["fits with train.optimizer=host and "][..],
+        ),
+        (
+            &plan_14b,
+            &[
+                "fits with train.sums=host and 236.32 GB of host memory",
+                "148.16 GB with train.moments=8bit",
+            ],
+        ),
+    ] {
+        let plan = bench.leap(plan);
+        assert_eq!(plan.code, Some(1), "{}", plan.stdout);
+        for way in ways {
+            assert!(plan.stdout.contains(way), "no `{way}` in {}", plan.stdout);
+        }
+    }
     let tiny = bench.leap(&["train", "leap-t-14b", "--plan", "--on", "8GB"]);
     assert_eq!(tiny.code, Some(1), "{}", tiny.stdout);
     assert!(tiny.stdout.contains("does not fit"));
@@ -433,6 +531,21 @@ fn a_plan_counts_what_is_there_and_says_what_would_fit() {
         own.stdout.contains("memory of this machine"),
         "{}",
         own.stdout
+    );
+}
+
+#[test]
+fn a_plan_is_for_a_device_that_is_named_and_nothing_else_is_asked_of_it() {
+    check_error(
+        &["train", "leap-t-1.5b", "--on", "h100-80gb"],
+        "--plan",
+        "required",
+    );
+    // No machine has a thousand cards.
+    check_error(
+        &["train", "leap-t-1.5b", "--plan", "--device", "cuda:1000"],
+        "cuda:1000",
+        "--on h100-80gb",
     );
 }
 

@@ -9,6 +9,9 @@ use protocol::grade::AnswerKind;
 use protocol::jsonl::{self, JsonlError};
 use protocol::{Gold, Problem};
 
+/// What the answer of a problem must be whose line names no kind.
+pub const INTEGER: &str = "integer";
+
 /// Why a problems file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProblemsError {
@@ -131,7 +134,7 @@ fn fault(problem: &Problem) -> Option<Fault> {
         })
     };
     match problem.question.kind {
-        AnswerKind::Integer if answer.parse::<i64>().is_err() => wanted("integer"),
+        AnswerKind::Integer if answer.parse::<i64>().is_err() => wanted(INTEGER),
         AnswerKind::Choice if problem.question.choices.len() < 2 => Some(Fault::Choices),
         AnswerKind::Choice if !is_option(answer, problem.question.choices.len()) => {
             wanted("letter of one of its choices")

@@ -1,14 +1,16 @@
 //! What is trained on: one path of a trace, as spans of ids.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::trace::{SpanKind, Trace};
 
 /// One line of samples.jsonl.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
-    /// Version of this format.
+    /// Version of this format; another one than [`Sample::VERSION`] is refused where it is read.
+    #[serde(deserialize_with = "known_version")]
     pub version: u32,
     /// `problem#group.path`, unique in its file.
     pub id: String,
@@ -18,6 +20,16 @@ pub struct Sample {
     pub tokenizer: String,
     /// The ids, by what they are; the kind decides whether a token carries loss.
     pub spans: Vec<SampleSpan>,
+}
+
+fn known_version<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    match u32::deserialize(from)? {
+        Sample::VERSION => Ok(Sample::VERSION),
+        found => Err(D::Error::custom(format!(
+            "the sample has version {found}, but this build reads version {}",
+            Sample::VERSION
+        ))),
+    }
 }
 
 /// Consecutive ids of one kind.

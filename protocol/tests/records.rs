@@ -272,6 +272,20 @@ fn reencoding_keeps_kinds_and_refuses_a_foreign_tokenizer() {
     assert!(refused.to_string().contains("`p#0.0`"), "{refused}");
 }
 
+#[test]
+fn a_sample_of_another_version_is_refused_where_it_is_read() {
+    let line = |version: u32| {
+        format!(r#"{{"version":{version},"id":"a","problem":"a","tokenizer":"bytes","spans":[]}}"#)
+    };
+    let text = [line(Sample::VERSION), line(9)].join("\n");
+    let error = protocol::jsonl::read::<Sample>(text.as_bytes()).expect_err("version 9");
+    let said = error.to_string();
+    assert!(
+        said.contains("line 2") && said.contains("version 9, but this build reads version 1"),
+        "{said}"
+    );
+}
+
 proptest! {
     #[test]
     fn a_cut_loses_at_most_a_part_of_a_character(text in "[a-z \\n]{0,40}", keep in 0usize..50) {

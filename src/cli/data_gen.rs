@@ -103,7 +103,8 @@ pub(crate) enum Kind {
 pub(crate) struct SamplesArgs {
     /// Name of a built-in recipe, or a TOML file.
     pub(crate) recipe: String,
-    /// Changes to the recipe, such as leap.per_problem=2.
+    /// Changes to the recipe, such as leap.per_problem=2; KEY= without a value
+    /// leaves the key out.
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
     /// Output folder.
@@ -213,7 +214,8 @@ pub(crate) enum ExportForm {
 pub(crate) struct TracesArgs {
     /// Name of a built-in recipe, or a TOML file.
     pub(crate) recipe: String,
-    /// Changes to the recipe, such as traces.method=cot or traces.groups=2.
+    /// Changes to the recipe, such as traces.method=cot or traces.groups=2; KEY= without a value
+    /// leaves the key out.
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
     /// Output folder [default: runs/NAME, or runs/NAME-I-of-N of a shard].

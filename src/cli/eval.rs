@@ -22,7 +22,7 @@ use super::ServerArgs;
 pub(crate) struct EvalArgs {
     /// Name of a built-in recipe, or a TOML file.
     pub(crate) recipe: String,
-    /// Changes to the recipe, such as eval.groups=4.
+    /// Changes to the recipe, such as eval.groups=4; KEY= without a value leaves the key out.
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
     /// Output folder [default: runs/NAME].

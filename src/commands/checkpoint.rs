@@ -1,5 +1,6 @@
 //! `leap checkpoint`: what lies in checkpoint folders, whether it is sound, and how two differ.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -46,6 +47,9 @@ pub(super) fn run(command: CheckpointCommand, output: &mut Output) -> Result<Exi
 }
 
 fn show(folder: &Path, json: bool, output: &mut Output) -> Result<ExitStatus> {
+    if checkpoint::is_adapter(folder) {
+        return show_adapter(folder, json, output);
+    }
     let found = checkpoint::describe(folder).map_err(fault)?;
     let pulled = PullRecord::read(folder)?;
     if json {
@@ -60,6 +64,61 @@ fn show(folder: &Path, json: bool, output: &mut Output) -> Result<ExitStatus> {
         output.data(&format!("{what:<14} {text}"));
     }
     Ok(ExitStatus::Done)
+}
+
+fn show_adapter(folder: &Path, json: bool, output: &mut Output) -> Result<ExitStatus> {
+    let found = checkpoint::describe_adapter(folder).map_err(fault)?;
+    let pulled = PullRecord::read(folder)?;
+    if json {
+        let mut value = serde_json::to_value(&found)?;
+        if let Some(pulled) = &pulled {
+            value["pull"] = json!({"repo": pulled.repo, "commit": pulled.commit});
+        }
+        output.data(&serde_json::to_string_pretty(&value)?);
+        return Ok(ExitStatus::Done);
+    }
+    let formats = formats(&found.tensors);
+    let base = match (&found.lineage, &found.base) {
+        (Some(record), _) if !record.made_from.base.is_empty() => {
+            format!("checkpoint {}", short(&record.made_from.base))
+        }
+        (_, Some(name)) => format!("`{name}`, as its config says"),
+        _ => "not known".to_owned(),
+    };
+    let origin = lineage(found.lineage.as_ref(), &found.weights_hash, pulled.as_ref());
+    for (what, text) in [
+        ("adapter", format!("LoRA of {} layers", found.layers)),
+        (
+            "rank",
+            format!(
+                "{}, alpha {}, dropout {}",
+                found.rank, found.alpha, found.dropout
+            ),
+        ),
+        ("targets", found.targets.join(", ")),
+        ("parameters", found.parameters.to_string()),
+        ("tensors", format!("{formats}; {}", size(found.bytes))),
+        ("base", base),
+        ("weights hash", found.weights_hash.clone()),
+        ("lineage", origin),
+    ] {
+        output.data(&format!("{what:<14} {text}"));
+    }
+    output.hint(MERGE);
+    Ok(ExitStatus::Done)
+}
+
+/// How an adapter becomes a model.
+const MERGE: &str = "`leap checkpoint merge BASE ADAPTER OUT --dtype bf16` makes a model of an adapter \
+                     and the checkpoint that it was trained on";
+
+/// Tensors by number format, in words.
+fn formats(tensors: &BTreeMap<&'static str, usize>) -> String {
+    let formats: Vec<String> = tensors
+        .iter()
+        .map(|(format, count)| format!("{count} in {format}"))
+        .collect();
+    formats.join(", ")
 }
 
 fn lines(found: &Description, pulled: Option<&PullRecord>) -> Vec<(&'static str, String)> {
@@ -79,11 +138,6 @@ fn lines(found: &Description, pulled: Option<&PullRecord>) -> Vec<(&'static str,
         true => "output projection tied to the embedding",
         false => "output projection of its own",
     };
-    let formats: Vec<String> = found
-        .tensors
-        .iter()
-        .map(|(format, count)| format!("{count} in {format}"))
-        .collect();
     let tokenizer = match (&found.tokenizer, found.tokenizer_vocab) {
         (Some(hash), Some(ids)) => format!("{ids} ids, hash {hash}"),
         _ => "none".to_owned(),
@@ -109,7 +163,7 @@ fn lines(found: &Description, pulled: Option<&PullRecord>) -> Vec<(&'static str,
             "tensors",
             format!(
                 "{}; {} in {}",
-                formats.join(", "),
+                formats(&found.tensors),
                 size(found.bytes),
                 count(found.files, "file")
             ),
@@ -118,16 +172,19 @@ fn lines(found: &Description, pulled: Option<&PullRecord>) -> Vec<(&'static str,
         ("chat template", template.to_owned()),
         ("weights hash", found.weights_hash.clone()),
         ("hash", found.hash.clone()),
-        ("lineage", lineage(found, pulled)),
+        (
+            "lineage",
+            lineage(found.lineage.as_ref(), &found.weights_hash, pulled),
+        ),
     ]
 }
 
 /// What a checkpoint was made from, in words.
-fn lineage(found: &Description, pulled: Option<&PullRecord>) -> String {
+fn lineage(record: Option<&Record>, weights: &str, pulled: Option<&PullRecord>) -> String {
     let mut parts = Vec::new();
-    if let Some(record) = &found.lineage {
+    if let Some(record) = record {
         parts.extend(history(record));
-        if record.weights != found.weights_hash {
+        if record.weights != weights {
             parts.push("but these are not the weights it was written for".to_owned());
         }
     }
@@ -184,6 +241,22 @@ fn short(hash: &str) -> &str {
 }
 
 fn verify(folder: &Path, output: &mut Output) -> Result<ExitStatus> {
+    if checkpoint::is_adapter(folder) {
+        return match checkpoint::describe_adapter(folder) {
+            Ok(_) => {
+                output.data(&format!("{}: good, an adapter", folder.display()));
+                Ok(ExitStatus::Done)
+            }
+            Err(error @ (CheckpointError::Io { .. } | CheckpointError::Outside { .. })) => {
+                Err(fault(error))
+            }
+            Err(damage) => {
+                output.data(&damage.to_string());
+                output.note(&format!("{}: a damaged adapter", folder.display()));
+                Ok(ExitStatus::AnswerIsNo)
+            }
+        };
+    }
     let damages = checkpoint::damages(folder).map_err(fault)?;
     if damages.is_empty() {
         output.data(&format!("{}: good", folder.display()));
@@ -339,6 +412,11 @@ pub(crate) fn bytes(text: &str) -> Result<u64> {
 /// What to do about a folder that cannot be read.
 pub(super) fn fault(error: CheckpointError) -> anyhow::Error {
     let hint = match &error {
+        CheckpointError::Config(ConfigError::NotFound { path })
+            if path.parent().is_some_and(checkpoint::is_adapter) =>
+        {
+            MERGE
+        }
         CheckpointError::NoFolder { .. }
         | CheckpointError::NoWeights { .. }
         | CheckpointError::Config(ConfigError::NotFound { .. }) => {

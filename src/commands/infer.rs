@@ -103,6 +103,7 @@ fn engine<'v>(
         let (model, device) = (engine.model().to_owned(), engine.device());
         return Ok((Box::new(engine), model, device));
     }
+    let folder = &road::weights_folder(folder)?;
     let spec: DeviceSpec = args.device.parse()?;
     let device = devices::open(&spec, output)?;
     let dtype = devices::dtype(args.dtype.map(Into::into), &device);

@@ -53,6 +53,10 @@ pub(super) fn run(args: PushArgs, output: &mut Output) -> Result<ExitStatus> {
 /// Refuses a folder that others could not use.
 fn check(args: &PushArgs, output: &mut Output) -> Result<()> {
     output.step("Verifying", &format!("`{}`", args.folder.display()));
+    if checkpoint::is_adapter(&args.folder) {
+        checkpoint::describe_adapter(&args.folder).map_err(checkpoints::fault)?;
+        return Ok(());
+    }
     let damages = checkpoint::damages(&args.folder).map_err(checkpoints::fault)?;
     match damages.first() {
         None => Ok(()),

@@ -14,7 +14,7 @@ use crate::generation::recipe::TracesRecipe;
 use crate::output::Output;
 use crate::presets;
 use crate::recipe::RunRecipe;
-use crate::recipes::{self, BUILT_IN, Source};
+use crate::recipes::{self, BUILT_IN, Gap, Source};
 use crate::sample_recipe::SampleRecipe;
 use crate::study::recipe::StudyRecipe;
 use crate::train_recipe::{OPTIONAL_KEYS, TrainRecipe};
@@ -49,27 +49,20 @@ pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitSta
         RecipeCommand::Presets => presets(output),
         RecipeCommand::Keys { recipe, prefix } => {
             let source = recipes::find(&recipe)?;
-            let mut keys = recipes::keys(&source.text);
-            let left_out = match (source.is_training(), source.has_presets()) {
-                (true, _) => OPTIONAL_KEYS
-                    .iter()
-                    .map(|(key, value)| ((*key).to_string(), (*value).to_string()))
-                    .collect(),
-                (false, false) => Vec::new(),
-                (false, true) => presets::keys()?
-                    .into_iter()
-                    .map(|(key, value)| {
-                        let value = format!("{value}   # left out: from the preset `default`");
-                        (key, value)
-                    })
-                    .collect::<Vec<_>>(),
-            };
-            for (key, value) in left_out {
-                if !keys.iter().any(|(known, _)| *known == key) {
-                    keys.push((key, value));
-                }
+            let keys = keys(&source)?;
+            let asked: Vec<&(String, String)> = keys
+                .iter()
+                .filter(|(key, _)| key.starts_with(&prefix))
+                .collect();
+            if asked.is_empty() {
+                return Err(Fault::new(
+                    format!("no key of recipe `{recipe}` begins with `{prefix}`"),
+                    format!("`leap recipe keys {recipe}` lists them all"),
+                )
+                .into());
             }
-            for (key, value) in keys.iter().filter(|(key, _)| key.starts_with(&prefix)) {
+            for (key, value) in asked {
+                let value = with_choices(value, &choices(&source, key)?);
                 output.data(&format!("{key} = {value}"));
             }
         }
@@ -95,15 +88,94 @@ fn presets(output: &mut Output) {
     }
 }
 
-fn check_one(source: &Source, overrides: &[String]) -> Result<()> {
-    match source.job().as_deref() {
-        Some("eval") => source.resolve::<EvalRecipe>(overrides)?.check(),
-        Some("data-gen samples") => source.resolve::<SampleRecipe>(overrides)?.check(),
-        Some("data-gen traces") => source.resolve::<TracesRecipe>(overrides)?.check(),
-        Some("train") => source.resolve::<TrainRecipe>(overrides)?.check(),
-        Some("study") => source.resolve::<StudyRecipe>(overrides)?.whole()?.check(),
-        _ => source.resolve::<RunRecipe>(overrides)?.check(),
+/// All keys of a recipe with their values, those that it leaves out behind the others.
+fn keys(source: &Source) -> Result<Vec<(String, String)>> {
+    let mut keys = recipes::keys(&source.text);
+    let left_out = match (source.is_training(), source.has_presets()) {
+        (true, _) => OPTIONAL_KEYS
+            .iter()
+            .map(|(key, value)| ((*key).to_string(), (*value).to_string()))
+            .collect(),
+        (false, false) => Vec::new(),
+        (false, true) => {
+            let preset = source.preset()?;
+            let from = format!("left out: from the preset `{}`", preset.name());
+            let keys = presets::keys(preset)?.into_iter();
+            keys.map(|(key, value)| (key, format!("{value}   # {from}")))
+                .collect::<Vec<_>>()
+        }
+    };
+    for (key, value) in left_out {
+        if !keys.iter().any(|(known, _)| *known == key) {
+            keys.push((key, value));
+        }
     }
+    Ok(keys)
+}
+
+/// The names that a key can have as its value. What a recipe is for is no choice.
+fn choices(source: &Source, key: &str) -> Result<Vec<String>> {
+    match source.job().as_deref() {
+        _ if key == "job" => Ok(Vec::new()),
+        Some("eval") => source.choices::<EvalRecipe>(key),
+        Some("data-gen samples") => source.choices::<SampleRecipe>(key),
+        Some("data-gen traces") => source.choices::<TracesRecipe>(key),
+        Some("train") => source.choices::<TrainRecipe>(key),
+        Some("study") => source.choices::<StudyRecipe>(key),
+        _ => source.choices::<RunRecipe>(key),
+    }
+}
+
+/// A value with its comment, and what else it could be, where that is not told there.
+fn with_choices(value: &str, choices: &[String]) -> String {
+    let named = |name: &String| value.contains(&format!("\"{name}\""));
+    if choices.iter().all(named) {
+        return value.to_owned();
+    }
+    let sign = match value.contains('#') {
+        true => "; ",
+        false => "   # ",
+    };
+    match choices {
+        [all] => format!("{value}{sign}{all}"),
+        names => format!("{value}{sign}one of {}", names.join(", ")),
+    }
+}
+
+/// What the recipe leaves to the call, if nothing in it is wrong.
+fn check_one(source: &Source, overrides: &[String]) -> Result<Vec<Gap>> {
+    Ok(match source.job().as_deref() {
+        Some("eval") => {
+            let recipe: EvalRecipe = source.resolve(overrides)?;
+            recipe.check_parts()?;
+            recipe.gaps()
+        }
+        Some("data-gen samples") => {
+            let recipe: SampleRecipe = source.resolve(overrides)?;
+            recipe.check()?;
+            recipe.gaps()
+        }
+        Some("data-gen traces") => {
+            let recipe: TracesRecipe = source.resolve(overrides)?;
+            recipe.check_parts()?;
+            recipe.gaps()
+        }
+        Some("train") => {
+            let recipe: TrainRecipe = source.resolve(overrides)?;
+            recipe.check()?;
+            recipe.gaps()
+        }
+        Some("study") => {
+            let recipe: StudyRecipe = source.resolve(overrides)?;
+            recipe.whole()?.check()?;
+            Vec::new()
+        }
+        _ => {
+            let recipe: RunRecipe = source.resolve(overrides)?;
+            recipe.check_parts()?;
+            recipe.gaps()
+        }
+    })
 }
 
 fn check(items: &[String], output: &mut Output) -> ExitStatus {
@@ -113,7 +185,11 @@ fn check(items: &[String], output: &mut Output) -> ExitStatus {
     for name in &names {
         let checked = recipes::find(name).and_then(|source| check_one(&source, &overrides));
         match checked {
-            Ok(()) => output.data(&format!("{name}: valid")),
+            Ok(gaps) if gaps.is_empty() => output.data(&format!("{name}: valid")),
+            Ok(gaps) => {
+                let given: Vec<&str> = gaps.iter().map(|gap| gap.argument).collect();
+                output.data(&format!("{name}: valid; to be given: {}", given.join(" ")));
+            }
             Err(error) => {
                 output.error(&error);
                 status = ExitStatus::AnswerIsNo;

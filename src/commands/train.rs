@@ -18,7 +18,8 @@ pub(super) fn run(args: &TrainArgs, output: &mut Output) -> Result<ExitStatus> {
     let recipe: TrainRecipe = source.resolve(&args.overrides)?;
     recipe.check()?;
     if args.plan {
-        return training::plan(&recipe, &args.on, args.json, output);
+        let spec: DeviceSpec = args.device.parse()?;
+        return training::plan(&recipe, args.on.as_deref(), &spec, args.json, output);
     }
     if args.order {
         return training::order(&recipe, output);

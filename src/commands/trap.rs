@@ -49,7 +49,7 @@ struct Plan {
 }
 
 pub(super) fn run(args: &TrapArgs, output: &mut Output) -> Result<ExitStatus> {
-    let folder = road::model_folder(&args.checkpoint)?;
+    let folder = road::weights_folder(&args.checkpoint)?;
     ledger::check_listed(&args.problems)?;
     ledger::check_listed(&args.groups)?;
     let problems = data_gen::problems::read(&args.problems)?;

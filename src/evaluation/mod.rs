@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use infer::report;
 use infer::score::Summary;
+use model::config::ModelConfig;
 use model::device::{Device, DeviceSpec};
 use protocol::Problem;
 use serde_json::json;
@@ -92,15 +93,9 @@ fn work<'a>(
     call: &Call<'a>,
     output: &'a mut Output,
 ) -> Result<Option<Evaluation<'a>>> {
-    recipe.check()?;
-    check_requirements(recipe, call.requirements)?;
+    check(recipe, call)?;
     if recipe.model.engine == EvalEngine::Remote {
         servers::are_named(call.servers)?;
-    }
-    if recipe.model.engine != EvalEngine::Simulated {
-        for row in &recipe.eval.rows {
-            road::model_folder(recipe.checkpoint(row).context("a row names no model")?)?;
-        }
     }
     let given = questions::file_hash(&recipe.problems)?;
     if recipe.problems.file.is_some() {
@@ -124,6 +119,15 @@ fn work<'a>(
         &json!({ "recipe": hash, "device": call.device.to_string() }),
     );
     let was_finished = folder.is_finished();
+    if recipe.model.engine == EvalEngine::Local && !was_finished {
+        devices::tell_format(
+            recipe.model.dtype,
+            call.device,
+            &device,
+            "model.dtype",
+            output,
+        );
+    }
     let mut evaluation = Evaluation {
         recipe,
         folder,
@@ -161,17 +165,34 @@ fn work<'a>(
     Ok(Some(evaluation))
 }
 
+/// Checks what can be checked before anything is opened.
+fn check(recipe: &EvalRecipe, call: &Call<'_>) -> Result<()> {
+    recipe.check()?;
+    check_requirements(recipe, call.requirements)?;
+    if recipe.model.engine != EvalEngine::Remote {
+        servers::are_not_named(call.servers, "model")?;
+    }
+    for row in &recipe.eval.rows {
+        let folder = recipe.checkpoint(row).context("a row names no model");
+        match recipe.model.engine {
+            EvalEngine::Simulated => {}
+            EvalEngine::Local => drop(ModelConfig::read(&road::weights_folder(folder?)?)?),
+            EvalEngine::Remote => drop(road::model_folder(folder?)?),
+        }
+    }
+    Ok(())
+}
+
 /// Says what a recipe would do.
 ///
 /// # Errors
-/// If its problems cannot be read.
+/// If it cannot work, or its problems cannot be read.
 pub(crate) fn describe(
     recipe: &EvalRecipe,
     call: &Call<'_>,
     output: &mut Output,
 ) -> Result<Vec<String>> {
-    recipe.check()?;
-    check_requirements(recipe, call.requirements)?;
+    check(recipe, call)?;
     let hash = recipes::hash(recipe)?;
     let rows: Vec<&str> = recipe
         .eval

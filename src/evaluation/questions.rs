@@ -50,8 +50,8 @@ pub(crate) fn load(
             data_gen::benchmark::BenchmarkError::NotSpread(error) => advice(&error),
             error => Fault::new(
                 error.to_string(),
-                "take the whole benchmark (problems.count asks a part of it), or leave out \
-                 `problems.benchmark` for problems of your own",
+                "take the whole benchmark (problems.count asks a part of it); for problems of your own \
+                 leave the benchmark out: `problems.benchmark=` without a value",
             ),
         })?,
         None => check_spread(&problems).map_err(|error| advice(&error))?,

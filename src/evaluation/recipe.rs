@@ -17,6 +17,7 @@ use toml::Table;
 use super::{matched, trap};
 use crate::fault::Fault;
 use crate::recipe::Protocol;
+use crate::recipes::Gap;
 use crate::servers::Served;
 use crate::{presets, recipes};
 
@@ -213,34 +214,50 @@ impl RowMethod {
 }
 
 impl EvalProblems {
-    /// Checks that problems are named, and in one way.
+    /// Checks that problems are not named in two ways.
     ///
     /// # Errors
     /// What is wrong, with what to do.
     pub(crate) fn check(&self) -> Result<()> {
-        let hub = self.hub.is_some() || self.usual_place().is_some();
-        let given = [
-            self.file.is_some(),
-            self.hub.is_some(),
-            self.search.is_some(),
-            self.sum.is_some(),
-        ];
-        match given.iter().filter(|given| **given).count() {
-            0 if hub => Ok(()),
-            0 => fault(
-                "the recipe names no problems",
-                "give a file: problems.file=FILE; or a data set: problems.hub=OWNER/NAME",
-            ),
-            1 if (given[2] || given[3]) && self.count == 0 => fault(
+        let given = self.ways();
+        let family = self.search.is_some() || self.sum.is_some();
+        match given.as_slice() {
+            [_] if family && self.count == 0 => fault(
                 "`problems.count` is 0",
                 "say how many problems of the family are asked",
             ),
-            1 => Ok(()),
-            _ => fault(
-                "the recipe names problems in two ways",
-                "keep one of `problems.file`, `problems.hub`, `problems.search`, `problems.sum`",
+            [] | [_] => Ok(()),
+            [.., last] => fault(
+                &format!(
+                    "the recipe names problems in {} ways: {}",
+                    given.len(),
+                    given.join(", ")
+                ),
+                &format!("keep one; `{last}=` without a value leaves `{last}` out"),
             ),
         }
+    }
+
+    /// What the recipe leaves to the call.
+    pub(crate) fn gap(&self) -> Option<Gap> {
+        let given = self.hub.is_some() || self.usual_place().is_some() || !self.ways().is_empty();
+        (!given).then(|| Gap {
+            message: "the recipe names no problems".to_owned(),
+            hint: "give a file: problems.file=FILE; or a data set: problems.hub=OWNER/NAME",
+            argument: "problems.file=FILE",
+        })
+    }
+
+    /// The keys that name problems.
+    fn ways(&self) -> Vec<&'static str> {
+        let ways = [
+            ("problems.file", self.file.is_some()),
+            ("problems.hub", self.hub.is_some()),
+            ("problems.search", self.search.is_some()),
+            ("problems.sum", self.sum.is_some()),
+        ];
+        let given = ways.into_iter().filter(|(_, given)| *given);
+        given.map(|(key, _)| key).collect()
     }
 
     /// Where the benchmark usually lies, if nothing else is named.
@@ -301,11 +318,33 @@ impl EvalRecipe {
         row.baseline.unwrap_or(self.eval.baseline) == Baseline::BudgetMatched && together
     }
 
-    /// Checks what types cannot: combinations and ranges.
+    /// Checks that it can be run: nothing in it is wrong, and nothing is left to the call.
     ///
     /// # Errors
     /// The first thing that cannot work, with what to do.
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_parts()?;
+        Gap::refuse(self.gaps())
+    }
+
+    /// What the recipe leaves to the call.
+    pub(crate) fn gaps(&self) -> Vec<Gap> {
+        let simulated = self.model.engine == EvalEngine::Simulated;
+        let mut rows = self.eval.rows.iter();
+        let row = rows.find(|row| !simulated && self.checkpoint(row).is_none());
+        let model = row.map(|row| Gap {
+            message: format!("row `{}` names no model", row.name),
+            hint: "give a Hugging Face folder: model.checkpoint=DIR",
+            argument: "model.checkpoint=DIR",
+        });
+        self.problems.gap().into_iter().chain(model).collect()
+    }
+
+    /// Checks what types cannot: combinations and ranges of what it names.
+    ///
+    /// # Errors
+    /// The first thing that cannot work, with what to do.
+    pub(crate) fn check_parts(&self) -> Result<()> {
         self.prompts.check()?;
         self.engine.check()?;
         self.problems.check()?;
@@ -338,16 +377,7 @@ impl EvalRecipe {
                 "a row has a checkpoint of its own, but servers serve one model",
                 "evaluate each model in a recipe of its own",
             ),
-            EvalEngine::Local | EvalEngine::Remote => {
-                match rows.iter().find(|row| self.checkpoint(row).is_none()) {
-                    Some(row) => fault(
-                        &format!("row `{}` names no model", row.name),
-                        "give a Hugging Face folder: model.checkpoint=DIR",
-                    ),
-                    None => Ok(()),
-                }
-            }
-            EvalEngine::Simulated => Ok(()),
+            EvalEngine::Local | EvalEngine::Remote | EvalEngine::Simulated => Ok(()),
         }
     }
 

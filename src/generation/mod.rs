@@ -56,6 +56,9 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<ExitStatus> {
     check(recipe, call)?;
+    if recipe.teacher.engine == WriterEngine::Remote {
+        servers::are_named(call.servers)?;
+    }
     let given = questions::file_hash(&recipe.problems)?;
     if recipe.problems.file.is_some() {
         // A mistake in the file leaves nothing behind.
@@ -69,6 +72,10 @@ pub(crate) fn run(
         &place(recipe, call),
         call.overwrite,
     )?;
+    if recipe.teacher.engine == WriterEngine::Local && !folder.is_finished() {
+        let dtype = recipe.teacher.dtype;
+        devices::tell_format(dtype, call.device, &device, "teacher.dtype", output);
+    }
     let mut work = Work {
         recipe,
         call,
@@ -113,7 +120,7 @@ pub(crate) fn describe(
     call: &Call<'_>,
     output: &mut Output,
 ) -> Result<Vec<String>> {
-    recipe.check()?;
+    check(recipe, call)?;
     let hash = recipes::hash(recipe)?;
     let mut lines = vec![
         recipe.title.clone(),
@@ -151,10 +158,11 @@ fn place(recipe: &TracesRecipe, call: &Call<'_>) -> String {
     }
 }
 
+/// Checks what can be checked before anything is opened.
 fn check(recipe: &TracesRecipe, call: &Call<'_>) -> Result<()> {
     recipe.check()?;
-    if recipe.teacher.engine == WriterEngine::Remote {
-        servers::are_named(call.servers)?;
+    if recipe.teacher.engine != WriterEngine::Remote {
+        servers::are_not_named(call.servers, "teacher")?;
     }
     if let Some(folder) = &recipe.teacher.folder {
         TokenizerVocab::load(&model_folder(folder)?)?;

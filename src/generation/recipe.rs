@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::evaluation::recipe::EvalProblems;
 use crate::fault::Fault;
 use crate::recipe::Protocol;
+use crate::recipes::Gap;
 use crate::servers::Served;
 
 /// A recipe for `leap data-gen traces`.
@@ -95,11 +96,32 @@ impl TracesRecipe {
         self.protocol.settings(self.traces.method)
     }
 
-    /// Checks what types cannot: combinations and ranges.
+    /// Checks that it can be run: nothing in it is wrong, and nothing is left to the call.
     ///
     /// # Errors
     /// The first thing that cannot work, with what to do.
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_parts()?;
+        Gap::refuse(self.gaps())
+    }
+
+    /// What the recipe leaves to the call.
+    pub(crate) fn gaps(&self) -> Vec<Gap> {
+        let simulated = self.teacher.engine == WriterEngine::Simulated;
+        let folder = (!simulated && self.teacher.folder.is_none()).then(|| Gap {
+            message: "the recipe names no folder of the teacher".to_owned(),
+            hint: "give a Hugging Face folder: teacher.folder=DIR; for a model behind servers, its \
+                   tokenizer and chat template are enough",
+            argument: "teacher.folder=DIR",
+        });
+        self.problems.gap().into_iter().chain(folder).collect()
+    }
+
+    /// Checks what types cannot: combinations and ranges of what it names.
+    ///
+    /// # Errors
+    /// The first thing that cannot work, with what to do.
+    pub(crate) fn check_parts(&self) -> Result<()> {
         let fault = |message: &str, hint: &str| Err(Fault::new(message, hint).into());
         self.settings().check()?;
         self.prompts.check()?;
@@ -107,13 +129,6 @@ impl TracesRecipe {
         self.problems.check()?;
         let teacher = &self.teacher;
         match teacher.engine {
-            WriterEngine::Local | WriterEngine::Remote if teacher.folder.is_none() => {
-                return fault(
-                    "the recipe names no folder of the teacher",
-                    "give a Hugging Face folder: teacher.folder=DIR; for a model behind servers, \
-                     its tokenizer and chat template are enough",
-                );
-            }
             WriterEngine::Remote if teacher.remote.is_none() => {
                 return fault(
                     "the recipe does not say what servers serve",

@@ -276,7 +276,7 @@ impl Road<'_> {
 fn preflight(recipe: &RunRecipe) -> Result<()> {
     problems::check(recipe)?;
     if let Some(folder) = &recipe.model.checkpoint {
-        let folder = model_folder(folder)?;
+        let folder = weights_folder(folder)?;
         let config = model::config::ModelConfig::read(&folder)?;
         model::tokenizer::Tokenizer::load(&folder)?.check_fits(&config)?;
         infer::vocab::TokenizerVocab::load(&folder)?;
@@ -400,6 +400,20 @@ pub(crate) fn checkpoint_path(name: &str) -> String {
         .join(name)
         .to_string_lossy()
         .into_owned()
+}
+
+/// The folder of a user's model whose weights are needed: not that of an adapter.
+pub(crate) fn weights_folder(path: &Path) -> Result<PathBuf> {
+    let folder = model_folder(path)?;
+    match model::checkpoint::is_adapter(&folder) {
+        false => Ok(folder),
+        true => Err(Fault::new(
+            format!("`{}` holds an adapter, and no model", path.display()),
+            "`leap checkpoint merge BASE ADAPTER OUT --dtype bf16` makes a model of it and the \
+             checkpoint that it was trained on",
+        )
+        .into()),
+    }
 }
 
 /// The folder of a user's model, checked to be there.

@@ -1,7 +1,8 @@
 //! Devices that a training is planned for.
 
 use anyhow::Result;
-use model::device::Dtype;
+use model::device::{DeviceSpec, Dtype};
+use model::self_check::Identity;
 use train::Computer;
 
 use crate::fault::Fault;
@@ -99,6 +100,46 @@ pub(super) fn share_of_peak(adapters: bool) -> f64 {
     }
 }
 
+impl Known {
+    fn device(&self) -> Device {
+        Device {
+            name: self.name.to_string(),
+            bytes: Some(self.memory_gib * GIB),
+            peak: Some((self.peak.0 * 1e12, self.peak.1 * 1e12)),
+            is_host: false,
+        }
+    }
+}
+
+/// What computes under the name that `--device` takes.
+///
+/// # Errors
+/// If it is a card that cannot be opened, or none that is known; with how to name one.
+pub(super) fn of(spec: &DeviceSpec) -> Result<Device> {
+    if *spec == DeviceSpec::Cpu {
+        return find("cpu");
+    }
+    let hint = format!(
+        "say what to plan for: --on {}, or its memory, such as --on 48GB",
+        KNOWN.map(|known| known.name).join(", --on ")
+    );
+    let card = match spec.open() {
+        Ok(card) => Identity::of(*spec, &card).device,
+        Err(error) => return Err(Fault::new(error.to_string(), hint).into()),
+    };
+    let known = KNOWN
+        .iter()
+        .find(|known| known.own_names.contains(&card.as_str()));
+    match known {
+        Some(known) => Ok(known.device()),
+        None => Err(Fault::new(
+            format!("what `{spec}` ({card}) holds and computes is not known"),
+            hint,
+        )
+        .into()),
+    }
+}
+
 /// The device of this name, or one of so many bytes.
 ///
 /// # Errors
@@ -113,12 +154,7 @@ pub(super) fn find(name: &str) -> Result<Device> {
         });
     }
     if let Some(known) = KNOWN.iter().find(|known| known.name == name) {
-        return Ok(Device {
-            name: known.name.to_string(),
-            bytes: Some(known.memory_gib * GIB),
-            peak: Some((known.peak.0 * 1e12, known.peak.1 * 1e12)),
-            is_host: false,
-        });
+        return Ok(known.device());
     }
     if let Ok(bytes) = crate::commands::bytes(name) {
         return Ok(Device {

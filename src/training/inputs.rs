@@ -1,7 +1,5 @@
 //! What a training reads, looked at before anything is written.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -12,8 +10,9 @@ use sha2::{Digest, Sha256};
 use train::Requirements;
 
 use crate::fault::Fault;
+use crate::recipes::Gap;
 use crate::train_recipe::TrainRecipe;
-use crate::{ledger, recipes, road};
+use crate::{ledger, recipes, road, sample_file};
 
 /// The model's folder and the samples.
 pub(super) struct Inputs {
@@ -32,21 +31,12 @@ impl Inputs {
     /// # Errors
     /// What is not named, not there or cannot be read.
     pub(super) fn read(recipe: &TrainRecipe) -> Result<Self> {
-        let Some(folder) = &recipe.model.checkpoint else {
-            return Err(Fault::new(
-                "the recipe names no model",
-                "give a Hugging Face folder: model.checkpoint=DIR; `leap pull OWNER/NAME` brings one",
-            )
-            .into());
-        };
-        let Some(file) = &recipe.samples.file else {
-            return Err(Fault::new(
-                "the recipe names no samples",
-                "give a samples file: samples.file=FILE; a run of `leap run` makes samples.jsonl",
-            )
-            .into());
-        };
-        let folder = road::model_folder(folder)?;
+        Gap::refuse(recipe.gaps())?;
+        let folder = recipe.model.checkpoint.as_ref();
+        let folder = folder.context("the recipe names no model")?;
+        let file = recipe.samples.file.as_ref();
+        let file = file.context("the recipe names no samples")?;
+        let folder = road::weights_folder(folder)?;
         let config = ModelConfig::read(&folder)?;
         let tokenizer = Tokenizer::load(&folder)?;
         tokenizer.check_fits(&config)?;
@@ -54,7 +44,7 @@ impl Inputs {
         let (samples, mut held_out) = parted(file, recipe)?;
         if let Some(file) = &recipe.samples.held_out {
             hashes.push(ledger::checked_hash(file)?);
-            held_out = read(file)?;
+            held_out = sample_file::read(file)?;
         }
         let needs = Requirements {
             tokenizer_hash: tokenizer.hash(),
@@ -86,18 +76,11 @@ impl Inputs {
 
 /// The samples of a file that are trained on, and those of it that are held out.
 pub(super) fn parted(file: &Path, recipe: &TrainRecipe) -> Result<(Vec<Sample>, Vec<Sample>)> {
-    let samples = read(file)?;
+    let samples = sample_file::read(file)?;
     match recipe.samples.hold_out_problems {
         0 => Ok((samples, Vec::new())),
         _ => hold_out(samples, recipe),
     }
-}
-
-/// The samples of a file.
-fn read(file: &Path) -> Result<Vec<Sample>> {
-    let name = || format!("cannot read the samples `{}`", file.display());
-    let reader = BufReader::new(File::open(file).with_context(name)?);
-    protocol::jsonl::read(reader).with_context(name)
 }
 
 /// Takes all samples of some problems out.

@@ -8,7 +8,7 @@ use model::device::{DeviceSpec, Dtype};
 use model::lora::{Linear, LoraSettings};
 use protocol::Sample;
 use serde_json::json;
-use train::{Forecast, Place, Placement, Recompute, TrainSettings, Work, forecast};
+use train::{Forecast, Place, Placement, Precision, Recompute, TrainSettings, Work, forecast};
 
 use super::devices::{self, Device, share_of_peak};
 use super::inputs;
@@ -18,20 +18,27 @@ use crate::ledger;
 use crate::output::{Output, size};
 use crate::train_recipe::TrainRecipe;
 
+/// What is worth telling of less memory, as a share of all.
+const MUCH_LESS: f64 = 0.9;
+
 /// Of a device's memory, what its allocator and its context leave for a training.
 const USABLE: f64 = 0.92;
 
-/// Prints the plan.
+/// Prints the plan for the device called `on`, else for the one that `spec` names.
 ///
 /// # Errors
-/// If the shape of the model or the size of the samples is not known.
+/// If the device, the shape of the model or the size of the samples is not known.
 pub(crate) fn plan(
     recipe: &TrainRecipe,
-    on: &str,
+    on: Option<&str>,
+    spec: &DeviceSpec,
     as_json: bool,
     output: &mut Output,
 ) -> Result<ExitStatus> {
-    let device = devices::find(on)?;
+    let device = match on {
+        Some(name) => devices::find(name)?,
+        None => devices::of(spec)?,
+    };
     let config = recipe.shape()?;
     let samples = match &recipe.samples.file {
         Some(file) if file.is_file() => {
@@ -67,8 +74,8 @@ pub(crate) fn plan(
         ));
     }
     Ok(match verdict {
-        Verdict::No => ExitStatus::AnswerIsNo,
-        _ => ExitStatus::Done,
+        Verdict::No | Verdict::With { .. } => ExitStatus::AnswerIsNo,
+        Verdict::Fits | Verdict::Unknown => ExitStatus::Done,
     })
 }
 
@@ -120,7 +127,13 @@ enum Verdict {
     /// As it is.
     Fits,
     /// With these changes to the recipe.
-    With(Vec<String>),
+    With {
+        changes: Vec<String>,
+        /// Bytes of host memory that it needs then, besides a card's.
+        host: Option<u64>,
+        /// The same with moments in 8 bits, where that is much less.
+        host_8bit: Option<u64>,
+    },
     /// Not with any.
     No,
     /// The memory is not known.
@@ -131,7 +144,21 @@ impl Verdict {
     fn text(&self) -> String {
         match self {
             Self::Fits => "fits".to_string(),
-            Self::With(changes) => format!("fits with {}", changes.join(" ")),
+            Self::With {
+                changes,
+                host,
+                host_8bit,
+            } => {
+                let host = host.map(|bytes| format!(" and {} of host memory", size(bytes)));
+                let less =
+                    host_8bit.map(|bytes| format!(", or {} with train.moments=8bit", size(bytes)));
+                format!(
+                    "does not fit as it is; fits with {}{}{}",
+                    changes.join(" "),
+                    host.unwrap_or_default(),
+                    less.unwrap_or_default()
+                )
+            }
             Self::No => "does not fit".to_string(),
             Self::Unknown => "not known: the system does not tell how much memory there is".into(),
         }
@@ -150,13 +177,32 @@ fn verdict(
     let Some(bytes) = device.bytes else {
         return Verdict::Unknown;
     };
+    let needs =
+        |settings: &TrainSettings| forecast(config, settings, dtype, device.computer(), work);
     let fits = |settings: &TrainSettings| {
-        let found = forecast(config, settings, dtype, device.computer(), work);
+        let found = needs(settings);
         let needed = match device.is_host {
             true => found.bytes(Place::Device) + found.bytes(Place::Host),
             false => found.bytes(Place::Device),
         };
         needed as f64 <= bytes as f64 * USABLE
+    };
+    let with = |settings: &TrainSettings, changes: Vec<String>| {
+        let host = (!device.is_host).then(|| needs(settings).bytes(Place::Host));
+        let eight = TrainSettings {
+            moments: Precision::EightBit,
+            ..settings.clone()
+        };
+        let host_8bit = host.filter(|_| settings.optimizer == Placement::Host);
+        let host_8bit = host_8bit.and_then(|all| {
+            let bytes = needs(&eight).bytes(Place::Host);
+            (bytes as f64 <= MUCH_LESS * all as f64).then_some(bytes)
+        });
+        Verdict::With {
+            changes,
+            host,
+            host_8bit,
+        }
     };
     let mut settings = settings.clone();
     if fits(&settings) {
@@ -167,14 +213,14 @@ fn verdict(
         settings.recompute = Recompute::Blocks;
         changes.push("train.recompute=blocks".to_string());
         if fits(&settings) {
-            return Verdict::With(changes);
+            return with(&settings, changes);
         }
     }
     if settings.optimizer == Placement::Device && !device.is_host {
         settings.optimizer = Placement::Host;
         changes.push("train.optimizer=host".to_string());
         if fits(&settings) {
-            return Verdict::With(changes);
+            return with(&settings, changes);
         }
     }
     let host = (Placement::Device, Placement::Host);
@@ -182,7 +228,7 @@ fn verdict(
         settings.sums = Placement::Host;
         changes.push("train.sums=host".to_string());
         if fits(&settings) {
-            return Verdict::With(changes);
+            return with(&settings, changes);
         }
     }
     if settings.tokens_per_micro_batch > settings.max_tokens {
@@ -192,7 +238,7 @@ fn verdict(
             settings.max_tokens
         ));
         if fits(&settings) {
-            return Verdict::With(changes);
+            return with(&settings, changes);
         }
     }
     if settings.lora.is_none() {
@@ -204,7 +250,7 @@ fn verdict(
         });
         changes.push("train.lora.rank=16 train.lora.alpha=32 train.lora.dropout=0.0".to_string());
         if fits(&settings) {
-            return Verdict::With(changes);
+            return with(&settings, changes);
         }
     }
     Verdict::No
@@ -273,7 +319,13 @@ fn text(
             (Some((hours, _)), true) => format!("{hours:.1} at the rate of a product measured now"),
             (Some((hours, share)), false) => {
                 let share = 100.0 * share;
-                format!("{hours:.1} at {share}% of the best rate, as measured on an H100")
+                let measured = match found.trained == found.parameters {
+                    true => "all of 1.5B",
+                    false => "adapters of 7B without dropout",
+                };
+                format!(
+                    "{hours:.1} at {share}% of the best rate, as an H100 reached with {measured}"
+                )
             }
         },
     );

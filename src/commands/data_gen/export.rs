@@ -1,7 +1,7 @@
 //! `leap data-gen export`: samples for trainers of others, with a card.
 
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -9,16 +9,18 @@ use data_gen::export::card::Card;
 use data_gen::export::messages::Template;
 use data_gen::export::tokens::TokenWriter;
 use data_gen::inspect::Counts;
-use protocol::{Sample, Vocab, jsonl};
+use protocol::{Vocab, jsonl};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::super::ExitStatus;
 use super::folder::{HELD_OUT, REPORT, Report, SAMPLES};
 use super::{tokenizer, weight};
 use crate::cli::{ExportArgs, ExportForm};
 use crate::fault::Fault;
-use crate::ledger;
 use crate::lock::Lock;
 use crate::output::{Output, count};
+use crate::{ledger, sample_file};
 
 /// Trains on exported ids with TRL.
 const SCRIPT: &str = include_str!("../../../scripts/train_trl.py");
@@ -27,7 +29,18 @@ const SCRIPT: &str = include_str!("../../../scripts/train_trl.py");
 struct Source {
     samples: PathBuf,
     held_out: Option<PathBuf>,
+    /// Of a folder of `leap data-gen samples`.
     report: Option<Report>,
+    /// Samples without exchange among them.
+    mixed_in: u64,
+}
+
+/// `samples-report.json` of `leap run`, whose accounts are of another form.
+#[derive(Deserialize)]
+struct RunReport {
+    #[serde(rename = "fill")]
+    _fill: Value,
+    mixed_in: u64,
 }
 
 pub(super) fn run(args: &ExportArgs, output: &mut Output) -> Result<ExitStatus> {
@@ -47,8 +60,8 @@ pub(super) fn run(args: &ExportArgs, output: &mut Output) -> Result<ExitStatus> 
     {
         ledger::check_listed(file)?;
     }
-    let first = records(&source.samples)?.next();
-    let Some(first) = first.transpose().with_context(name)? else {
+    let first = sample_file::records(&source.samples)?.next();
+    let Some(first) = first.transpose()? else {
         return Err(Fault::new(
             format!("{} holds no sample", name()),
             "`leap data-gen samples` says which filter rejects what",
@@ -101,7 +114,7 @@ pub(super) fn run(args: &ExportArgs, output: &mut Output) -> Result<ExitStatus> 
         ids: args.form == ExportForm::Tokens,
         counts: &counted[0],
         held_out: counted.get(1).map_or(0, |counts| counts.samples),
-        mixed_in: source.report.as_ref().map_or(0, |report| report.mixed_in),
+        mixed_in: source.mixed_in,
         account: source.report.as_ref().map(|report| &report.leap),
     };
     ledger::write_whole(&part.join("README.md"), card.text().as_bytes())?;
@@ -121,28 +134,34 @@ impl Source {
                 samples: path.to_owned(),
                 held_out: None,
                 report: None,
+                mixed_in: 0,
             });
         }
         let report = path.join(REPORT);
         let text = fs::read_to_string(&report).map_err(|error| {
             Fault::new(
                 format!("cannot read `{}`: {error}", report.display()),
-                "give a folder that `leap data-gen samples` has finished, or a samples file",
+                "give a folder that `leap data-gen samples` or `leap run` has finished, or a samples \
+                 file",
             )
         })?;
+        if let Ok(RunReport { mixed_in, .. }) = serde_json::from_str(&text) {
+            return Ok(Self {
+                samples: path.join(SAMPLES),
+                held_out: None,
+                report: None,
+                mixed_in,
+            });
+        }
         let report: Report = serde_json::from_str(&text)
             .with_context(|| format!("`{}` is damaged", report.display()))?;
         Ok(Self {
             samples: path.join(SAMPLES),
             held_out: (report.leap.held_out > 0).then(|| path.join(HELD_OUT)),
+            mixed_in: report.mixed_in,
             report: Some(report),
         })
     }
-}
-
-fn records(path: &Path) -> Result<impl Iterator<Item = Result<Sample, jsonl::JsonlError>>> {
-    let file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    Ok(jsonl::records(BufReader::new(file)))
 }
 
 fn write(from: &Path, to: &Path, args: &ExportArgs, vocab: &dyn Vocab) -> Result<Counts> {
@@ -151,7 +170,7 @@ fn write(from: &Path, to: &Path, args: &ExportArgs, vocab: &dyn Vocab) -> Result
     match args.form {
         ExportForm::Tokens => {
             let mut writer = TokenWriter::create(to, vocab.hash())?;
-            for sample in records(from)? {
+            for sample in sample_file::records(from)? {
                 let sample = sample?;
                 counts.add(&sample, &weight);
                 writer.write(&sample, &|kind| weight(kind) > 0.0)?;
@@ -161,7 +180,7 @@ fn write(from: &Path, to: &Path, args: &ExportArgs, vocab: &dyn Vocab) -> Result
         ExportForm::Messages => {
             let template = Template::of(vocab)?;
             let mut file = BufWriter::new(File::create(to)?);
-            for sample in records(from)? {
+            for sample in sample_file::records(from)? {
                 let sample = sample?;
                 counts.add(&sample, &weight);
                 jsonl::write(&mut file, &template.conversation(&sample, vocab)?)?;

@@ -1,18 +1,15 @@
 //! `leap data-gen inspect`: samples in colours, counted, and where their spans meet.
 
-use std::fs::File;
-use std::io::BufReader;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use data_gen::inspect::{Counts, Picture, Token, html};
-use protocol::{Sample, SpanKind, jsonl};
+use protocol::{Sample, SpanKind};
 
 use super::super::ExitStatus;
 use super::{tokenizer, weight};
 use crate::cli::InspectArgs;
 use crate::fault::Fault;
-use crate::ledger;
 use crate::output::{Output, Paint};
+use crate::{ledger, sample_file};
 
 pub(super) fn run(args: &InspectArgs, output: &mut Output) -> Result<ExitStatus> {
     if let Some(page) = args.html.as_ref().filter(|page| page.exists()) {
@@ -24,11 +21,10 @@ pub(super) fn run(args: &InspectArgs, output: &mut Output) -> Result<ExitStatus>
     }
     let weight = weight(args.train_on);
     let name = || format!("`{}`", args.samples.display());
-    let file = File::open(&args.samples).with_context(|| format!("cannot read {}", name()))?;
     let mut counts = Counts::default();
     let mut shown: Vec<Sample> = Vec::new();
-    for sample in jsonl::records::<Sample>(BufReader::new(file)) {
-        let sample = sample.with_context(name)?;
+    for sample in sample_file::records(&args.samples)? {
+        let sample = sample?;
         counts.add(&sample, &weight);
         let asked = args.id.as_ref().is_none_or(|id| *id == sample.id);
         if asked && shown.len() < args.first {

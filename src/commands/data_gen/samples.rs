@@ -14,8 +14,8 @@ use protocol::Problem;
 use super::super::ExitStatus;
 use super::folder::{CONTROL, Folder, LEAP, Names, Report, SAMPLES, Writers};
 use crate::cli::SamplesArgs;
-use crate::fault::Fault;
 use crate::output::{Output, count, size};
+use crate::recipes::Gap;
 use crate::sample_recipe::{ControlSize, SampleRecipe};
 use crate::{interrupt, ledger, recipes};
 
@@ -24,16 +24,9 @@ pub(super) fn run(args: &SamplesArgs, output: &mut Output) -> Result<ExitStatus>
     source.is_for("data-gen samples")?;
     let recipe: SampleRecipe = source.resolve(&args.overrides)?;
     recipe.check()?;
-    let needed = |key: &str| {
-        Fault::new(
-            format!("the recipe names no `{key}`"),
-            format!("give it in the call: {key}=FILE"),
-        )
-    };
-    let problems_file = recipe.problems.as_ref().ok_or_else(|| needed("problems"))?;
-    if recipe.traces.leap.is_empty() {
-        return Err(needed("traces.leap").into());
-    }
+    Gap::refuse(recipe.gaps())?;
+    let problems_file = recipe.problems.as_ref();
+    let problems_file = problems_file.context("the recipe names no `problems`")?;
     let key = key(&recipe, problems_file)?;
     let mut to = match args.dry_run {
         true => None,
