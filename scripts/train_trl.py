@@ -10,6 +10,7 @@ Settings are those of the LeaP paper (table 8): batch 16, 1e-5, cosine, 5% warm-
 """
 
 import argparse
+import os
 import pathlib
 
 from datasets import load_dataset
@@ -24,9 +25,13 @@ parser.add_argument("--epochs", type=float, default=8)
 parser.add_argument("--steps", type=int, default=-1, help="instead of epochs")
 parser.add_argument("--lr", type=float, default=1e-5)
 parser.add_argument("--batch", type=int, default=1, help="samples of a card at once")
-parser.add_argument("--accumulate", type=int, default=16, help="batches of a step")
+parser.add_argument("--accumulate", type=int, default=16, help="batches of a step, of all cards together")
 parser.add_argument("--no-bf16", action="store_true")
 args = parser.parse_args()
+
+cards = int(os.environ.get("WORLD_SIZE", "1"))
+if args.accumulate % cards:
+    raise SystemExit(f"--accumulate {args.accumulate} is no multiple of {cards} cards: a step would have other samples")
 
 files = {"train": "train.parquet", "test": "test.parquet"}
 there = {split: str(pathlib.Path(args.data, name)) for split, name in files.items()
@@ -57,7 +62,7 @@ trainer = SFTTrainer(
         warmup_steps=0.05,  # below 1: a share of all steps
         weight_decay=1e-4,
         per_device_train_batch_size=args.batch,
-        gradient_accumulation_steps=args.accumulate,
+        gradient_accumulation_steps=args.accumulate // cards,
         activation_checkpointing=True,
         bf16=not args.no_bf16,
         max_length=None,

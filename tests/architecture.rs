@@ -225,6 +225,39 @@ fn every_test_that_the_numerics_page_names_exists() {
 }
 
 #[test]
+fn every_variable_of_the_environment_is_documented() {
+    let page = read("docs/FORMATS.md");
+    let mut asked = Vec::new();
+    for folder in [
+        "src",
+        "protocol/src",
+        "model/src",
+        "infer/src",
+        "data-gen/src",
+        "train/src",
+    ] {
+        for path in files(folder, "rs") {
+            let text = fs::read_to_string(&path).expect("a source file");
+            let quoted = text.split('"').skip(1).step_by(2);
+            let names = quoted.filter(|text| {
+                let is_ours = text.starts_with("LEAP_") || text.starts_with("HF_");
+                is_ours && text.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+            });
+            asked.extend(names.map(str::to_owned));
+        }
+    }
+    // The compiler's, not the user's.
+    asked.retain(|name| name != "LEAP_VERSION");
+    assert!(asked.len() > 8, "only {asked:?}");
+    for name in asked {
+        assert!(
+            page.contains(&format!("`{name}`")),
+            "docs/FORMATS.md says nothing of `{name}`"
+        );
+    }
+}
+
+#[test]
 fn the_release_of_burn_is_the_one_that_is_pinned() {
     let manifest: toml::Table = read("Cargo.toml").parse().expect("a manifest");
     let versions = &manifest["workspace"]["dependencies"];
