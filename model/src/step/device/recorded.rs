@@ -32,8 +32,10 @@ const BEFORE: usize = 4;
 /// the steps before; should that not do, some more.
 const WARM_UP: [usize; 2] = [1, 3];
 
-/// Recordings that are kept; each holds on to the memory of a step.
-const KEPT: usize = 8;
+/// Recordings that are kept. Each holds on to the memory of a step in whole pages of CubeCL's, which are as large as
+/// the largest tensor, a layer's keys: a gigabyte where many long texts are written. Making one takes as long as a few
+/// steps, and few numbers of rows are in use at a time.
+const KEPT: usize = 3;
 
 /// Numbers of rows that are recorded; beyond them multiples of the last step.
 const ROWS: [usize; 9] = [1, 2, 4, 8, 16, 24, 32, 48, 64];
