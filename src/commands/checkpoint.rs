@@ -53,12 +53,7 @@ fn show(folder: &Path, json: bool, output: &mut Output) -> Result<ExitStatus> {
     let found = checkpoint::describe(folder).map_err(fault)?;
     let pulled = PullRecord::read(folder)?;
     if json {
-        let mut value = serde_json::to_value(&found)?;
-        if let Some(pulled) = &pulled {
-            value["pull"] = json!({"repo": pulled.repo, "commit": pulled.commit});
-        }
-        output.data(&serde_json::to_string_pretty(&value)?);
-        return Ok(ExitStatus::Done);
+        return show_json(&found, pulled.as_ref(), output);
     }
     for (what, text) in lines(&found, pulled.as_ref()) {
         output.data(&format!("{what:<14} {text}"));
@@ -66,16 +61,25 @@ fn show(folder: &Path, json: bool, output: &mut Output) -> Result<ExitStatus> {
     Ok(ExitStatus::Done)
 }
 
+/// What was found, with where it was pulled from.
+fn show_json(
+    found: &impl serde::Serialize,
+    pulled: Option<&PullRecord>,
+    output: &mut Output,
+) -> Result<ExitStatus> {
+    let mut value = serde_json::to_value(found)?;
+    if let Some(pulled) = pulled {
+        value["pull"] = json!({"repo": pulled.repo, "commit": pulled.commit});
+    }
+    output.data(&serde_json::to_string_pretty(&value)?);
+    Ok(ExitStatus::Done)
+}
+
 fn show_adapter(folder: &Path, json: bool, output: &mut Output) -> Result<ExitStatus> {
     let found = checkpoint::describe_adapter(folder).map_err(fault)?;
     let pulled = PullRecord::read(folder)?;
     if json {
-        let mut value = serde_json::to_value(&found)?;
-        if let Some(pulled) = &pulled {
-            value["pull"] = json!({"repo": pulled.repo, "commit": pulled.commit});
-        }
-        output.data(&serde_json::to_string_pretty(&value)?);
-        return Ok(ExitStatus::Done);
+        return show_json(&found, pulled.as_ref(), output);
     }
     let formats = formats(&found.tensors);
     let base = match (&found.lineage, &found.base) {

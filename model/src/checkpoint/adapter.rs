@@ -83,13 +83,7 @@ impl AdapterFile {
         let settings = settings(dir)?;
         let bytes = files::read_adapter(dir, TENSORS)?.ok_or_else(|| not_found(dir))?;
         let path = dir.join(TENSORS);
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|problem| {
-            let path = path.clone();
-            CheckpointError::Safetensors { path, problem }
-        })?;
-        if let Some(name) = super::weights::twice(&bytes) {
-            return Err(CheckpointError::Twice { path, name });
-        }
+        let tensors = parsed(&path, &bytes)?;
         let wrong = |problem: String| AdapterError::Tensors {
             path: path.clone(),
             problem,
@@ -195,6 +189,19 @@ pub(super) fn base(dir: &Path) -> Result<Option<String>, CheckpointError> {
     })?;
     let name = config["base_model_name_or_path"].as_str();
     Ok(name.filter(|name| !name.is_empty()).map(str::to_owned))
+}
+
+/// The matrices of a file, each of which has a name of its own.
+pub(super) fn parsed<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, CheckpointError> {
+    let path = || path.to_owned();
+    let tensors = SafeTensors::deserialize(bytes).map_err(|problem| {
+        let path = path();
+        CheckpointError::Safetensors { path, problem }
+    })?;
+    match super::weights::twice(bytes) {
+        None => Ok(tensors),
+        Some(name) => Err(CheckpointError::Twice { path: path(), name }),
+    }
 }
 
 /// Reads `adapter_config.json` strictly: what would change the result and is not known is refused.

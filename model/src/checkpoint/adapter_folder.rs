@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use safetensors::SafeTensors;
 use serde::Serialize;
 
 use super::adapter::{self, AdapterError, CONFIG, TENSORS};
@@ -56,13 +55,7 @@ pub fn describe_adapter(dir: &Path) -> Result<AdapterDescription, CheckpointErro
     let settings = adapter::settings(dir)?;
     let bytes = files::read_adapter(dir, TENSORS)?.ok_or_else(|| adapter::not_found(dir))?;
     let path = dir.join(TENSORS);
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|problem| {
-        let path = path.clone();
-        CheckpointError::Safetensors { path, problem }
-    })?;
-    if let Some(name) = super::weights::twice(&bytes) {
-        return Err(CheckpointError::Twice { path, name });
-    }
+    let tensors = adapter::parsed(&path, &bytes)?;
     let wrong = |problem: String| AdapterError::Tensors {
         path: path.clone(),
         problem,
