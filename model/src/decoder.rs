@@ -9,12 +9,12 @@
 //! D head size.
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Gradients, Tensor};
 
 use crate::config::ModelConfig;
 use crate::device::Dtype;
 use crate::lora::{Adapter, Dropout, Linear, LoraSettings};
-use crate::ops::{self, Heads};
+use crate::ops::{self, Attended, Heads};
 use crate::packed::Packed;
 use crate::parameters::Values;
 use crate::rope::Rope;
@@ -101,6 +101,18 @@ pub(crate) struct Dropping<'a> {
     layer: usize,
 }
 
+/// What the pass with a graph through a layer takes over from the one without: see [`Decoder::layer_gradients`].
+#[derive(Clone, Debug)]
+pub struct Kept(Option<Attended>);
+
+/// What is asked of a pass through one layer.
+enum Pass {
+    /// Its result.
+    Whole,
+    /// Its gradients alone, with what was kept.
+    Again(Kept),
+}
+
 impl Projection {
     pub(crate) fn apply(
         &self,
@@ -128,6 +140,21 @@ impl Projection {
         self.adapted(y, x, which, dropping)
     }
 
+    /// The gradients of [`Projection::add_to`] without its numbers.
+    fn add_to_unread(
+        &self,
+        residual: Tensor<2>,
+        x: Tensor<2>,
+        which: Linear,
+        dropping: Option<Dropping<'_>>,
+    ) -> Tensor<2> {
+        let y = ops::linear_residual_unread(x.clone(), self.weight.val(), residual);
+        match &self.adapter {
+            Some(adapter) => adapter.add_to_unread(y, seen(x, which, dropping)),
+            None => y,
+        }
+    }
+
     fn adapted(
         &self,
         y: Tensor<2>,
@@ -135,14 +162,18 @@ impl Projection {
         which: Linear,
         dropping: Option<Dropping<'_>>,
     ) -> Tensor<2> {
-        let Some(adapter) = &self.adapter else {
-            return y;
-        };
-        let x = match dropping {
-            Some(of) => of.dropout.apply(x, of.layer, which),
-            None => x,
-        };
-        adapter.add_to(y, x)
+        match &self.adapter {
+            Some(adapter) => adapter.add_to(y, seen(x, which, dropping)),
+            None => y,
+        }
+    }
+}
+
+/// What an adapter sees of its input.
+fn seen(x: Tensor<2>, which: Linear, dropping: Option<Dropping<'_>>) -> Tensor<2> {
+    match dropping {
+        Some(of) => of.dropout.apply(x, of.layer, which),
+        None => x,
     }
 }
 
@@ -178,7 +209,8 @@ impl SelfAttention {
         [normed(&self.q_norm, q), normed(&self.k_norm, k), v]
     }
 
-    /// Attention's addition to the residual stream, added.
+    /// Attention's addition to the residual stream, added; and what can be kept of it. What was kept before is not
+    /// computed again.
     fn add_to(
         &self,
         residual: Tensor<2>,
@@ -186,11 +218,18 @@ impl SelfAttention {
         of: &Decoder,
         lengths: &[usize],
         dropping: Option<Dropping<'_>>,
-    ) -> Tensor<2> {
-        let [q, k, v] = self.project(x, of.config.rms_norm_eps, dropping);
-        let mixed = ops::attention(q, k, v, of.heads(), lengths, &of.rope);
-        self.o_proj
-            .add_to(residual, mixed, Linear::Output, dropping)
+        kept: Option<Attended>,
+    ) -> (Tensor<2>, Kept) {
+        let qkv = self.project(x, of.config.rms_norm_eps, dropping);
+        let (heads, rope) = (of.heads(), &of.rope);
+        let (mixed, kept) = match kept {
+            Some(kept) => (ops::attention_again(qkv, heads, lengths, rope, kept), None),
+            None => ops::attention_kept(qkv, heads, lengths, rope),
+        };
+        let hidden = self
+            .o_proj
+            .add_to(residual, mixed, Linear::Output, dropping);
+        (hidden, Kept(kept))
     }
 }
 
@@ -201,11 +240,27 @@ impl Mlp {
         x: Tensor<2>,
         dropping: Option<Dropping<'_>>,
     ) -> Tensor<2> {
-        let gate = self.gate_proj.apply(x.clone(), Linear::Gate, dropping);
-        let up = self.up_proj.apply(x, Linear::Up, dropping);
-        let inner = ops::swiglu(gate, up);
+        let inner = self.inner(x, dropping);
         self.down_proj
             .add_to(residual, inner, Linear::Down, dropping)
+    }
+
+    /// The gradients of [`Mlp::add_to`] without its numbers.
+    fn add_to_unread(
+        &self,
+        residual: Tensor<2>,
+        x: Tensor<2>,
+        dropping: Option<Dropping<'_>>,
+    ) -> Tensor<2> {
+        let inner = self.inner(x, dropping);
+        self.down_proj
+            .add_to_unread(residual, inner, Linear::Down, dropping)
+    }
+
+    fn inner(&self, x: Tensor<2>, dropping: Option<Dropping<'_>>) -> Tensor<2> {
+        let gate = self.gate_proj.apply(x.clone(), Linear::Gate, dropping);
+        let up = self.up_proj.apply(x, Linear::Up, dropping);
+        ops::swiglu(gate, up)
     }
 }
 
@@ -216,12 +271,23 @@ impl Layer {
         of: &Decoder,
         lengths: &[usize],
         dropping: Option<Dropping<'_>>,
-    ) -> Tensor<2> {
+        pass: Pass,
+    ) -> (Tensor<2>, Kept) {
         let eps = of.config.rms_norm_eps;
         let x = self.input_layernorm.apply(hidden.clone(), eps);
-        let hidden = self.self_attn.add_to(hidden, x, of, lengths, dropping);
+        let (unread, kept) = match pass {
+            Pass::Whole => (false, None),
+            Pass::Again(Kept(kept)) => (true, kept),
+        };
+        let (hidden, kept) = self
+            .self_attn
+            .add_to(hidden, x, of, lengths, dropping, kept);
         let x = self.post_attention_layernorm.apply(hidden.clone(), eps);
-        self.mlp.add_to(hidden, x, dropping)
+        let hidden = match unread {
+            true => self.mlp.add_to_unread(hidden, x, dropping),
+            false => self.mlp.add_to(hidden, x, dropping),
+        };
+        (hidden, kept)
     }
 }
 
@@ -359,11 +425,68 @@ impl Decoder {
         batch: &Packed,
         dropout: Option<&Dropout>,
     ) -> Tensor<2> {
+        self.layer_keeping(index, hidden, batch, dropout).0
+    }
+
+    /// [`Decoder::layer`], and what [`Decoder::layer_gradients`] can take over from it: what attention gave, as large
+    /// as queries and in their format, and a number per token and query head in f32. Nothing where attention is not one
+    /// operation: on other devices than the CPU and CUDA cards, in other formats than f32 and bf16 there.
+    ///
+    /// # Panics
+    /// Those of [`Decoder::layer`].
+    pub fn layer_keeping(
+        &self,
+        index: usize,
+        hidden: Tensor<2>,
+        batch: &Packed,
+        dropout: Option<&Dropout>,
+    ) -> (Tensor<2>, Kept) {
+        self.through(index, hidden, batch, dropout, Pass::Whole)
+    }
+
+    /// Gradients of what layer `index` depends on, where `incoming` is the gradient by its result. `kept` is that of the
+    /// same pass without a graph, so that what is known from there is not computed again: the result, and attention.
+    ///
+    /// # Shapes
+    /// `hidden` and `incoming`: `[T, d]`, the second without a graph.
+    ///
+    /// # Panics
+    /// Those of [`Decoder::layer`].
+    pub fn layer_gradients(
+        &self,
+        index: usize,
+        hidden: Tensor<2>,
+        batch: &Packed,
+        dropout: Option<&Dropout>,
+        kept: Kept,
+        incoming: Tensor<2>,
+    ) -> Gradients {
+        let (output, _) = self.through(index, hidden, batch, dropout, Pass::Again(kept));
+        ops::gradients_from(output, incoming)
+    }
+
+    /// Gradients of the embedding, where `incoming` is the gradient by [`Decoder::embedded`].
+    ///
+    /// # Panics
+    /// Those of [`Decoder::hidden`].
+    pub fn embedding_gradients(&self, batch: &Packed, incoming: Tensor<2>) -> Gradients {
+        ops::gradients_from(self.embedded(batch), incoming)
+    }
+
+    fn through(
+        &self,
+        index: usize,
+        hidden: Tensor<2>,
+        batch: &Packed,
+        dropout: Option<&Dropout>,
+        pass: Pass,
+    ) -> (Tensor<2>, Kept) {
         let dropping = dropout.map(|dropout| Dropping {
             dropout,
             layer: index,
         });
-        self.model.layers[index].forward(hidden, self, &batch.lengths, dropping)
+        let layer = &self.model.layers[index];
+        layer.forward(hidden, self, &batch.lengths, dropping, pass)
     }
 
     /// The final norm of what comes out of the last layer, `[T, d]`.

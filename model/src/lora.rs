@@ -197,10 +197,21 @@ impl Adapter {
     /// kept in f32, is rounded for the product, as automatic mixed precision does. In its own format `x` and
     /// `y` would be cast, and cross the memory several times more.
     pub(crate) fn add_to(&self, y: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        let (narrow, b) = self.factors(&y, x);
+        crate::ops::linear_residual(narrow, b, y)
+    }
+
+    /// The gradients of [`Adapter::add_to`] without its numbers.
+    pub(crate) fn add_to_unread(&self, y: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        let (narrow, b) = self.factors(&y, x);
+        crate::ops::linear_residual_unread(narrow, b, y)
+    }
+
+    /// `scale x Aᵀ` and `B` in the number format of `y`.
+    fn factors(&self, y: &Tensor<2>, x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
         let format = FloatDType::from(y.dtype());
         let [a, b] = [&self.lora_a, &self.lora_b].map(|factor| factor.val().cast(format));
-        let narrow = crate::ops::linear(x, a, None) * self.scale; // [T, rank]
-        crate::ops::linear_residual(narrow, b, y)
+        (crate::ops::linear(x, a, None) * self.scale, b) // [T, rank], [out, rank]
     }
 }
 

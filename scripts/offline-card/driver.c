@@ -1,23 +1,32 @@
-// A driver without a card, for machines that have none: what CubeCL asks of CUDA is answered, kernels
-// are really compiled (NVRTC) and assembled (ptxas), copies are made, and a launch does nothing: what it
-// should have written stays zero.
+// A driver without a card, for machines that have none: what CubeCL asks of CUDA is answered, kernels are
+// really compiled (NVRTC), copies are made, and a launch runs the kernel on the host: its PTX is translated
+// to C (translate.py) and its threads are run in turns (emulator.c). Recorded graphs are run when they are
+// launched. It names itself as an H200, so that kernels are those of compute capability 9.0.
 //
-// What it tells: whether the path to a card runs through without a panic, how many kernels a step
-// launches, how long they take to compile, and what the host spends. It names itself as an H200, so
-// that kernels are those of compute capability 9.0.
+// What it tells: whether the path to a card gives the right numbers, waits of threads for each other
+// included, and whether kernels stay inside their memory. What nobody wrote is NaN. What it cannot tell:
+// anything about time, or about what runs beside each other on a card: here all comes in order.
+//
+// With CARD_COMPUTES=0 a launch does nothing, kernels are assembled (ptxas), and what they should have
+// written stays zero: that tells, for models of any size, whether the path runs through without a panic,
+// how many kernels a step launches, how long they take to compile, and what the host spends.
 //
 // It is found as libnvcuda.so: NVRTC itself looks for libcuda.so and would call it.
 //
 // CARD_TRACE=1 prints each launch; those that are recorded into a graph have a star. CARD_READS=0 or
-// =1: what the host reads is that number, for callers that refuse what lies there.
+// =1, where launches do nothing: what the host reads is that number, for callers that refuse what lies there.
 
+#include <dlfcn.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "kernel.h"
 
 typedef int Result;
 typedef void *Handle;
@@ -28,6 +37,11 @@ enum { OK = 0, INVALID_VALUE = 1, NO_SUCH_DEVICE = 101, LINK_FAILED = 218, NOT_S
 #define MEMORY 150110011392ULL
 // What a launch takes by the clock of events: kernels cannot be told apart by it.
 #define LAUNCH_MS 0.02
+
+// How much of new memory is filled with NaN.
+#define FILLED (64 << 20)
+// What a translated kernel begins with where CUDA has machine code: the path of its library.
+#define MARK "translated:"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static long launches, recorded, assembled, replays;
@@ -45,6 +59,12 @@ static double now(void) {
     return time.tv_sec + time.tv_nsec * 1e-9;
 }
 
+static int computes(void) {
+    static int known = -1;
+    if (known < 0) known = !getenv("CARD_COMPUTES") || strcmp(getenv("CARD_COMPUTES"), "0");
+    return known;
+}
+
 static Handle something(void) { return calloc(1, sizeof(double)); }
 
 // Addresses without memory behind them until they are written.
@@ -52,6 +72,26 @@ static void *room(size_t bytes) {
     void *start = mmap(0, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return start == MAP_FAILED ? NULL : start;
+}
+
+// What a stream does: at once, or when the graph is launched that it is recorded into.
+struct Node { void (*run)(void *); void *data; struct Node *next; };
+struct Graph { struct Node *first, **end; };
+static struct Graph *recording;
+
+Result card_do(void (*run)(void *), const void *data, size_t bytes) {
+    void *copy = aligned_alloc(16, (bytes + 15) / 16 * 16);
+    memcpy(copy, data, bytes);
+    if (!is_recording) {
+        run(copy);
+        free(copy);
+        return OK;
+    }
+    struct Node *node = malloc(sizeof *node);
+    *node = (struct Node){run, copy, NULL};
+    *recording->end = node;
+    recording->end = &node->next;
+    return OK;
 }
 
 // The driver and its one card.
@@ -120,7 +160,13 @@ Result cuEventElapsedTime_v2(float *ms, Handle from, Handle to) { return cuEvent
 Result cuLaunchHostFunc(Handle stream, void (*function)(void *), void *data) { function(data); return OK; }
 
 // Memory.
-Result cuMemAlloc_v2(Address *address, size_t bytes) { *address = (Address)room(bytes); return OK; }
+Result cuMemAlloc_v2(Address *address, size_t bytes) {
+    *address = (Address)room(bytes);
+    if (!*address) return INVALID_VALUE;
+    if (computes()) memset((void *)(size_t)*address, 0xff, bytes < FILLED ? bytes : FILLED);
+    card_memory_is(*address, bytes);
+    return OK;
+}
 Result cuMemAllocAsync(Address *address, size_t bytes, Handle stream) { return cuMemAlloc_v2(address, bytes); }
 Result cuMemFree_v2(Address address) { return OK; }
 Result cuMemFreeAsync(Address address, Handle stream) { return OK; }
@@ -129,12 +175,19 @@ Result cuMemHostAlloc(void **start, size_t bytes, unsigned flags) { *start = roo
 Result cuMemFreeHost(void *start) { return OK; }
 Result cuMemGetInfo_v2(size_t *free, size_t *total) { *free = *total = MEMORY; return OK; }
 static void *host(Address address) { return (void *)(size_t)address; }
-static Result copy(void *to, const void *from, size_t bytes) { memmove(to, from, bytes); return OK; }
+struct Copy { void *to; const void *from; size_t bytes; };
+static void copy_now(void *data) { struct Copy *c = data; memmove(c->to, c->from, c->bytes); }
+static Result copy(void *to, const void *from, size_t bytes) {
+    struct Copy c = {to, from, bytes};
+    return card_do(copy_now, &c, sizeof c);
+}
+struct Fill { void *at; size_t bytes; int value; };
+static void fill_now(void *data) { struct Fill *f = data; memset(f->at, f->value, f->bytes); }
 
 // What the host reads; CARD_READS has it read the same number of f32 everywhere.
 static Result read_back(void *to, const void *from, size_t bytes) {
     const char *asked = getenv("CARD_READS");
-    if (!asked) return copy(to, from, bytes);
+    if (!asked || computes()) return copy(to, from, bytes);
     const float value = atof(asked);
     for (size_t at = 0; at + sizeof value <= bytes; at += sizeof value) memcpy((char *)to + at, &value, sizeof value);
     return OK;
@@ -147,7 +200,10 @@ Result cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, Handle stream)
 Result cuMemcpyDtoD_v2(Address to, Address from, size_t bytes) { return copy(host(to), host(from), bytes); }
 Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, Handle stream) { return copy(host(to), host(from), bytes); }
 Result cuMemcpyPeerAsync(Address to, Handle a, Address from, Handle b, size_t bytes, Handle stream) { return OK; }
-Result cuMemsetD8_v2(Address address, unsigned char value, size_t bytes) { memset(host(address), value, bytes); return OK; }
+Result cuMemsetD8_v2(Address address, unsigned char value, size_t bytes) {
+    struct Fill f = {host(address), bytes, value};
+    return card_do(fill_now, &f, sizeof f);
+}
 Result cuMemsetD8Async(Address address, unsigned char value, size_t bytes, Handle stream) { return cuMemsetD8_v2(address, value, bytes); }
 
 // A copy of rows.
@@ -157,7 +213,7 @@ struct Rows {
     size_t width, height;
 };
 Result cuMemcpy2DAsync_v2(const struct Rows *rows, Handle stream) {
-    // The first product of a device, by which it is known to compute.
+    // The first product of a device, by which it is known to compute, where nothing does.
     static const float product[2][2] = {{7, 10}, {15, 22}};
     for (size_t row = 0; row < rows->height; row++) {
         const char *from = rows->from_type == 1 ? rows->from_host : host(rows->from);
@@ -165,22 +221,44 @@ Result cuMemcpy2DAsync_v2(const struct Rows *rows, Handle stream) {
         from += (rows->from_y + row) * rows->from_pitch + rows->from_x;
         to += (rows->to_y + row) * rows->to_pitch + rows->to_x;
         (rows->to_type == 1 ? read_back : copy)(to, from, rows->width);
-        int asked = rows->to_type == 1 && rows->height == 2 && rows->width == sizeof product[0];
+        int asked = !computes() && rows->to_type == 1 && rows->height == 2 && rows->width == sizeof product[0];
         if (asked) memcpy(to, product[row], rows->width);
     }
     return OK;
 }
 
 // Kernels.
-Result cuModuleLoadData(Handle *module, const void *image) { *module = something(); return OK; }
+struct Function { const char *name; const struct Kernel *kernel; unsigned shared; };
+struct Launch { const struct Function *function; unsigned grid[3], block[3], shared; char arguments[4096] __attribute__((aligned(16))); };
+
+Result cuModuleLoadData(Handle *module, const void *image) {
+    if (!computes()) { *module = something(); return OK; }
+    const char *path = (const char *)image + strlen(MARK);
+    if (!strncmp(image, MARK, strlen(MARK))) *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    else fprintf(stderr, "offline card: machine code of another run, delete its kernel cache\n");
+    return *module ? OK : INVALID_VALUE;
+}
 Result cuModuleLoadDataEx(Handle *module, const void *image, unsigned count, int *options, void **values) {
-    *module = something();
-    return OK;
+    return cuModuleLoadData(module, image);
 }
 Result cuModuleUnload(Handle module) { return OK; }
-Result cuModuleGetFunction(Handle *function, Handle module, const char *name) { *function = strdup(name); return OK; }
+Result cuModuleGetFunction(Handle *function, Handle module, const char *name) {
+    char symbol[2048];
+    struct Function *made = malloc(sizeof *made);
+    snprintf(symbol, sizeof symbol, "kernel_%s", name);
+    *made = (struct Function){strdup(name), computes() ? dlsym(module, symbol) : NULL, 49152};
+    *function = made;
+    return computes() && !made->kernel ? INVALID_VALUE : OK;
+}
 Result cuModuleGetGlobal_v2(Address *address, size_t *bytes, Handle module, const char *name) { return INVALID_VALUE; }
-Result cuFuncSetAttribute(Handle function, int attribute, int value) { return OK; }
+Result cuFuncSetAttribute(Handle function, int attribute, int value) {
+    if (attribute == 8) ((struct Function *)function)->shared = value; // shared memory that a launch may ask for
+    return attribute == 8 && value > 232448 ? INVALID_VALUE : OK;
+}
+static void launch_now(void *data) {
+    struct Launch *l = data;
+    card_run(l->function->kernel, l->function->name, l->grid, l->block, l->shared, l->arguments);
+}
 Result cuFuncGetAttribute(int *value, int attribute, Handle function) { *value = 0; return OK; }
 Result cuOccupancyMaxActiveBlocksPerMultiprocessor(int *count, Handle function, int threads, size_t shared) {
     *count = 2;
@@ -196,22 +274,76 @@ Result cuLaunchKernel(Handle function, unsigned x, unsigned y, unsigned z, unsig
     recorded += is_recording;
     clock_ms += LAUNCH_MS;
     pthread_mutex_unlock(&lock);
+    const struct Function *f = function;
     if (getenv("CARD_TRACE"))
-        fprintf(stderr, "launch%s %s %u,%u,%u x %u,%u,%u\n", is_recording ? "*" : "", (char *)function, x, y, z,
-                threads_x, threads_y, threads_z);
-    return OK;
+        fprintf(stderr, "launch%s %s %u,%u,%u x %u,%u,%u\n", is_recording ? "*" : "", f->name, x, y, z, threads_x,
+                threads_y, threads_z);
+    if (!computes()) return OK;
+    struct Launch l = {f, {x, y, z}, {threads_x, threads_y, threads_z}, shared};
+    if (shared > f->shared || threads_x * threads_y * threads_z > 1024 || f->kernel->bytes > (int)sizeof l.arguments) {
+        fprintf(stderr, "offline card: %s cannot be launched\n", f->name);
+        return INVALID_VALUE;
+    }
+    for (int n = 0; n < f->kernel->fields; n++)
+        memcpy(l.arguments + f->kernel->field[n].at, arguments[n], f->kernel->field[n].bytes);
+    return card_do(launch_now, &l, sizeof l);
 }
 
 // Graphs.
-Result cuStreamBeginCapture_v2(Handle stream, int mode) { is_recording = 1; return OK; }
-Result cuStreamEndCapture(Handle stream, Handle *graph) { is_recording = 0; *graph = something(); return OK; }
+Result cuStreamBeginCapture_v2(Handle stream, int mode) {
+    recording = malloc(sizeof *recording);
+    *recording = (struct Graph){NULL, &recording->first};
+    is_recording = 1;
+    return OK;
+}
+Result cuStreamEndCapture(Handle stream, Handle *graph) { is_recording = 0; *graph = recording; return OK; }
 Result cuGraphGetNodes(Handle graph, Handle *nodes, size_t *count) { *count = 0; return OK; }
 Result cuGraphNodeGetType(Handle node, int *type) { *type = 0; return OK; }
-Result cuGraphDestroy(Handle graph) { free(graph); return OK; }
-Result cuGraphInstantiateWithFlags(Handle *run, Handle graph, unsigned long long flags) { *run = something(); return OK; }
+// What is run is the graph itself, which goes with the run.
+Result cuGraphDestroy(Handle graph) { return OK; }
+Result cuGraphInstantiateWithFlags(Handle *run, Handle graph, unsigned long long flags) { *run = graph; return OK; }
 Result cuGraphUpload(Handle run, Handle stream) { return OK; }
-Result cuGraphLaunch(Handle run, Handle stream) { replays++; return OK; }
-Result cuGraphExecDestroy(Handle run) { free(run); return OK; }
+Result cuGraphLaunch(Handle run, Handle stream) {
+    replays++;
+    for (struct Node *node = ((struct Graph *)run)->first; node && computes(); node = node->next) node->run(node->data);
+    return OK;
+}
+Result cuGraphExecDestroy(Handle run) {
+    struct Node *node = ((struct Graph *)run)->first;
+    while (node) {
+        struct Node *next = node->next;
+        free(node->data);
+        free(node);
+        node = next;
+    }
+    free(run);
+    return OK;
+}
+
+// Translating, by translate.py and a C compiler; what was translated once is kept in the folder CARD_KERNELS.
+static Result translate(const char *text, size_t length, void **code, size_t *bytes) {
+    uint64_t hash = 14695981039346656037ull;
+    for (size_t n = 0; n < length; n++) hash = (hash ^ (unsigned char)text[n]) * 1099511628211ull;
+    char path[512], command[4096];
+    snprintf(path, sizeof path, "%s/%016lx", getenv("CARD_KERNELS"), hash);
+    snprintf(command, sizeof command, "%s.so", path);
+    if (access(command, R_OK)) {
+        snprintf(command, sizeof command, "%s.ptx", path);
+        FILE *file = fopen(command, "w");
+        int written = file && fwrite(text, 1, length, file) == length;
+        if (file) fclose(file);
+        // Without -lm's short cuts: products and sums are rounded one by one, as PTX says.
+        snprintf(command, sizeof command,
+                 "cd '%s' && python3 translate.py %s.ptx > %s.c && cc -O1 -march=native -ffp-contract=off "
+                 "-fno-strict-aliasing -fwrapv -fno-math-errno -w -shared -fPIC -I. -o %s.part %s.c -lm && mv %s.part %s.so",
+                 getenv("CARD_SOURCES"), path, path, path, path, path, path);
+        if (!written || system(command)) return LINK_FAILED;
+    }
+    *bytes = 1024;
+    *code = calloc(1, *bytes);
+    snprintf(*code, *bytes, MARK "%s.so", path);
+    return OK;
+}
 
 // Assembling, by the ptxas that the variable PTXAS names.
 struct Link { char *text; size_t length; char *code; };
@@ -233,6 +365,13 @@ Result cuLinkComplete(Handle handle, void **code, size_t *bytes) {
     const char *ptxas = getenv("PTXAS");
     char from[] = "/tmp/offline-card-XXXXXX", to[64], command[512];
     double began = now();
+    if (computes()) {
+        Result done = translate(link->text, link->length, (void **)&link->code, bytes);
+        *code = link->code;
+        assembled += done == OK;
+        assembling_s += now() - began;
+        return done;
+    }
     int file = mkstemp(from);
     if (file < 0 || write(file, link->text, link->length) != (ssize_t)link->length) return LINK_FAILED;
     close(file);

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use model::ops::{self, AdamWNumbers};
 use rayon::prelude::*;
 
-use crate::eight::{BLOCK, Code, Eight};
+use crate::eight::{BLOCK, EightPart};
 use crate::settings::TrainSettings;
 
 /// The numbers of one step, as f32 once for all elements.
@@ -21,6 +21,44 @@ pub(crate) struct AdamW {
     /// Those of weights that do not decay.
     numbers: AdamWNumbers,
     keep_decayed: f32,
+}
+
+/// Gradients in host memory.
+pub(crate) trait Gradients: Sized + Send {
+    /// Those of stretches of `size` elements, in order.
+    fn parts(self, size: usize) -> impl IndexedParallelIterator<Item = Self>;
+    /// The numbers.
+    fn values(&self) -> &[f32];
+    /// Takes the new weights in, if they are to take the place of what they were updated by.
+    fn leave(self, weights: &[f32]);
+}
+
+/// They stay.
+impl Gradients for &[f32] {
+    fn parts(self, size: usize) -> impl IndexedParallelIterator<Item = Self> {
+        self.par_chunks(size)
+    }
+
+    fn values(&self) -> &[f32] {
+        self
+    }
+
+    fn leave(self, _: &[f32]) {}
+}
+
+/// The new weights take their place, a stretch at a time, while both are in the processor's caches.
+impl Gradients for &mut [f32] {
+    fn parts(self, size: usize) -> impl IndexedParallelIterator<Item = Self> {
+        self.par_chunks_mut(size)
+    }
+
+    fn values(&self) -> &[f32] {
+        self
+    }
+
+    fn leave(self, weights: &[f32]) {
+        self.copy_from_slice(weights);
+    }
 }
 
 impl AdamW {
@@ -62,12 +100,12 @@ impl AdamW {
     pub(crate) fn update(
         &self,
         weights: &mut [f32],
-        gradient: &[f32],
+        gradient: impl Gradients,
         (first, second): (&mut [f32], &mut [f32]),
         decays: bool,
     ) {
         assert!(
-            [gradient.len(), first.len(), second.len()]
+            [gradient.values().len(), first.len(), second.len()]
                 .iter()
                 .all(|n| *n == weights.len()),
             "weights, gradient and moments have the same length"
@@ -75,15 +113,17 @@ impl AdamW {
         let numbers = self.numbers(decays);
         // Elements do not depend on each other, so the split changes no bit.
         if weights.len() < 2 * SPLIT {
-            return update_chunk(weights, gradient, first, second, numbers);
+            update_chunk(weights, gradient.values(), first, second, numbers);
+            return gradient.leave(weights);
         }
         weights
             .par_chunks_mut(SPLIT)
-            .zip(gradient.par_chunks(SPLIT))
+            .zip(gradient.parts(SPLIT))
             .zip(first.par_chunks_mut(SPLIT))
             .zip(second.par_chunks_mut(SPLIT))
             .for_each(|(((weights, gradient), first), second)| {
-                update_chunk(weights, gradient, first, second, numbers);
+                update_chunk(weights, gradient.values(), first, second, numbers);
+                gradient.leave(weights);
             });
     }
 
@@ -95,36 +135,41 @@ impl AdamW {
     pub(crate) fn update_coded(
         &self,
         weights: &mut [f32],
-        gradient: &[f32],
-        [first, second]: [&mut Eight; 2],
+        gradient: impl Gradients,
+        [first, second]: [EightPart<'_>; 2],
         decays: bool,
     ) {
         assert!(
-            [gradient.len(), first.codes.len(), second.codes.len()]
-                .iter()
-                .all(|n| *n == weights.len()),
+            [
+                gradient.values().len(),
+                first.codes.len(),
+                second.codes.len()
+            ]
+            .iter()
+            .all(|n| *n == weights.len()),
             "weights, gradient and moments have the same length"
         );
         let numbers = self.numbers(decays);
-        let codes = [first.meaning, second.meaning].map(Code::of);
+        let codes = [first.code, second.code];
         // Whole blocks go together, and blocks do not depend on each other.
         const BLOCKS: usize = SPLIT / BLOCK;
         weights
             .par_chunks_mut(SPLIT)
-            .zip(gradient.par_chunks(SPLIT))
+            .zip(gradient.parts(SPLIT))
             .zip(first.codes.par_chunks_mut(SPLIT))
             .zip(first.scales.par_chunks_mut(BLOCKS))
             .zip(second.codes.par_chunks_mut(SPLIT))
             .zip(second.scales.par_chunks_mut(BLOCKS))
             .for_each(
                 |(((((weights, gradient), codes1), scales1), codes2), scales2)| {
-                    let of = |code, codes, scales| Coded {
+                    let of = |code, codes, scales| EightPart {
                         code,
                         codes,
                         scales,
                     };
                     let moments = [of(codes[0], codes1, scales1), of(codes[1], codes2, scales2)];
-                    update_blocks(weights, gradient, moments, numbers);
+                    update_blocks(weights, gradient.values(), moments, numbers);
+                    gradient.leave(weights);
                 },
             );
     }
@@ -170,19 +215,12 @@ fn update_chunk(
     }
 }
 
-/// A stretch of a moment in 8 bits, in whole blocks but for its end.
-struct Coded<'a> {
-    code: &'static Code,
-    codes: &'a mut [u8],
-    scales: &'a mut [f32],
-}
-
 /// [`update_chunk`] of each block, with the widest vectors of the processor: they change no bit, as nothing is
 /// added across them and no product is fused with a sum.
 fn update_blocks(
     weights: &mut [f32],
     gradient: &[f32],
-    moments: [Coded<'_>; 2],
+    moments: [EightPart<'_>; 2],
     numbers: AdamWNumbers,
 ) {
     #[cfg(target_arch = "x86_64")]
@@ -190,11 +228,11 @@ fn update_blocks(
         use std::arch::is_x86_feature_detected as has;
 
         #[target_feature(enable = "avx2")]
-        fn by_8(w: &mut [f32], g: &[f32], moments: [Coded<'_>; 2], numbers: AdamWNumbers) {
+        fn by_8(w: &mut [f32], g: &[f32], moments: [EightPart<'_>; 2], numbers: AdamWNumbers) {
             update_blocks_in(w, g, moments, numbers);
         }
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-        fn by_16(w: &mut [f32], g: &[f32], moments: [Coded<'_>; 2], numbers: AdamWNumbers) {
+        fn by_16(w: &mut [f32], g: &[f32], moments: [EightPart<'_>; 2], numbers: AdamWNumbers) {
             update_blocks_in(w, g, moments, numbers);
         }
         if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
@@ -221,7 +259,7 @@ fn update_blocks(
 fn update_blocks_in(
     weights: &mut [f32],
     gradient: &[f32],
-    [one, two]: [Coded<'_>; 2],
+    [one, two]: [EightPart<'_>; 2],
     numbers: AdamWNumbers,
 ) {
     let mut read = [[0.0; BLOCK]; 2];
@@ -247,7 +285,7 @@ pub(crate) mod tests {
     use protocol::Stream;
 
     use super::*;
-    use crate::eight::Meaning;
+    use crate::eight::{Eight, Meaning};
     use crate::settings::{ClipNorm, DecayOn};
     use crate::{Schedule, TrainOn};
 
@@ -319,7 +357,7 @@ pub(crate) mod tests {
             // The factor of a clipped gradient is applied on the way.
             let halved: Vec<f32> = gradient.iter().map(|g| g * 2.0).collect();
             let adamw = AdamW::new(&settings, step, settings.lr, 0.5);
-            adamw.update(&mut weights, &halved, (&mut first, &mut second), true);
+            adamw.update(&mut weights, &halved[..], (&mut first, &mut second), true);
         }
         let distances = weights
             .iter()
@@ -351,8 +389,9 @@ pub(crate) mod tests {
         let mut eight = [Meaning::Signed, Meaning::Square].map(|of| Eight::zeros(count, of));
         for step in 0..100 {
             let (gradient, adamw) = (gradient(step), AdamW::new(&settings, step, 1e-3, 1.0));
-            adamw.update(&mut exact, &gradient, (&mut first, &mut second), true);
-            adamw.update_coded(&mut coded, &gradient, eight.each_mut(), true);
+            adamw.update(&mut exact, &gradient[..], (&mut first, &mut second), true);
+            let moments = eight.each_mut().map(|eight| eight.part(0..count));
+            adamw.update_coded(&mut coded, &gradient[..], moments, true);
         }
         let square = |values: &[f32], from: &[f32]| {
             let pairs = values.iter().zip(from);
@@ -370,13 +409,57 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn new_weights_take_the_place_of_gradients_that_can_be_changed() {
+        let (settings, count) = (settings(), 2 * SPLIT + 2 * BLOCK + 3);
+        let adamw = AdamW::new(&settings, 0, settings.lr, 1.0);
+        let gradient = draws("gradient", count);
+        // In pieces that begin with a block, as they come from a card.
+        let pieces = [0..SPLIT, SPLIT..SPLIT + BLOCK, SPLIT + BLOCK..count];
+        for coded in [false, true] {
+            let begin = || {
+                let eight = [Meaning::Signed, Meaning::Square].map(|of| Eight::zeros(count, of));
+                (
+                    draws("weights", count),
+                    [vec![0.0; count], vec![0.0; count]],
+                    eight,
+                )
+            };
+            let (mut whole, [mut first, mut second], mut eight) = begin();
+            match coded {
+                false => adamw.update(&mut whole, &gradient[..], (&mut first, &mut second), true),
+                true => {
+                    let moments = eight.each_mut().map(|eight| eight.part(0..count));
+                    adamw.update_coded(&mut whole, &gradient[..], moments, true);
+                }
+            }
+            let (mut weights, [mut first, mut second], mut of_parts) = begin();
+            let mut left = gradient.clone();
+            for range in pieces.clone() {
+                let (weights, left) = (&mut weights[range.clone()], &mut left[range.clone()]);
+                match coded {
+                    false => {
+                        let moments = (&mut first[range.clone()], &mut second[range]);
+                        adamw.update(weights, left, moments, true);
+                    }
+                    true => {
+                        let moments = of_parts.each_mut().map(|eight| eight.part(range.clone()));
+                        adamw.update_coded(weights, left, moments, true);
+                    }
+                }
+            }
+            assert_eq!([&weights, &left], [&whole, &whole]);
+            assert_eq!(of_parts, eight);
+        }
+    }
+
+    #[test]
     fn the_split_over_threads_changes_no_bit() {
         let (settings, count) = (settings(), 3 * SPLIT + 7);
         let gradient = draws("gradient", count);
         let adamw = AdamW::new(&settings, 0, settings.lr, 1.0);
         let (mut whole, mut parts) = (draws("weights", count), draws("weights", count));
         let (mut first, mut second) = (vec![0.0; count], vec![0.0; count]);
-        adamw.update(&mut whole, &gradient, (&mut first, &mut second), true);
+        adamw.update(&mut whole, &gradient[..], (&mut first, &mut second), true);
         let (mut first, mut second) = (vec![0.0; count], vec![0.0; count]);
         for range in (0..count)
             .step_by(1000)

@@ -6,6 +6,7 @@
 //! The code is spelled differently here: a decade's upper end is one of its numbers, so that the
 //! largest number of a block is exact; and no square becomes 0, because a step divides by its root.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 /// Numbers with a scale of their own.
@@ -54,6 +55,27 @@ impl Eight {
             scales: vec![0.0; count.div_ceil(BLOCK)],
         }
     }
+
+    /// Those of a range of elements, which begins with a block.
+    pub(crate) fn part(&mut self, range: Range<usize>) -> EightPart<'_> {
+        assert!(
+            range.start.is_multiple_of(BLOCK),
+            "a part is of whole blocks"
+        );
+        let blocks = range.start / BLOCK..range.end.div_ceil(BLOCK);
+        EightPart {
+            code: Code::of(self.meaning),
+            codes: &mut self.codes[range],
+            scales: &mut self.scales[blocks],
+        }
+    }
+}
+
+/// A stretch of numbers in 8 bits, in whole blocks but for its end.
+pub(crate) struct EightPart<'a> {
+    pub(crate) code: &'static Code,
+    pub(crate) codes: &'a mut [u8],
+    pub(crate) scales: &'a mut [f32],
 }
 
 /// A code: sizes from 0 to 1 in rising order, and how to find the nearest.

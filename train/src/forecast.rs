@@ -16,6 +16,7 @@ use model::lora::{Linear, LoraSettings};
 use serde::Serialize;
 
 use crate::eight;
+use crate::fetched::{AT_ONCE, PIECE};
 use crate::gradients::logit_rows;
 use crate::settings::{Placement, Precision, Recompute, TrainSettings};
 
@@ -100,6 +101,8 @@ struct Sizes {
     all: u64,
     /// Linear weights of all layers.
     layers: u64,
+    /// Those whose product ends a layer.
+    last: u64,
     /// The output projection.
     head: u64,
     /// The largest part of the weights that gets its gradients at once, by layers.
@@ -120,6 +123,9 @@ impl Sizes {
         let of_layer = of_layer / config.num_hidden_layers as u64;
         let matrices = in_layers().filter(|(_, shape)| shape.len() == 2);
         let layers = matrices.clone().map(|(_, shape)| elements(shape)).sum();
+        let ends = |name: &str| name.contains(Linear::Down.name());
+        let last = matrices.clone().filter(|(name, _)| ends(name));
+        let last = last.map(|(_, shape)| elements(shape)).sum();
         let trained: Vec<u64> = match lora {
             None => list.iter().map(|(_, shape)| elements(shape)).collect(),
             Some(lora) => {
@@ -136,6 +142,7 @@ impl Sizes {
         Self {
             all,
             layers,
+            last,
             head,
             part: of_layer.max(head),
             adapters,
@@ -190,14 +197,9 @@ pub fn forecast(
         false => part("sums of gradients", Place::Device, 4 * trained),
     }
     if apart && !crosses {
-        // The one that is used, and the next.
-        let two = |pair: &[u64]| pair.iter().sum::<u64>();
-        let most = sizes.trained.windows(2).map(two).max();
-        part(
-            "sums on their way",
-            Place::Host,
-            4 * most.unwrap_or(trained),
-        );
+        let largest = sizes.trained.iter().copied().max().unwrap_or(0);
+        let pieces = AT_ONCE as u64 * largest.min(PIECE as u64);
+        part("sums on their way", Place::Host, 4 * pieces.min(trained));
     }
     match computer {
         Computer::Cpu => {
@@ -219,10 +221,13 @@ pub fn forecast(
     let model_flops = flops_of_model(config, settings, work.tokens, work.squares);
     let again = match settings.recompute {
         Recompute::None => 0.0,
-        // One more forward pass of the layers.
+        // One more forward pass of the layers, but for their last products, and for attention where it is kept.
         Recompute::Blocks => {
-            let weights = 2.0 * sizes.layers as f64 * work.tokens as f64;
-            weights + 2.0 * attention(config, work.squares)
+            let weights = 2.0 * (sizes.layers - sizes.last) as f64 * work.tokens as f64;
+            match keeps_attention(format, computer) {
+                true => weights,
+                false => weights + 2.0 * attention(config, work.squares),
+            }
         }
     };
     Forecast {
@@ -232,6 +237,11 @@ pub fn forecast(
         model_flops,
         executed_flops: model_flops + again,
     }
+}
+
+/// Whether what attention gave is kept where layers are computed again: on a card where cuDNN attends, which is in bf16.
+fn keeps_attention(format: u64, computer: Computer) -> bool {
+    computer == Computer::Cpu || format == 2
 }
 
 /// What a micro-batch holds on a card beside sums of gradients. Logits are gone before the layers' backward passes
@@ -255,6 +265,9 @@ fn on_card(
         .as_ref()
         .map_or(0, |lora| dropped_by_layer(config, lora));
     let graph = format * tokens * (saved_by_layer(config) + dropped);
+    let query_heads = config.num_attention_heads as u64;
+    let attended = format * tokens * query_heads * config.head_dim as u64;
+    let keeps = keeps_attention(format, Computer::Card);
     let boundary = format * tokens * width;
     let mut parts = match settings.recompute {
         Recompute::None => vec![
@@ -265,9 +278,14 @@ fn on_card(
             // Those that are computed, and those that wait for the bus.
             let copies = if crosses { 2 } else { 1 };
             let at_once = copies * if full { sizes.part } else { trained / layers };
+            let kept = match keeps {
+                true => layers * (attended + 4 * tokens * query_heads),
+                false => 0,
+            };
             vec![
                 ("gradients", trained_format * at_once),
                 ("inputs of layers", (layers + 1) * boundary),
+                ("results of attention", kept),
             ]
         }
     };
@@ -281,6 +299,7 @@ fn on_card(
     let logits = 8 * rows * config.vocab_size as u64;
     let again = match settings.recompute {
         Recompute::None => 0,
+        Recompute::Blocks if keeps => graph - attended,
         Recompute::Blocks => graph,
     };
     if logits > again + passing + attention {

@@ -1,9 +1,10 @@
 //! Loss and gradient of one optimizer step, summed over its micro-batches in f32.
 //!
 //! A micro-batch's graph is gone before the next one is computed. With [`Recompute::Blocks`] there
-//! is never more than one layer's graph: the forward pass keeps the input of each layer, and the
-//! backward pass computes layer by layer anew, with the same operations in the same order, and gives
-//! away each layer's gradients before the next. Loss and gradients have the same bits either way.
+//! is never more than one layer's graph: the forward pass keeps the input of each layer and what its
+//! attention gave, and the backward pass computes layer by layer anew what else its gradients need, with
+//! the same operations in the same order, and gives away each layer's gradients before the next. Loss and
+//! gradients have the same bits either way.
 
 use burn::module::{Module, ParamId};
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
@@ -173,15 +174,17 @@ impl Sums {
     }
 
     fn add_by_layers(&mut self, decoder: &Decoder, batch: &MicroBatch, dropout: Option<&Dropout>) {
-        let inputs = {
+        let (inputs, mut kept) = {
             // Without a graph.
             let plain = decoder.valid();
-            let mut inputs = vec![plain.embedded(&batch.packed)];
+            let (mut inputs, mut kept) = (vec![plain.embedded(&batch.packed)], Vec::new());
             for layer in 0..plain.layers() {
                 let input = inputs[layer].clone();
-                inputs.push(plain.layer(layer, input, &batch.packed, dropout));
+                let (output, of_layer) = plain.layer_keeping(layer, input, &batch.packed, dropout);
+                inputs.push(output);
+                kept.push(of_layer);
             }
-            inputs
+            (inputs, kept)
         };
         let parameters = decoder.trained_parameters();
         let by_layer = Parts::of(&parameters, decoder.layers());
@@ -206,9 +209,10 @@ impl Sums {
         }
         drop(gradients);
         for layer in (0..decoder.layers()).rev() {
-            let input = next();
-            let output = decoder.layer(layer, input.clone(), &batch.packed, dropout);
-            let mut gradients = backward(output, incoming);
+            let (input, kept) = (next(), kept.pop().expect("one per layer"));
+            let packed = &batch.packed;
+            let mut gradients =
+                decoder.layer_gradients(layer, input.clone(), packed, dropout, kept, incoming);
             incoming = of(&input, &mut gradients);
             let places = by_layer.layers[layer].clone();
             self.take(&parameters[places.clone()], places.start, &mut gradients);
@@ -216,7 +220,7 @@ impl Sums {
         let Some(place) = by_layer.embedding else {
             return;
         };
-        let mut gradients = backward(decoder.embedded(&batch.packed), incoming);
+        let mut gradients = decoder.embedding_gradients(&batch.packed, incoming);
         let gradient = matrix_gradient(&parameters[place], &mut gradients);
         let sum = match (tied, gradient) {
             (Some(tied), Some(gradient)) => Some(tied + gradient),
@@ -283,12 +287,6 @@ fn loss(decoder: &Decoder, hidden: Tensor<2>, batch: &MicroBatch) -> Tensor<1> {
     let head = decoder.head_weight();
     let chunk = logit_rows(head.dims()[0], Computer::of(&head.device()));
     ops::cross_entropy(hidden, head, &batch.targets, &batch.weights, chunk)
-}
-
-/// Gradients of what `output` depends on, where `incoming` is the gradient by `output`.
-fn backward(output: Tensor<2>, incoming: Tensor<2>) -> Gradients {
-    // Each number of this product has the gradient 1, so that of `output` is 1 * incoming: the same bits.
-    (output * Tensor::from_inner(incoming)).backward()
 }
 
 fn of(input: &Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {

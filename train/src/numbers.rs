@@ -59,6 +59,17 @@ impl Numbers {
         }
     }
 
+    /// Whether there is nothing but zeros. Those of a device are looked at where they land, without a copy in the
+    /// host's own memory.
+    pub(crate) fn are_zero(&self) -> bool {
+        let zero = |values: &[f32]| values.par_iter().all(|value| *value == 0.0);
+        match self {
+            Self::Host(values) => zero(slice(values)),
+            Self::Device(None) => true,
+            Self::Device(Some(values)) => zero(slice(&values.clone().into_data())),
+        }
+    }
+
     /// Those on the device.
     ///
     /// # Panics

@@ -3,6 +3,9 @@
 //! Weights in bf16 are rounded from f32 masters, which take the updates: at a rate of 1e-5 most
 //! updates are smaller than half of the distance between two bf16 numbers, and would be lost.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use half::bf16;
@@ -11,9 +14,9 @@ use model::device::{DeviceSpec, Dtype};
 use model::parameters::ParameterValues;
 use rayon::prelude::*;
 
-use crate::adamw::AdamW;
+use crate::adamw::{AdamW, Gradients};
 use crate::eight::{self, Eight, Meaning};
-use crate::fetched::Fetched;
+use crate::fetched::{Fetched, PIECE, pieces};
 use crate::gradients::Layout;
 use crate::numbers::{Numbers, STRETCH, slice, slice_mut};
 use crate::settings::{DecayOn, Placement, Precision, TrainSettings};
@@ -207,8 +210,10 @@ impl Optimizer {
             first,
             second,
         } = self;
+        let on_card = !DeviceSpec::is_cpu(&decoder.device());
+        let piece = if on_card { PIECE } else { usize::MAX };
         let mut fetched = (*placement == Placement::Host)
-            .then(|| Fetched::start(gradients, &places_in_order(&decoder, layout)));
+            .then(|| Fetched::start(gradients, &places_in_order(&decoder, layout), piece));
         map(decoder, layout, |place, weights| {
             let decays = match decay_on {
                 DecayOn::Matrices => layout.parameters[place].shape.len() > 1,
@@ -244,44 +249,77 @@ impl Optimizer {
                     }
                 }
                 moments => {
-                    let fetched = match (gradient, &mut fetched) {
-                        (Numbers::Device(_), Some(fetched)) => Some(fetched.next(place)),
-                        _ => None,
+                    let [count] = weights.dims();
+                    let mut fetched = match gradient {
+                        Numbers::Device(_) => fetched.as_mut(),
+                        Numbers::Host(_) => None,
                     };
-                    let mut update = |weights: &mut [f32], gradient: &[f32]| match moments {
-                        [
-                            Moment::Exact(Numbers::Host(first)),
-                            Moment::Exact(Numbers::Host(second)),
-                        ] => {
-                            let moments = (slice_mut(first), slice_mut(second));
-                            adamw.update(weights, gradient, moments, decays);
-                        }
-                        [Moment::Eight(first), Moment::Eight(second)] => {
-                            adamw.update_coded(weights, gradient, [first, second], decays);
-                        }
-                        _ => {
-                            unreachable!("both moments of a parameter are in one format and place")
-                        }
+                    let mut update = Update {
+                        adamw,
+                        moments,
+                        decays,
                     };
-                    match (master, fetched) {
-                        (Some(Numbers::Host(master)), Some(gradient)) => {
+                    match (master, &mut fetched) {
+                        (Some(Numbers::Host(master)), Some(fetched)) if on_card => {
                             let master = slice_mut(master);
-                            update(master, slice(&gradient));
-                            replaced_by_way_of(gradient, weights, master, *rounds)
+                            pieces(count, piece).fold(weights, |weights, range| {
+                                let mut sum = fetched.next(place, &range);
+                                let master = &mut master[range.clone()];
+                                update.of(master, slice_mut(&mut sum), range.clone());
+                                placed(weights, range, sum, *rounds)
+                            })
                         }
-                        (Some(Numbers::Host(master)), None) => {
-                            let master = slice_mut(master);
-                            update(master, &gradient.to_host());
-                            replaced(weights, master, *rounds)
+                        (master, fetched) => {
+                            let fetched =
+                                fetched.as_mut().map(|from| from.next(place, &(0..count)));
+                            let gradient = match &fetched {
+                                Some(sum) => Cow::Borrowed(slice(sum)),
+                                None => gradient.to_host(),
+                            };
+                            match master {
+                                Some(Numbers::Host(master)) => {
+                                    let master = slice_mut(master);
+                                    update.of(master, &gradient[..], 0..count);
+                                    replaced(weights, master, *rounds)
+                                }
+                                _ => write(weights, |weights| {
+                                    update.of(weights, &gradient[..], 0..count);
+                                }),
+                            }
                         }
-                        (_, Some(gradient)) => {
-                            write(weights, |weights| update(weights, slice(&gradient)))
-                        }
-                        (_, None) => write(weights, |weights| update(weights, &gradient.to_host())),
                     }
                 }
             }
         })
+    }
+}
+
+/// An update of one parameter in host memory.
+struct Update<'a> {
+    adamw: &'a AdamW,
+    moments: [&'a mut Moment; 2],
+    decays: bool,
+}
+
+impl Update<'_> {
+    /// Of a range of its elements, which `weights` and `gradient` are those of.
+    fn of(&mut self, weights: &mut [f32], gradient: impl Gradients, range: Range<usize>) {
+        match &mut self.moments {
+            [
+                Moment::Exact(Numbers::Host(first)),
+                Moment::Exact(Numbers::Host(second)),
+            ] => {
+                let first = &mut slice_mut(first)[range.clone()];
+                let moments = (first, &mut slice_mut(second)[range]);
+                self.adamw.update(weights, gradient, moments, self.decays);
+            }
+            [Moment::Eight(first), Moment::Eight(second)] => {
+                let moments = [first.part(range.clone()), second.part(range)];
+                self.adamw
+                    .update_coded(weights, gradient, moments, self.decays);
+            }
+            _ => unreachable!("both moments of a parameter are in one format and place"),
+        }
     }
 }
 
@@ -333,24 +371,23 @@ fn replaced(weights: Tensor<1>, values: &[f32], rounds: bool) -> Tensor<1> {
     Tensor::from_data(packed(values, dtype, rounds), (&device, dtype))
 }
 
-/// [`replaced`] by way of memory that came from the device: it lies where the device copies from several times as
-/// fast as from elsewhere, so the values go there in f32, and are rounded on the device.
-fn replaced_by_way_of(
-    mut memory: TensorData,
+/// `values` in place of a range of the weights, on a card. They lie in memory that came from there, from which it copies
+/// several times as fast as from elsewhere, so they go there in f32 and are rounded there; and they go where the weights
+/// were, if nothing else holds these: weights that moved would leave their old memory unused.
+fn placed(
     weights: Tensor<1>,
-    values: &[f32],
+    range: Range<usize>,
+    mut values: TensorData,
     rounds: bool,
 ) -> Tensor<1> {
     let (dtype, device) = (weights.dtype(), weights.device());
-    if dtype != DType::BF16 {
-        return replaced(weights, values, rounds);
+    if rounds && dtype != DType::BF16 {
+        slice_mut(&mut values)
+            .par_iter_mut()
+            .for_each(|value| *value = bf16::from_f32(*value).to_f32());
     }
-    slice_mut(&mut memory)
-        .par_chunks_mut(STRETCH)
-        .zip(values.par_chunks(STRETCH))
-        .for_each(|(to, from)| to.copy_from_slice(from));
-    let wide = Tensor::<1>::from_data(memory, (&device, DType::F32));
-    wide.cast(FloatDType::from(dtype))
+    let values = Tensor::<1>::from_data(values, (&device, DType::F32));
+    weights.slice_assign([range], values.cast(FloatDType::from(dtype)))
 }
 
 /// `values` as they go to a device whose weights are in this format: bf16 takes half of the bytes

@@ -489,7 +489,7 @@ impl<'a> Trainer<'a> {
         let names: Vec<String> = entries
             .filter(|(entry, _)| !entry.name.ends_with("k_proj.bias"))
             .filter(|(entry, _)| step > 0 || !entry.name.contains("lora_A"))
-            .filter(|(_, gradient)| gradient.to_host().iter().all(|g| *g == 0.0))
+            .filter(|(_, gradient)| gradient.are_zero())
             .map(|(entry, _)| entry.name.clone())
             .collect();
         if names.is_empty() {

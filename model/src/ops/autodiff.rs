@@ -9,7 +9,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Flex};
+use burn::backend::{Autodiff, AutodiffBackend as _, Flex};
 
 use super::backend::{AttentionPlan, FusedOps, LossPlan};
 use super::flex::{
@@ -165,7 +165,7 @@ struct AttentionState {
     k: FlexTensor,
     v: FlexTensor,
     out: FlexTensor,
-    sums: Vec<f32>,
+    sums: FlexTensor,
     plan: AttentionPlan,
 }
 
@@ -183,7 +183,7 @@ impl Backward<Flex, 3> for Attention {
             k: matrix(&state.k),
             v: matrix(&state.v),
             out: values(&state.out),
-            log_sums: &state.sums,
+            log_sums: values(&state.sums),
         };
         let layout = state.plan.layout(&table);
         let slices = gradients.each_mut().map(Vec::as_mut_slice);
@@ -267,6 +267,20 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         }
     }
 
+    fn fused_linear_plus_unread(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        extra: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
+        let (extra, extra_node) = extra.into_parts();
+        let nodes = [x_node, weight_node, extra_node];
+        match LinearPlus.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((dense(x), dense(weight), 2), extra),
+            OpsKind::UnTracked(prep) => prep.finish(extra),
+        }
+    }
+
     fn fused_swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         let ((gate, gate_node), (up, up_node)) = (gate.into_parts(), up.into_parts());
         let (gate, up) = (dense(gate), dense(up));
@@ -296,11 +310,25 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         plan: AttentionPlan,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let inner = [&q, &k, &v].map(|x| dense(x.primitive().clone()));
+        let (out, sums) = attention_with_sums(&inner[0], &inner[1], &inner[2], &plan);
+        let [out, sums] = [out, sums].map(Self::from_inner);
+        let again = Self::fused_attention_again(q, k, v, out, sums.clone(), plan);
+        (again, sums)
+    }
+
+    fn fused_attention_again(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        out: FloatTensor<Self>,
+        sums: FloatTensor<Self>,
+        plan: AttentionPlan,
     ) -> FloatTensor<Self> {
         let ((q, q_node), (k, k_node), (v, v_node)) =
             (q.into_parts(), k.into_parts(), v.into_parts());
-        let (q, k, v) = (dense(q), dense(k), dense(v));
-        let (out, sums) = attention_with_sums(&q, &k, &v, &plan);
+        let ((out, _), (sums, _)) = (out.into_parts(), sums.into_parts());
         match Attention
             .prepare::<C>([q_node, k_node, v_node])
             .compute_bound()
@@ -308,9 +336,9 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         {
             OpsKind::Tracked(prep) => {
                 let state = AttentionState {
-                    q,
-                    k,
-                    v,
+                    q: dense(q),
+                    k: dense(k),
+                    v: dense(v),
                     out: out.clone(),
                     sums,
                     plan,

@@ -7,7 +7,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-use super::Heads;
+use super::{Attended, Heads};
 use crate::rope::Rope;
 
 /// What attention needs besides its tensors.
@@ -44,14 +44,32 @@ pub(crate) trait FusedOps: Backend {
         extra: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
+    /// `extra` of rank 2 with the gradients of [`FusedOps::fused_linear_plus`]: the product is left out.
+    fn fused_linear_plus_unread(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        extra: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
     fn fused_swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
 
     fn fused_embedding(weight: FloatTensor<Self>, ids: Vec<u32>) -> FloatTensor<Self>;
 
+    /// What attention gives, and the log of the sum of exponentials of each query's scores, `[H, T]`.
     fn fused_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
+        plan: AttentionPlan,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// `out`, which [`FusedOps::fused_attention`] gave together with `sums`, with its gradients.
+    fn fused_attention_again(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        out: FloatTensor<Self>,
+        sums: FloatTensor<Self>,
         plan: AttentionPlan,
     ) -> FloatTensor<Self>;
 
@@ -90,6 +108,19 @@ pub(crate) fn linear_plus<const D: usize>(
     ))
 }
 
+/// [`linear_plus`] a residual, of which only the gradients are asked for.
+pub(crate) fn linear_plus_unread(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    residual: Tensor<2>,
+) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::fused_linear_plus_unread(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        residual.into_dispatch(),
+    ))
+}
+
 pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::fused_swiglu(
         gate.into_dispatch(),
@@ -104,25 +135,33 @@ pub(crate) fn embedding(weight: Tensor<2>, ids: &[u32]) -> Tensor<2> {
     ))
 }
 
-pub(crate) fn attention(
-    q: Tensor<2>,
-    k: Tensor<2>,
-    v: Tensor<2>,
-    heads: Heads,
-    lengths: &[usize],
-    rope: &Rope,
+impl AttentionPlan {
+    pub(crate) fn new(heads: Heads, lengths: &[usize], rope: &Rope) -> Self {
+        Self {
+            heads,
+            lengths: lengths.to_vec(),
+            rope: rope.clone(),
+        }
+    }
+}
+
+pub(crate) fn attention(qkv: [Tensor<2>; 3], plan: AttentionPlan) -> Attended {
+    let [q, k, v] = qkv.map(Tensor::into_dispatch);
+    let (out, log_sums) = Dispatch::fused_attention(q, k, v, plan);
+    Attended {
+        out: Tensor::from_dispatch(out),
+        log_sums: Tensor::from_dispatch(log_sums),
+    }
+}
+
+pub(crate) fn attention_again(
+    qkv: [Tensor<2>; 3],
+    kept: Attended,
+    plan: AttentionPlan,
 ) -> Tensor<2> {
-    let plan = AttentionPlan {
-        heads,
-        lengths: lengths.to_vec(),
-        rope: rope.clone(),
-    };
-    Tensor::from_dispatch(Dispatch::fused_attention(
-        q.into_dispatch(),
-        k.into_dispatch(),
-        v.into_dispatch(),
-        plan,
-    ))
+    let [q, k, v] = qkv.map(Tensor::into_dispatch);
+    let (out, sums) = (kept.out.into_dispatch(), kept.log_sums.into_dispatch());
+    Tensor::from_dispatch(Dispatch::fused_attention_again(q, k, v, out, sums, plan))
 }
 
 pub(crate) fn cross_entropy(

@@ -79,6 +79,10 @@ impl FusedOps for Flex {
         tensor(y, [rows, cols])
     }
 
+    fn fused_linear_plus_unread(_: FlexTensor, _: FlexTensor, extra: FlexTensor) -> FlexTensor {
+        extra
+    }
+
     fn fused_swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
         let (gate, up) = (dense(gate), dense(up));
         let [rows, cols] = dims(&gate);
@@ -100,8 +104,19 @@ impl FusedOps for Flex {
         k: FlexTensor,
         v: FlexTensor,
         plan: AttentionPlan,
+    ) -> (FlexTensor, FlexTensor) {
+        attention_with_sums(&dense(q), &dense(k), &dense(v), &plan)
+    }
+
+    fn fused_attention_again(
+        _: FlexTensor,
+        _: FlexTensor,
+        _: FlexTensor,
+        out: FlexTensor,
+        _: FlexTensor,
+        _: AttentionPlan,
     ) -> FlexTensor {
-        attention_with_sums(&dense(q), &dense(k), &dense(v), &plan).0
+        out
     }
 
     fn fused_cross_entropy(hidden: FlexTensor, weight: FlexTensor, plan: LossPlan) -> FlexTensor {
@@ -110,13 +125,13 @@ impl FusedOps for Flex {
     }
 }
 
-/// Attention and the log-sum-exp of each row of scores `[heads * T]`.
+/// Attention and the log-sum-exp of each row of scores `[heads, T]`.
 pub(super) fn attention_with_sums(
     q: &FlexTensor,
     k: &FlexTensor,
     v: &FlexTensor,
     plan: &AttentionPlan,
-) -> (FlexTensor, Vec<f32>) {
+) -> (FlexTensor, FlexTensor) {
     let [tokens, width] = dims(q);
     let mut out = buffer(tokens * width);
     let mut sums = buffer(tokens * plan.heads.query);
@@ -130,6 +145,7 @@ pub(super) fn attention_with_sums(
         &mut out,
         &mut sums,
     );
+    let sums = tensor(sums, [plan.heads.query, tokens]);
     (tensor(out, [tokens, width]), sums)
 }
 

@@ -9,6 +9,7 @@
 //! Legend: T tokens of a packed batch, d width, V vocabulary, H query heads, K key-value heads,
 //! D head size.
 
+mod again;
 mod autodiff;
 mod backend;
 #[cfg(feature = "cuda")]
@@ -25,7 +26,7 @@ pub(crate) mod product;
 pub mod reference;
 pub(crate) mod rows;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Gradients, Tensor};
 
 pub use self::dropout::Dropping;
 pub(crate) use self::host::HostTensor;
@@ -206,6 +207,30 @@ pub fn linear_residual(x: Tensor<2>, weight: Tensor<2>, residual: Tensor<2>) -> 
     product::product_onto(residual, x, weight)
 }
 
+/// [`linear_residual`] of which only the gradients will be asked for: the product is left out where it can be, so that
+/// the numbers of the result mean nothing.
+pub(crate) fn linear_residual_unread(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    residual: Tensor<2>,
+) -> Tensor<2> {
+    if fused(&x) {
+        return backend::linear_plus_unread(x, weight, residual);
+    }
+    if product::by_library() {
+        return again::onto_unread(residual, x, weight);
+    }
+    linear_residual(x, weight, residual)
+}
+
+/// Gradients of what `output` depends on, where `incoming` is the gradient by it; its own numbers are not read.
+///
+/// # Shapes
+/// `output` and `incoming` the same.
+pub(crate) fn gradients_from(output: Tensor<2>, incoming: Tensor<2>) -> Gradients {
+    again::seeded(output, Tensor::from_inner(incoming)).backward()
+}
+
 /// `silu(gate) * up`.
 ///
 /// # Shapes
@@ -248,10 +273,55 @@ pub fn attention(
     lengths: &[usize],
     rope: &Rope,
 ) -> Tensor<2> {
-    if fused(&q) {
-        return backend::attention(q, k, v, heads, lengths, rope);
+    attention_kept([q, k, v], heads, lengths, rope).0
+}
+
+/// What attention gave in a pass without a graph, for a pass with one over the same tensors, which need not
+/// compute it then.
+#[derive(Clone, Debug)]
+pub(crate) struct Attended {
+    /// The result.
+    out: Tensor<2>, // [T, H * D]
+    /// The log of the sum of exponentials of each query's scores, in f32.
+    log_sums: Tensor<2>, // [H, T] on the CPU, [T, H] elsewhere
+}
+
+impl Attended {
+    #[cfg(feature = "cuda")]
+    pub(crate) fn out(self) -> Tensor<2> {
+        self.out
     }
-    portable::attention(q, k, v, heads, lengths, rope)
+}
+
+/// [`attention`], and what can be kept of it: nothing where it is computed in chunks or by Burn.
+pub(crate) fn attention_kept(
+    qkv: [Tensor<2>; 3],
+    heads: Heads,
+    lengths: &[usize],
+    rope: &Rope,
+) -> (Tensor<2>, Option<Attended>) {
+    if fused(&qkv[0]) {
+        let plan = backend::AttentionPlan::new(heads, lengths, rope);
+        let kept = backend::attention(qkv, plan);
+        return (kept.out.clone(), Some(kept));
+    }
+    portable::attention(qkv, heads, lengths, rope)
+}
+
+/// What [`attention`] gave of the same tensors, with its gradients.
+pub(crate) fn attention_again(
+    qkv: [Tensor<2>; 3],
+    heads: Heads,
+    lengths: &[usize],
+    rope: &Rope,
+    kept: Attended,
+) -> Tensor<2> {
+    #[cfg(feature = "cuda")]
+    if !fused(&qkv[0]) {
+        return portable::attention_again(qkv, heads, lengths, rope, kept);
+    }
+    let plan = backend::AttentionPlan::new(heads, lengths, rope);
+    backend::attention_again(qkv, kept, plan)
 }
 
 /// Weighted sum of the negative log-likelihoods of `targets` under `softmax(hidden weightᵀ)`.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "cuda")]
 use super::flash;
-use super::{Heads, chunked, reference};
+use super::{Attended, Heads, chunked, reference};
 use crate::rope::Rope;
 
 /// How attention is computed where texts are trained on.
@@ -61,21 +61,18 @@ pub fn attention_kernel(device: &Device) -> AttentionKernel {
     found.map_or(AttentionKernel::default(), |(_, kernel)| *kernel)
 }
 
-/// See [`super::attention`].
+/// See [`super::attention_kept`].
 pub(super) fn attention(
-    q: Tensor<2>,
-    k: Tensor<2>,
-    v: Tensor<2>,
+    [q, k, v]: [Tensor<2>; 3],
     heads: Heads,
     lengths: &[usize],
     rope: &Rope,
-) -> Tensor<2> {
+) -> (Tensor<2>, Option<Attended>) {
     let kernel = attention_kernel(&q.device());
     #[cfg(feature = "cuda")]
     if kernel == AttentionKernel::Cudnn && flash::serves(&q.device(), q.dtype(), heads, lengths) {
-        let (cos, sin) = tables_of(lengths, &q, rope);
-        let [q, k] = [q, k].map(|x| super::rows::turn(x, cos.clone(), sin.clone()));
-        return flash::attention(q, k, v, heads, lengths);
+        let kept = flash::attention(turned([q, k, v], lengths, rope), heads, lengths);
+        return (kept.out.clone(), Some(kept));
     }
     let mut parts = Vec::with_capacity(lengths.len());
     let mut first = 0;
@@ -92,10 +89,31 @@ pub(super) fn attention(
         );
         first += length;
     }
-    match parts.len() {
+    let mixed = match parts.len() {
         1 => parts.remove(0),
         _ => Tensor::cat(parts, 0),
-    }
+    };
+    (mixed, None)
+}
+
+/// See [`super::attention_again`], for what [`attention`] kept.
+#[cfg(feature = "cuda")]
+pub(super) fn attention_again(
+    qkv: [Tensor<2>; 3],
+    heads: Heads,
+    lengths: &[usize],
+    rope: &Rope,
+    kept: Attended,
+) -> Tensor<2> {
+    flash::attention_again(turned(qkv, lengths, rope), heads, lengths, kept)
+}
+
+/// Queries, keys and values of documents, the first two turned by the rotary embedding.
+#[cfg(feature = "cuda")]
+fn turned([q, k, v]: [Tensor<2>; 3], lengths: &[usize], rope: &Rope) -> [Tensor<2>; 3] {
+    let (cos, sin) = tables_of(lengths, &q, rope);
+    let [q, k] = [q, k].map(|x| super::rows::turn(x, cos.clone(), sin.clone()));
+    [q, k, v]
 }
 
 /// What turns the tokens of documents, whose positions begin at 0: `[T, D]` each.
@@ -162,7 +180,8 @@ fn by_cudnn(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
             let rows =
                 |x: Tensor<3>, heads: usize| x.swap_dims(0, 1).reshape([length, heads * dim]);
             let (q, k, v) = (rows(q, query), rows(k, key_value), rows(v, key_value));
-            return reference::split_heads(flash::attention(q, k, v, heads, &[length]), dim);
+            let mixed = flash::attention([q, k, v], heads, &[length]).out;
+            return reference::split_heads(mixed, dim);
         }
     }
     chunked::attention(q, k, v, None)

@@ -19,9 +19,10 @@ use crate::gradients::logit_rows;
 use crate::settings::Recompute;
 
 /// What memory is for, in the order in which a plan tells it.
-pub(super) const PURPOSES: [&str; 7] = [
+pub(super) const PURPOSES: [&str; 8] = [
     "gradients",
     "inputs of layers",
+    "results of attention",
     "saved for the backward pass",
     "backward pass of a layer",
     "logits",
@@ -30,11 +31,12 @@ pub(super) const PURPOSES: [&str; 7] = [
 ];
 const GRADIENTS: usize = 0;
 const INPUTS: usize = 1;
-const SAVED: usize = 2;
-const PASSING: usize = 3;
-const LOGITS: usize = 4;
-const PACKED: usize = 5;
-const IDLE: usize = 6;
+const ATTENDED: usize = 2;
+const SAVED: usize = 3;
+const PASSING: usize = 4;
+const LOGITS: usize = 5;
+const PACKED: usize = 6;
+const IDLE: usize = 7;
 
 /// Bytes by purpose at the worst moment of a micro-batch.
 pub(super) fn worst(
@@ -217,6 +219,19 @@ impl Pass<'_> {
         gradient
     }
 
+    /// A linear map without its result: what its adapter leaves, if it has one.
+    fn map_unread(&mut self, which: Linear, inputs: usize, narrow: &mut Vec<(Linear, Piece)>) {
+        let Some(rank) = self.rank(which) else {
+            return;
+        };
+        if self.drops() {
+            let left = self.take(SAVED, inputs);
+            narrow.push((which, left));
+        }
+        let inner = self.product(SAVED, inputs, rank);
+        narrow.push((which, inner));
+    }
+
     /// A linear map with its adapter, if it has one; what the adapter leaves goes to `narrow`.
     fn map(
         &mut self,
@@ -280,6 +295,21 @@ impl Pass<'_> {
 
     /// Forward pass of a layer: what it leaves, and its result.
     fn layer(&mut self) -> (Graph, Piece) {
+        let mut graph = self.up_to_the_end(None);
+        let [d, _, _, m] = self.widths();
+        let result = self.map(Linear::Down, [m, d], &mut graph.narrow);
+        (graph, result)
+    }
+
+    /// The same for gradients alone, with what was kept of attention: there is no result.
+    fn layer_again(&mut self, kept: [Piece; 2]) -> Graph {
+        let mut graph = self.up_to_the_end(Some(kept));
+        let [_, _, _, m] = self.widths();
+        self.map_unread(Linear::Down, m, &mut graph.narrow);
+        graph
+    }
+
+    fn up_to_the_end(&mut self, kept: Option<[Piece; 2]>) -> Graph {
         let [d, q, k, m] = self.widths();
         let mut narrow = Vec::new();
         let normed = self.take(SAVED, d);
@@ -292,15 +322,16 @@ impl Pass<'_> {
                 unnormed.push(std::mem::replace(&mut attended[place], piece));
             }
         }
-        let mixed = self.take(SAVED, q);
-        let log_sums = self.take(SAVED, self.config.num_attention_heads);
+        let [mixed, log_sums] = match kept {
+            Some(kept) => kept,
+            None => [q, self.config.num_attention_heads].map(|width| self.take(SAVED, width)),
+        };
         let middle = self.map(Linear::Output, [q, d], &mut narrow);
         let normed_middle = self.take(SAVED, d);
         let gate = self.map(Linear::Gate, [d, m], &mut narrow);
         let up = self.map(Linear::Up, [d, m], &mut narrow);
         let product = self.take(SAVED, m);
-        let result = self.map(Linear::Down, [m, d], &mut narrow);
-        let graph = Graph {
+        Graph {
             normed,
             attended,
             unnormed,
@@ -312,8 +343,7 @@ impl Pass<'_> {
             up,
             product,
             narrow,
-        };
-        (graph, result)
+        }
     }
 
     /// A linear map with its adapter, of which nothing is left.
@@ -325,8 +355,8 @@ impl Pass<'_> {
         result
     }
 
-    /// Forward pass of a layer that leaves nothing.
-    fn layer_alone(&mut self) -> Piece {
+    /// Forward pass of a layer without a graph: its result, and what is kept of attention.
+    fn layer_alone(&mut self) -> (Piece, [Piece; 2]) {
         let [d, q, k, m] = self.widths();
         let normed = self.take(PASSING, d);
         let mut attended = [(Linear::Query, q), (Linear::Key, k), (Linear::Value, k)]
@@ -339,14 +369,9 @@ impl Pass<'_> {
                 self.give(old);
             }
         }
-        let (mixed, log_sums) = (
-            self.take(PASSING, q),
-            self.take(PASSING, self.config.num_attention_heads),
-        );
+        let kept = [q, self.config.num_attention_heads].map(|width| self.take(ATTENDED, width));
         self.memory.give_all(attended);
-        self.give(log_sums);
         let middle = self.map_alone(Linear::Output, [q, d]);
-        self.give(mixed);
         let normed = self.take(PASSING, d);
         let gate = self.map_alone(Linear::Gate, [d, m]);
         let up = self.map_alone(Linear::Up, [d, m]);
@@ -355,7 +380,7 @@ impl Pass<'_> {
         self.memory.give_all([gate, up]);
         let result = self.map_alone(Linear::Down, [m, d]);
         self.memory.give_all([product, middle]);
-        self.memory.rename(result, INPUTS)
+        (self.memory.rename(result, INPUTS), kept)
     }
 
     /// Backward pass of a layer from the gradient of its result to that of its input.
@@ -455,10 +480,11 @@ impl Pass<'_> {
 
     fn by_layers(&mut self) {
         let [d, ..] = self.widths();
-        let mut inputs = vec![self.take(INPUTS, d)];
+        let (mut inputs, mut kept) = (vec![self.take(INPUTS, d)], Vec::new());
         for _ in 0..self.config.num_hidden_layers {
-            let result = self.layer_alone();
+            let (result, of_layer) = self.layer_alone();
             inputs.push(result);
+            kept.push(of_layer);
         }
         let mut gradients = Vec::new();
         let mut incoming = self.head(&mut gradients);
@@ -469,13 +495,9 @@ impl Pass<'_> {
             false => None,
         };
         self.memory.give_all(gradients.drain(..));
-        while let Some(input) = inputs.pop() {
-            let (graph, result) = self.layer();
-            // A product with the gradient from above takes the memory of the result; its own
-            // gradient is new.
-            let d_result = self.take(PASSING, d);
-            self.memory.give_all([result, incoming]);
-            incoming = self.layer_back(graph, d_result, &mut gradients);
+        while let (Some(input), Some(kept)) = (inputs.pop(), kept.pop()) {
+            let graph = self.layer_again(kept);
+            incoming = self.layer_back(graph, incoming, &mut gradients);
             self.give(input);
             self.memory.give_all(gradients.drain(..));
         }

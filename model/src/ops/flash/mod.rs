@@ -18,4 +18,6 @@ mod packed;
 mod plan;
 
 #[cfg(feature = "cuda")]
-pub(crate) use self::packed::{attention, is_used_on, refusal, serves, start, why_not};
+pub(crate) use self::packed::{
+    attention, attention_again, is_used_on, refusal, serves, start, why_not,
+};

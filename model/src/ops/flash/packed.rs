@@ -6,15 +6,15 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Cube, Dispatch, backend_extension};
+use burn::backend::{Autodiff, AutodiffBackend as _, Backend, Cube, Dispatch, backend_extension};
 use burn::tensor::{DType, Device, Tensor};
 use burn_cubecl::{CubeBackend, CubeDevice, tensor::CubeTensor};
 
 use super::cudnn;
 use super::documents::Documents;
-use crate::ops::Heads;
 use crate::ops::card::Reasons;
 use crate::ops::rows::with_last;
+use crate::ops::{Attended, Heads};
 
 /// The two ways of a call, below automatic differentiation.
 #[backend_extension(Cube, Fusion)]
@@ -83,6 +83,16 @@ trait PackedOps: Backend {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         documents: Arc<Documents>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// `out`, which [`PackedOps::packed_attention`] gave together with `sums`, with its gradients.
+    fn packed_attention_again(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        out: FloatTensor<Self>,
+        sums: FloatTensor<Self>,
+        documents: Arc<Documents>,
     ) -> FloatTensor<Self>;
 }
 
@@ -92,8 +102,19 @@ impl PackedOps for Cube {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         documents: Arc<Documents>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        Self::packed(q, k, v, documents)
+    }
+
+    fn packed_attention_again(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        out: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Arc<Documents>,
     ) -> FloatTensor<Self> {
-        Self::packed(q, k, v, documents).0
+        out
     }
 }
 
@@ -122,10 +143,25 @@ impl<B: PackedOps + PackedKernels, C: CheckpointStrategy> PackedOps for Autodiff
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         documents: Arc<Documents>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [of_q, of_k, of_v] = [&q, &k, &v].map(|x| x.primitive().clone());
+        let (out, sums) = B::packed(of_q, of_k, of_v, documents.clone());
+        let [out, sums] = [out, sums].map(Self::from_inner);
+        let again = Self::packed_attention_again(q, k, v, out, sums.clone(), documents);
+        (again, sums)
+    }
+
+    fn packed_attention_again(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        out: FloatTensor<Self>,
+        sums: FloatTensor<Self>,
+        documents: Arc<Documents>,
     ) -> FloatTensor<Self> {
         let ((q, q_node), (k, k_node), (v, v_node)) =
             (q.into_parts(), k.into_parts(), v.into_parts());
-        let (out, sums) = B::packed(q.clone(), k.clone(), v.clone(), documents.clone());
+        let ((out, _), (sums, _)) = (out.into_parts(), sums.into_parts());
         match Attention
             .prepare::<C>([q_node, k_node, v_node])
             .compute_bound()
@@ -143,17 +179,29 @@ impl<B: PackedOps + PackedKernels, C: CheckpointStrategy> PackedOps for Autodiff
 /// Attention of documents whose queries and keys have been turned, where [`serves`] says so.
 ///
 /// # Shapes
-/// `q: [T, H * D]`, `k, v: [T, K * D]` with `T` the sum of `lengths`, result `[T, H * D]`.
-pub(crate) fn attention(
-    q: Tensor<2>,
-    k: Tensor<2>,
-    v: Tensor<2>,
+/// `q: [T, H * D]`, `k, v: [T, K * D]` with `T` the sum of `lengths`, results `[T, H * D]` and `[T, H]`.
+pub(crate) fn attention(qkv: [Tensor<2>; 3], heads: Heads, lengths: &[usize]) -> Attended {
+    let [q, k, v] = qkv.map(Tensor::into_dispatch);
+    let documents = Arc::new(Documents::new(heads, lengths));
+    let (out, log_sums) = Dispatch::packed_attention(q, k, v, documents);
+    Attended {
+        out: Tensor::from_dispatch(out),
+        log_sums: Tensor::from_dispatch(log_sums),
+    }
+}
+
+/// What [`attention`] gave of the same tensors, with its gradients.
+pub(crate) fn attention_again(
+    qkv: [Tensor<2>; 3],
     heads: Heads,
     lengths: &[usize],
+    kept: Attended,
 ) -> Tensor<2> {
-    let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
+    let [q, k, v] = qkv.map(Tensor::into_dispatch);
+    let (out, sums) = (kept.out.into_dispatch(), kept.log_sums.into_dispatch());
     let documents = Arc::new(Documents::new(heads, lengths));
-    Tensor::from_dispatch(Dispatch::packed_attention(q, k, v, documents))
+    let again = Dispatch::packed_attention_again(q, k, v, out, sums, documents);
+    Tensor::from_dispatch(again)
 }
 
 /// Whether cuDNN computes attention of such documents. Plans are made when they are asked for first.

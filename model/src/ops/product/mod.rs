@@ -152,8 +152,9 @@ fn gradients_of_factors<B: ProductOps>(
     }
 }
 
+/// The gradients of [`ProductOps::product_onto`].
 #[derive(Debug)]
-struct ProductOnto;
+pub(super) struct ProductOnto;
 
 impl<B: ProductOps> Backward<B, 3> for ProductOnto {
     /// Both factors.
@@ -205,7 +206,7 @@ impl<B: ProductOps, C: CheckpointStrategy> ProductOps for Autodiff<B, C> {
 }
 
 /// Whether products go through [`ProductOps`] on some device of this process.
-fn by_library() -> bool {
+pub(super) fn by_library() -> bool {
     #[cfg(feature = "cuda")]
     return cublas::is_used();
     #[cfg(not(feature = "cuda"))]
