@@ -17,7 +17,7 @@ use protocol::{Completion, Finish, Group, PathKey, Request, Step, Trace, Vocab};
 use crate::engine::{Engine, EngineError};
 use crate::journal::{self, Journal, Said};
 use crate::lines::LinesError;
-use crate::units::{UnitError, Units};
+use crate::units::{UnfitError, UnitError, Units};
 use crate::waves::Ran;
 
 /// Which groups to run, and where they are kept.
@@ -30,6 +30,8 @@ pub struct Generation<'a> {
     pub open: usize,
     /// What becomes of requests under way when a stop is asked for.
     pub at_stop: AtStop,
+    /// What becomes of a path that the engine could not serve.
+    pub at_failure: AtFailure,
     /// The finished file; the journal lies beside it.
     pub file: &'a Path,
     /// Binds the journal to one set of inputs and settings; the traces' `origin.recipe`.
@@ -43,6 +45,16 @@ pub enum AtStop {
     Drain,
     /// They are cancelled, and asked again by the process that goes on.
     Cancel,
+}
+
+/// What becomes of a path that the engine could not serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtFailure {
+    /// It has failed and leaves its group, for good. For engines that would fail again.
+    Leave,
+    /// Nothing of it is kept: its group waits, the others go on, and the process that goes on asks
+    /// again.
+    AskAgain,
 }
 
 /// Every `of`th problem, beginning with number `index`.
@@ -105,9 +117,41 @@ pub enum GenerationError {
     /// A group cannot be made on a problem.
     #[error(transparent)]
     Unit(#[from] UnitError),
+    /// There are problems on which no group can be made; nothing was asked.
+    #[error(transparent)]
+    Unfit(#[from] UnfitError),
     /// The engine is unusable.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// What has been said was computed elsewhere; a trace has one origin.
+    #[error("`{}` holds what was computed on `{was}`, and not on `{is}`", path.display())]
+    Elsewhere {
+        /// The journal.
+        path: PathBuf,
+        /// Where it was computed.
+        was: String,
+        /// Where it would be now.
+        is: String,
+    },
+    /// All other groups have ended; the same run asks again.
+    #[error(
+        "{groups} of {of} groups wait for what could not be had. Path {path} of group {group} of \
+         `{problem}`: {reason}"
+    )]
+    Unserved {
+        /// Groups that wait.
+        groups: usize,
+        /// Groups in all.
+        of: usize,
+        /// Id of the first one's problem.
+        problem: String,
+        /// Which of its groups.
+        group: u32,
+        /// The path, from 0.
+        path: u32,
+        /// Why it could not be served.
+        reason: String,
+    },
     /// What the journal says a group has said, it was never asked.
     #[error(
         "`{}` does not belong to this run: group {group} of `{problem}` was never asked what it \
@@ -124,7 +168,8 @@ pub enum GenerationError {
     },
 }
 
-/// Hears how far it is after every completion, and of each group that ends; says whether to stop.
+/// Hears how far it is after every completion, and of each group that ends, those that earlier
+/// processes have ended before all others; says whether to stop.
 pub type Watch<'a> = dyn FnMut(GenerationProgress, Option<&Trace>) -> ControlFlow<()> + 'a;
 
 impl Generation<'_> {
@@ -141,7 +186,19 @@ impl Generation<'_> {
         if self.is_done()? {
             return Ok(Ran::Done);
         }
-        let (journal, said) = self.open_journal()?;
+        let (mut journal, said) = self.open_journal()?;
+        let device = &self.units.origin.device;
+        match journal.device() {
+            Some(was) if was != device => {
+                return Err(GenerationError::Elsewhere {
+                    path: self.journal_path(),
+                    was: was.to_owned(),
+                    is: device.clone(),
+                });
+            }
+            Some(_) => {}
+            None => journal.note_device(device)?,
+        }
         let mut run = Run {
             of: self.chosen().count(),
             left: self.chosen().filter(|unit| !journal.has(*unit)).collect(),
@@ -152,11 +209,27 @@ impl Generation<'_> {
             vocab,
             live: BTreeMap::new(),
             asked: BTreeSet::new(),
+            under_way: BTreeMap::new(),
+            unserved: BTreeMap::new(),
             sampled: 0,
             stopping: false,
         };
+        let left = run.left.iter().copied();
+        self.units.check(left, run.engine.positions(), vocab)?;
         run.left.reverse();
+        run.recall(watch)?;
         run.go(watch)?;
+        if let (false, Some((unit, (path, reason)))) = (run.stopping, run.unserved.pop_first()) {
+            let (problem, group) = self.units.place(unit as usize);
+            return Err(GenerationError::Unserved {
+                groups: run.unserved.len() + 1,
+                of: run.of,
+                problem: problem.id.clone(),
+                group,
+                path,
+                reason,
+            });
+        }
         match run.left.is_empty() && run.live.is_empty() {
             true => {
                 run.journal.finish(self.file)?;
@@ -164,6 +237,14 @@ impl Generation<'_> {
             }
             false => Ok(Ran::Stopped),
         }
+    }
+
+    /// Looks at all problems before anything is asked.
+    ///
+    /// # Errors
+    /// Those that do not fit an engine of so many positions.
+    pub fn check(&self, positions: usize, vocab: &dyn Vocab) -> Result<(), UnfitError> {
+        self.units.check(self.chosen(), positions, vocab)
     }
 
     /// Whether an earlier process has finished the file.
@@ -239,22 +320,56 @@ struct Run<'a> {
     live: BTreeMap<u32, Group>,
     /// Paths that the engine holds.
     asked: BTreeSet<PathKey>,
+    /// Requests of each open group that will be answered.
+    under_way: BTreeMap<u32, usize>,
+    /// Groups with a path that could not be served: the path, and why.
+    unserved: BTreeMap<u32, (u32, String)>,
     sampled: u64,
     stopping: bool,
 }
 
 impl Run<'_> {
+    /// Tells of the groups that earlier processes have ended.
+    fn recall(&mut self, watch: &mut Watch<'_>) -> Result<(), GenerationError> {
+        let (mut groups, of) = (0, self.of);
+        let mut heard = ControlFlow::Continue(());
+        self.journal.ended(&mut |trace| {
+            groups += 1;
+            let sampled = 0;
+            heard = watch(
+                GenerationProgress {
+                    groups,
+                    of,
+                    sampled,
+                },
+                Some(&trace),
+            );
+            heard
+        })?;
+        self.stopping = heard.is_break();
+        Ok(())
+    }
+
     fn go(&mut self, watch: &mut Watch<'_>) -> Result<(), GenerationError> {
         self.fill(watch)?;
         while let Some(completion) = self.engine.wait()? {
-            let cancelled = completion.finish == Finish::Cancelled;
-            if cancelled {
-                // Only what a stop has cancelled comes back so: the group is asked again later.
-                self.asked.remove(&completion.key);
-                self.stopping = true;
-            } else {
-                self.hear(completion, watch)?;
+            let unit = completion.key.group;
+            if let Some(under_way) = self.under_way.get_mut(&unit) {
+                *under_way -= 1;
             }
+            match &completion.finish {
+                Finish::Cancelled => {
+                    // Only what a stop has cancelled comes back so: the group is asked again later.
+                    self.asked.remove(&completion.key);
+                    self.stopping = true;
+                }
+                Finish::Failed(reason) if self.generation.at_failure == AtFailure::AskAgain => {
+                    let failed = (completion.key.path, reason.clone());
+                    self.unserved.entry(unit).or_insert(failed);
+                }
+                _ => self.hear(completion, watch)?,
+            }
+            self.set_aside(unit);
             self.tell(watch, None);
             self.fill(watch)?;
         }
@@ -268,6 +383,23 @@ impl Run<'_> {
             }
             .into()),
         }
+    }
+
+    /// Makes room for another group once all is heard of one with a path that could not be served.
+    fn set_aside(&mut self, unit: u32) {
+        if self.unserved.contains_key(&unit) && self.under_way.get(&unit) == Some(&0) {
+            self.live.remove(&unit);
+            self.under_way.remove(&unit);
+            for key in self.asked.extract_if(.., |key| key.group == unit) {
+                self.engine.close(key);
+            }
+        }
+    }
+
+    fn submit(&mut self, request: Request) {
+        *self.under_way.entry(request.key.group).or_default() += 1;
+        self.asked.insert(request.key);
+        self.engine.submit(request);
     }
 
     /// Begins groups, or goes on with them, until so many are open.
@@ -310,7 +442,7 @@ impl Run<'_> {
             }
             self.asked.insert(key);
             if let Some(request) = request {
-                self.engine.submit(request);
+                self.submit(request);
             }
         }
         self.live.insert(index, group);
@@ -335,8 +467,7 @@ impl Run<'_> {
         }
         if !self.stopping {
             for request in step.requests {
-                self.asked.insert(request.key);
-                self.engine.submit(request);
+                self.submit(request);
             }
         }
         self.end_if_done(unit, watch)
@@ -346,6 +477,7 @@ impl Run<'_> {
         if !self.live.get(&unit).is_some_and(Group::is_done) {
             return Ok(());
         }
+        self.under_way.remove(&unit);
         if let Some(group) = self.live.remove(&unit) {
             let trace = self.generation.units.trace(unit as usize, group);
             self.journal.end(unit as usize, &trace)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use infer::engine::Engine;
-use infer::generation::{AtStop, Generation, Shard};
+use infer::generation::{AtFailure, AtStop, Generation, Shard};
 use infer::local::LocalSettings;
 use infer::units::Units;
 use infer::vocab::TokenizerVocab;
@@ -245,6 +245,7 @@ impl Row<'_> {
             shard: Shard::WHOLE,
             open: plan.beginnings.len(),
             at_stop: AtStop::Cancel,
+            at_failure: AtFailure::Leave,
             file: self.file,
             key: &key,
         };
