@@ -391,9 +391,11 @@ fn problems_that_do_not_fit_are_named_before_anything_is_asked() {
         assert!(ran.stderr.contains("nothing was asked"), "{}", ran.stderr);
     }
     assert_eq!(server.completions(), 0);
+    bench.write("mine.jsonl", &good);
+    run(&[]).succeeds();
     // What was said to other problems is named.
     bench.write("out/.traces.jsonl.0123456789ab.journal", "");
-    bench.write("mine.jsonl", &good);
+    bench.write("mine.jsonl", &(good + &line("e", short)));
     let ran = run(&[]).succeeds();
     let named = "`out/.traces.jsonl.0123456789ab.journal` holds what was said to other problems";
     assert!(ran.stderr.contains(named), "{}", ran.stderr);
