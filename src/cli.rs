@@ -439,6 +439,9 @@ pub(crate) struct TrapArgs {
     /// How paths exchange: leap, or leap-t for a model trained on LeaP traces.
     #[arg(long, default_value = "leap")]
     pub(crate) method: String,
+    /// The groups may be another model's: a gap is then the beginning's and the model's together.
+    #[arg(long)]
+    pub(crate) other_model: bool,
     /// Which responses paths go on from.
     #[arg(long, value_enum, default_value = "wrong")]
     pub(crate) beginnings: WhichBeginnings,

@@ -212,7 +212,7 @@ pub(crate) fn of_call(mut table: Table, overrides: &[String]) -> Result<(Protoco
         match value.trim() {
             "" if recipes::remove(&mut table, &key) => {}
             "" => is_known(&key)?,
-            value => recipes::set(&mut table, &key, recipes::parse_value(value))?,
+            value => recipes::set(&mut table, &key, recipes::parse_value(&key, value)?)?,
         }
     }
     expand(&mut table)?;

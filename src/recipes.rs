@@ -145,7 +145,7 @@ impl Source {
             })?;
             match (key.trim(), value.trim()) {
                 (key, "") => self.leave_out::<T>(&mut table, key)?,
-                (key, value) => set(&mut table, key, parse_value(value))?,
+                (key, value) => set(&mut table, key, parse_value(key, value)?)?,
             }
         }
         if presets {
@@ -367,13 +367,30 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A value as TOML reads it; what is no TOML value is text.
-pub(crate) fn parse_value(text: &str) -> Value {
-    format!("v = {text}")
-        .parse::<Table>()
-        .ok()
-        .and_then(|mut table| table.remove("v"))
-        .unwrap_or_else(|| Value::String(text.to_string()))
+/// The value of a key as TOML reads it; what is no TOML value is text.
+///
+/// # Errors
+/// If it is a whole number that TOML cannot hold.
+pub(crate) fn parse_value(key: &str, text: &str) -> Result<Value> {
+    let read = format!("v = {text}").parse::<Table>().ok();
+    if let Some(value) = read.and_then(|mut table| table.remove("v")) {
+        return Ok(value);
+    }
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number && text.parse::<i64>().is_err() {
+        return Err(Fault::new(
+            format!("`{key}` is {text}, which is out of range"),
+            format!(
+                "whole numbers of a recipe go from {} to {}; a text of digits needs quotes: \
+                 {key}='\"{text}\"'",
+                i64::MIN,
+                i64::MAX
+            ),
+        )
+        .into());
+    }
+    Ok(Value::String(text.to_string()))
 }
 
 pub(crate) fn set(table: &mut Table, key: &str, value: Value) -> Result<()> {

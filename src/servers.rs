@@ -6,6 +6,7 @@ use anyhow::Result;
 use infer::engine::EngineError;
 use infer::generation::GenerationError;
 use infer::remote::{Key, RemoteEngine, RemoteError, RemoteSettings};
+use infer::units::UnfitError;
 use protocol::Vocab;
 use serde::{Deserialize, Serialize};
 
@@ -103,8 +104,31 @@ pub(crate) fn open<'v>(
 pub(crate) fn explained(error: GenerationError) -> anyhow::Error {
     match &error {
         GenerationError::Engine(EngineError::Remote(remote)) => advised(remote),
+        GenerationError::Unfit(unfit) => self::unfit(unfit),
+        GenerationError::Elsewhere { .. } => Fault::new(
+            error.to_string(),
+            "groups that have begun go on where they began: take servers of that kind, or begin anew \
+             with another --out",
+        )
+        .into(),
+        GenerationError::Unserved { .. } => Fault::new(
+            error.to_string(),
+            "everything that was said is kept, and the same command asks again; with --drop-failed such \
+             paths leave their groups, and the rest is finished",
+        )
+        .into(),
         _ => error.into(),
     }
+}
+
+/// Problems that do not fit, with what to do about them.
+pub(crate) fn unfit(error: &UnfitError) -> anyhow::Error {
+    Fault::new(
+        error.to_string(),
+        "nothing was asked. Take these problems out of the file, or give paths more room: `positions` \
+         of a model behind servers, as many as they hold",
+    )
+    .into()
 }
 
 /// A failure of servers, with what to do about it.
@@ -128,8 +152,21 @@ pub(crate) fn advised(error: &RemoteError) -> anyhow::Error {
              paths"
         }
         RemoteError::Sampling { .. } => "set it to 0, or take a server that heeds it",
+        RemoteError::Lost { .. }
+            if ["status 401", "status 403"]
+                .iter()
+                .any(|it| text.contains(it)) =>
+        {
+            "everything that was said is kept: the same command continues with a key that servers \
+             take, in LEAP_API_KEY"
+        }
         RemoteError::Lost { .. } => {
             "everything that was said is kept: the same command continues when a server is there"
+        }
+        RemoteError::Capped { .. } => {
+            "let the server write as much as it is asked for, and hold texts as long as `positions` \
+             says; or ask for less at a time (protocol.turn_tokens, summary_tokens, answer_tokens; \
+             without exchange max_tokens)"
         }
         RemoteError::Setting { .. }
         | RemoteError::Authorities { .. }

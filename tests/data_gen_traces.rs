@@ -11,8 +11,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bench::{Bench, artefacts, check_error, micro};
-use protocol::{Stream, Trace};
-use server::{Act, Kind, Server};
+use protocol::{PathEnd, Stream, Trace};
+use server::{Act, Kind, Quirk, Server};
 
 /// All files that must be the same, and none that tells of work in progress.
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
@@ -247,6 +247,172 @@ fn traces_behind_servers_that_misbehave_and_a_client_that_is_killed_are_the_same
     assert!(kills > 0, "it was never killed");
     bench.leap(&remote("killed", &at)).succeeds();
     check_same(&bench.path("killed"), &expected);
+}
+
+#[test]
+fn a_key_that_expires_ends_the_command_and_the_same_command_goes_on() {
+    let bench = Bench::new();
+    bench.byte_tokenizer();
+    let server = Server::start(Kind::Vllm);
+    let url = server.url();
+    let at = ["--server", &url, "--patience", "1"];
+    bench.leap(&remote("undisturbed", &at)).succeeds();
+    let expected = files(&bench.path("undisturbed"));
+    server.delay(Duration::from_millis(10));
+    let asked = server.completions();
+    let mut child = bench.start(&remote("out", &at));
+    while server.completions() < asked + 120 {
+        sleep(Duration::from_millis(1));
+    }
+    server.quirk(Some(Quirk::Denies(401)));
+    assert_eq!(child.wait().expect("gone").code(), Some(2));
+    let ran = bench.leap(&remote("new", &at)).fails("denied: status 401");
+    assert!(ran.stderr.contains("LEAP_API_KEY"), "{}", ran.stderr);
+    server.quirk(None);
+    let ran = bench.leap(&remote("out", &at)).succeeds();
+    check_same(&bench.path("out"), &expected);
+    // What is counted is the whole run.
+    assert!(
+        ran.stderr.contains("of 72 paths accepted"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_path_that_could_not_be_served_is_seen_and_asked_again_unless_it_is_dropped() {
+    let bench = Bench::new();
+    bench.byte_tokenizer();
+    let server = Server::start(Kind::Vllm);
+    let url = server.url();
+    let at = ["--server", &url];
+    bench.leap(&remote("undisturbed", &at)).succeeds();
+    let expected = files(&bench.path("undisturbed"));
+    // One request behind the forecast is refused.
+    let refused = |more: &[&str]| {
+        let asked = server.completions();
+        server.delay(Duration::from_millis(5));
+        let told = fs::File::create(bench.path("told")).expect("a file");
+        let mut command = bench.command(&[&remote("out", &at)[..], more].concat());
+        let mut child = command.stderr(told).spawn().expect("leap starts");
+        while server.completions() < asked + 60 {
+            sleep(Duration::from_millis(1));
+        }
+        server.acts([Act::Status(422)]);
+        let code = child.wait().expect("gone").code();
+        let told = fs::read_to_string(bench.path("told")).expect("a file");
+        (code, told)
+    };
+    let (code, told) = refused(&[]);
+    assert_eq!(code, Some(2), "{told}");
+    for text in [
+        "1 of 24 groups wait",
+        "refused: status 422",
+        "--drop-failed",
+    ] {
+        assert!(told.contains(text), "no `{text}` in {told}");
+    }
+    bench.leap(&remote("out", &at)).succeeds();
+    check_same(&bench.path("out"), &expected);
+    fs::remove_dir_all(bench.path("out")).expect("removed");
+    let (code, told) = refused(&["--drop-failed"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("1 path failed and left"), "{told}");
+    let bytes = fs::read(bench.path("out/traces.jsonl")).expect("traces");
+    let traces: Vec<Trace> = protocol::jsonl::read(&bytes[..]).expect("traces");
+    let paths = traces.iter().flat_map(|trace| &trace.paths);
+    let failed = paths.filter(|path| matches!(path.end, PathEnd::Failed(_)));
+    assert_eq!(failed.count(), 1);
+}
+
+#[test]
+fn a_run_that_began_with_text_does_not_go_on_with_ids() {
+    let bench = Bench::new();
+    bench.byte_tokenizer();
+    let [text, ids] = [Kind::Plain, Kind::Vllm].map(Server::start);
+    let [text_url, ids_url] = [&text, &ids].map(Server::url);
+    text.delay(Duration::from_millis(10));
+    let mut child = bench.start(&remote("out", &["--server", &text_url]));
+    while text.completions() < 120 {
+        sleep(Duration::from_millis(1));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    let ran = bench
+        .leap(&remote("out", &["--server", &ids_url]))
+        .fails("holds what was computed on `remote openai, text`, and not on `remote vllm, ids`");
+    assert!(ran.stderr.contains("another --out"), "{}", ran.stderr);
+    text.delay(Duration::ZERO);
+    bench
+        .leap(&remote("out", &["--server", &text_url]))
+        .succeeds();
+    // Nor are shards of both put together.
+    for (shard, url) in [("1/2", &text_url), ("2/2", &ids_url)] {
+        let out = &shard[..1];
+        bench
+            .leap(&remote(out, &["--server", url, "--shard", shard]))
+            .succeeds();
+    }
+    bench
+        .leap(&["data-gen", "merge", "1", "2", "--out", "merged"])
+        .fails("`remote vllm, ids`");
+}
+
+#[test]
+fn problems_that_do_not_fit_are_named_before_anything_is_asked() {
+    let bench = Bench::new();
+    bench.byte_tokenizer();
+    let server = Server::start(Kind::Vllm);
+    let url = server.url();
+    let line = |id: &str, text: &str| {
+        serde_json::json!({"id": id, "problem": text, "answer": 7}).to_string() + "\n"
+    };
+    let (short, long) = ("3+4?", "How long? ".repeat(2_500));
+    let good = line("a", short) + &line("b", short);
+    let run = |more: &[&str]| {
+        let file = [
+            "problems.file=mine.jsonl",
+            "problems.search=",
+            "problems.count=0",
+            "teacher.remote.positions=20000",
+            "--server",
+            &url,
+        ];
+        bench.leap(&remote("out", &[&file, more].concat()))
+    };
+    bench.write(
+        "mine.jsonl",
+        &(good.clone() + &line("c", &long) + &line("d", &long)),
+    );
+    for more in [&["--dry-run"][..], &[]] {
+        let ran =
+            run(more).fails("no group can be made on 2 of 4 problems: `c` (the prompt has 25");
+        assert!(ran.stderr.contains("`d` ("), "{}", ran.stderr);
+        assert!(ran.stderr.contains("nothing was asked"), "{}", ran.stderr);
+    }
+    assert_eq!(server.completions(), 0);
+    bench.write("mine.jsonl", &good);
+    run(&[]).succeeds();
+    // What was said to other problems is named.
+    bench.write("out/.traces.jsonl.0123456789ab.journal", "");
+    bench.write("mine.jsonl", &(good + &line("e", short)));
+    let ran = run(&[]).succeeds();
+    let named = "`out/.traces.jsonl.0123456789ab.journal` holds what was said to other problems";
+    assert!(ran.stderr.contains(named), "{}", ran.stderr);
+}
+
+#[test]
+fn a_number_that_no_recipe_holds_is_refused_with_the_range() {
+    check_error(
+        &[
+            "data-gen",
+            "traces",
+            "teacher-simulated",
+            "seed=9223372036854775808",
+        ],
+        "`seed` is 9223372036854775808, which is out of range",
+        "to 9223372036854775807",
+    );
 }
 
 #[test]

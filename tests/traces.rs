@@ -123,6 +123,10 @@ fn a_trap_is_set_continued_and_not_mixed_with_another() {
         args.extend(more);
         bench.leap(&args)
     };
+    // Two models are not compared without a word.
+    trap("trap", &leap_t).fails("was written by model simulated");
+    let trap =
+        |out: &'static str, more: &[&'static str]| trap(out, &[more, &["--other-model"]].concat());
     let table = trap("trap", &leap_t).succeeds().stdout;
     for part in [
         "stored, unconstrained",

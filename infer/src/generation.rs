@@ -6,18 +6,23 @@
 //! numbers do not depend on the batch: the CPU, the simulated reasoner, and servers that heed seeds
 //! and compute each text on its own.
 
+mod error;
+mod run;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::ParseIntError;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use protocol::{Completion, Finish, Group, PathKey, Request, Step, Trace, Vocab};
+use protocol::{Trace, Vocab};
 
-use crate::engine::{Engine, EngineError};
+pub use self::error::GenerationError;
+use self::run::Run;
+use crate::engine::Engine;
 use crate::journal::{self, Journal, Said};
 use crate::lines::LinesError;
-use crate::units::{UnitError, Units};
+use crate::units::{UnfitError, Units};
 use crate::waves::Ran;
 
 /// Which groups to run, and where they are kept.
@@ -30,6 +35,8 @@ pub struct Generation<'a> {
     pub open: usize,
     /// What becomes of requests under way when a stop is asked for.
     pub at_stop: AtStop,
+    /// What becomes of a path that the engine could not serve.
+    pub at_failure: AtFailure,
     /// The finished file; the journal lies beside it.
     pub file: &'a Path,
     /// Binds the journal to one set of inputs and settings; the traces' `origin.recipe`.
@@ -43,6 +50,16 @@ pub enum AtStop {
     Drain,
     /// They are cancelled, and asked again by the process that goes on.
     Cancel,
+}
+
+/// What becomes of a path that the engine could not serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtFailure {
+    /// It has failed and leaves its group, for good. For engines that would fail again.
+    Leave,
+    /// Nothing of it is kept: its group waits, the others go on, and the process that goes on asks
+    /// again.
+    AskAgain,
 }
 
 /// Every `of`th problem, beginning with number `index`.
@@ -96,35 +113,8 @@ pub struct GenerationProgress {
     pub sampled: u64,
 }
 
-/// Why a generation failed; what has been said is kept.
-#[derive(Debug, thiserror::Error)]
-pub enum GenerationError {
-    /// What was said cannot be kept.
-    #[error(transparent)]
-    Journal(#[from] LinesError),
-    /// A group cannot be made on a problem.
-    #[error(transparent)]
-    Unit(#[from] UnitError),
-    /// The engine is unusable.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// What the journal says a group has said, it was never asked.
-    #[error(
-        "`{}` does not belong to this run: group {group} of `{problem}` was never asked what it \
-         answers there",
-        path.display()
-    )]
-    Foreign {
-        /// The journal.
-        path: PathBuf,
-        /// Id of the problem.
-        problem: String,
-        /// Which of its groups.
-        group: u32,
-    },
-}
-
-/// Hears how far it is after every completion, and of each group that ends; says whether to stop.
+/// Hears how far it is after every completion, and of each group that ends, those that earlier
+/// processes have ended before all others; says whether to stop.
 pub type Watch<'a> = dyn FnMut(GenerationProgress, Option<&Trace>) -> ControlFlow<()> + 'a;
 
 impl Generation<'_> {
@@ -141,7 +131,19 @@ impl Generation<'_> {
         if self.is_done()? {
             return Ok(Ran::Done);
         }
-        let (journal, said) = self.open_journal()?;
+        let (mut journal, said) = self.open_journal()?;
+        let device = &self.units.origin.device;
+        match journal.device() {
+            Some(was) if was != device => {
+                return Err(GenerationError::Elsewhere {
+                    path: self.journal_path(),
+                    was: was.to_owned(),
+                    is: device.clone(),
+                });
+            }
+            Some(_) => {}
+            None => journal.note_device(device)?,
+        }
         let mut run = Run {
             of: self.chosen().count(),
             left: self.chosen().filter(|unit| !journal.has(*unit)).collect(),
@@ -152,11 +154,27 @@ impl Generation<'_> {
             vocab,
             live: BTreeMap::new(),
             asked: BTreeSet::new(),
+            under_way: BTreeMap::new(),
+            unserved: BTreeMap::new(),
             sampled: 0,
             stopping: false,
         };
+        let left = run.left.iter().copied();
+        self.units.check(left, run.engine.positions(), vocab)?;
         run.left.reverse();
+        run.recall(watch)?;
         run.go(watch)?;
+        if let (false, Some((unit, (path, reason)))) = (run.stopping, run.unserved.pop_first()) {
+            let (problem, group) = self.units.place(unit as usize);
+            return Err(GenerationError::Unserved {
+                groups: run.unserved.len() + 1,
+                of: run.of,
+                problem: problem.id.clone(),
+                group,
+                path,
+                reason,
+            });
+        }
         match run.left.is_empty() && run.live.is_empty() {
             true => {
                 run.journal.finish(self.file)?;
@@ -164,6 +182,14 @@ impl Generation<'_> {
             }
             false => Ok(Ran::Stopped),
         }
+    }
+
+    /// Looks at all problems before anything is asked.
+    ///
+    /// # Errors
+    /// Those that do not fit an engine of so many positions.
+    pub fn check(&self, positions: usize, vocab: &dyn Vocab) -> Result<(), UnfitError> {
+        self.units.check(self.chosen(), positions, vocab)
     }
 
     /// Whether an earlier process has finished the file.
@@ -200,174 +226,5 @@ impl Generation<'_> {
 
     fn journal_path(&self) -> PathBuf {
         journal::path(self.file, self.key)
-    }
-}
-
-/// What a group wants that is led back to where it was.
-#[derive(Default)]
-struct Open {
-    /// Living paths that have begun, with the number of tokens that they began with.
-    prompts: BTreeMap<PathKey, usize>,
-    /// Requests that were not answered.
-    requests: BTreeMap<PathKey, Request>,
-}
-
-impl Open {
-    fn note(&mut self, step: Step) {
-        for request in step.requests {
-            if request.keep == 0 {
-                self.prompts.insert(request.key, request.append.len());
-            }
-            self.requests.insert(request.key, request);
-        }
-        for key in step.ended {
-            self.prompts.remove(&key);
-        }
-    }
-}
-
-/// A generation while it is run.
-struct Run<'a> {
-    generation: &'a Generation<'a>,
-    of: usize,
-    /// Units that have not begun in this process, the next one last.
-    left: Vec<usize>,
-    journal: Journal,
-    said: Said,
-    engine: &'a mut dyn Engine,
-    vocab: &'a dyn Vocab,
-    live: BTreeMap<u32, Group>,
-    /// Paths that the engine holds.
-    asked: BTreeSet<PathKey>,
-    sampled: u64,
-    stopping: bool,
-}
-
-impl Run<'_> {
-    fn go(&mut self, watch: &mut Watch<'_>) -> Result<(), GenerationError> {
-        self.fill(watch)?;
-        while let Some(completion) = self.engine.wait()? {
-            let cancelled = completion.finish == Finish::Cancelled;
-            if cancelled {
-                // Only what a stop has cancelled comes back so: the group is asked again later.
-                self.asked.remove(&completion.key);
-                self.stopping = true;
-            } else {
-                self.hear(completion, watch)?;
-            }
-            self.tell(watch, None);
-            self.fill(watch)?;
-        }
-        for key in std::mem::take(&mut self.asked) {
-            self.engine.close(key);
-        }
-        match self.stopping || self.live.is_empty() {
-            true => Ok(()),
-            false => Err(EngineError::Stalled {
-                open: self.live.len(),
-            }
-            .into()),
-        }
-    }
-
-    /// Begins groups, or goes on with them, until so many are open.
-    fn fill(&mut self, watch: &mut Watch<'_>) -> Result<(), GenerationError> {
-        while !self.stopping && self.live.len() < self.generation.open.max(1) {
-            let Some(unit) = self.left.pop() else { break };
-            self.begin(unit)?;
-            self.end_if_done(unit as u32, watch)?;
-            self.tell(watch, None);
-        }
-        Ok(())
-    }
-
-    /// Begins a group, or leads it back to where it was.
-    fn begin(&mut self, unit: usize) -> Result<(), GenerationError> {
-        let (units, index) = (&self.generation.units, unit as u32);
-        let mut group = units.group(unit, index, self.engine.positions(), self.vocab)?;
-        let mut open = Open::default();
-        open.note(group.start(self.vocab));
-        for mut completion in self.said.remove(&unit).unwrap_or_default() {
-            completion.key.group = index;
-            if open.requests.remove(&completion.key).is_none() {
-                let (problem, group) = units.place(unit);
-                return Err(GenerationError::Foreign {
-                    path: self.generation.journal_path(),
-                    problem: problem.id.clone(),
-                    group,
-                });
-            }
-            open.note(group.accept(completion, self.vocab));
-        }
-        for (key, prompt) in open.prompts {
-            let request = open.requests.remove(&key);
-            // A path that waits for others goes on from all it has said.
-            let held = request.as_ref().map_or(usize::MAX, |request| request.keep);
-            if held > 0 {
-                let spans = group.spans(key.path as usize).iter();
-                let ids = spans.flat_map(|span| span.ids.iter().copied());
-                self.engine.adopt(key, prompt, ids.take(held).collect());
-            }
-            self.asked.insert(key);
-            if let Some(request) = request {
-                self.engine.submit(request);
-            }
-        }
-        self.live.insert(index, group);
-        Ok(())
-    }
-
-    /// Keeps a completion, and lets its group go on.
-    fn hear(
-        &mut self,
-        completion: Completion,
-        watch: &mut Watch<'_>,
-    ) -> Result<(), GenerationError> {
-        let unit = completion.key.group;
-        let (problem, number) = self.generation.units.place(unit as usize);
-        self.journal.say(&problem.id, number, &completion)?;
-        self.sampled += completion.ids.len() as u64;
-        let group = self.live.get_mut(&unit).expect("what was asked is open");
-        let step = group.accept(completion, self.vocab);
-        for key in step.ended {
-            self.asked.remove(&key);
-            self.engine.close(key);
-        }
-        if !self.stopping {
-            for request in step.requests {
-                self.asked.insert(request.key);
-                self.engine.submit(request);
-            }
-        }
-        self.end_if_done(unit, watch)
-    }
-
-    fn end_if_done(&mut self, unit: u32, watch: &mut Watch<'_>) -> Result<(), GenerationError> {
-        if !self.live.get(&unit).is_some_and(Group::is_done) {
-            return Ok(());
-        }
-        if let Some(group) = self.live.remove(&unit) {
-            let trace = self.generation.units.trace(unit as usize, group);
-            self.journal.end(unit as usize, &trace)?;
-            self.tell(watch, Some(&trace));
-        }
-        Ok(())
-    }
-
-    /// Tells how far it is, and hears whether to stop.
-    fn tell(&mut self, watch: &mut Watch<'_>, ended: Option<&Trace>) {
-        let progress = GenerationProgress {
-            groups: self.journal.count(),
-            of: self.of,
-            sampled: self.sampled,
-        };
-        if watch(progress, ended).is_break() && !self.stopping {
-            self.stopping = true;
-            if self.generation.at_stop == AtStop::Cancel {
-                for key in std::mem::take(&mut self.asked) {
-                    self.engine.close(key);
-                }
-            }
-        }
     }
 }

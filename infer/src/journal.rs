@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use protocol::{Completion, Finish, PathKey, Trace};
@@ -21,6 +22,7 @@ pub struct Journal {
     lines: CheckedLines,
     /// Where the groups that have ended stand, by unit, and where their lines end.
     ended: BTreeMap<usize, (Stretch, Mark)>,
+    device: Option<String>,
 }
 
 /// A stretch of a file.
@@ -36,6 +38,7 @@ pub type Said = BTreeMap<usize, Vec<Completion>>;
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Entry<'a> {
+    Device(&'a str),
     Said {
         problem: &'a str,
         group: u32,
@@ -51,6 +54,7 @@ const ENDED: (&[u8], &[u8]) = (b"{\"ended\":", b"}");
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
+    Device(String),
     Said {
         problem: String,
         group: u32,
@@ -74,6 +78,8 @@ pub(crate) struct Head {
 pub(crate) struct HeadOrigin {
     #[serde(default)]
     pub(crate) recipe: String,
+    #[serde(default)]
+    pub(crate) device: String,
 }
 
 impl Journal {
@@ -86,12 +92,14 @@ impl Journal {
         unit: &dyn Fn(&str, u32) -> Option<usize>,
     ) -> Result<(Self, Said), LinesError> {
         let (mut said, mut ended) = (Said::new(), BTreeMap::new());
+        let mut device = None;
         let known = |problem: &str, group: u32| {
             let unknown = || format!("group {group} of `{problem}` is not asked for");
             unit(problem, group).ok_or_else(unknown)
         };
         let lines = CheckedLines::open(path, &mut |object, end| {
             match serde_json::from_slice(object).map_err(|error| error.to_string())? {
+                Line::Device(noted) => device = Some(noted),
                 Line::Said {
                     problem,
                     group,
@@ -111,11 +119,59 @@ impl Journal {
                     said.remove(&unit);
                     let place = (stretch(object.len(), end), end);
                     ended.entry(unit).or_insert(place);
+                    // Journals of earlier releases have no line of their own for it.
+                    device.get_or_insert(head.origin.device);
                 }
             }
             Ok(())
         })?;
-        Ok((Self { lines, ended }, said))
+        let journal = Self {
+            lines,
+            ended,
+            device,
+        };
+        Ok((journal, said))
+    }
+
+    /// Where what it holds was computed, as traces say it; none if that is not known.
+    pub fn device(&self) -> Option<&str> {
+        self.device.as_deref()
+    }
+
+    /// Notes where all that follows is computed.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn note_device(&mut self, device: &str) -> Result<(), LinesError> {
+        let entry = Entry::Device(device);
+        self.lines.add(|line| serde_json::to_writer(line, &entry))?;
+        self.device = Some(device.to_owned());
+        Ok(())
+    }
+
+    /// Reads the groups that have ended, in the order of units, until `hear` has heard enough.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn ended(&self, hear: &mut dyn FnMut(Trace) -> ControlFlow<()>) -> Result<(), LinesError> {
+        let mut read = || -> io::Result<()> {
+            let mut from = BufReader::with_capacity(1 << 20, self.lines.file());
+            let mut at = from.seek(SeekFrom::Start(0))?;
+            for (stretch, _) in self.ended.values() {
+                from.seek_relative(stretch.from as i64 - at as i64)?;
+                let mut trace = vec![0; stretch.bytes as usize];
+                from.read_exact(&mut trace)?;
+                at = stretch.from + stretch.bytes;
+                if hear(serde_json::from_slice(&trace)?).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|source| LinesError::Io {
+            path: self.lines.path().to_owned(),
+            source,
+        })
     }
 
     /// Whether the group of a unit has ended.

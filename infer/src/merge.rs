@@ -37,6 +37,21 @@ pub enum MergeError {
         /// Which of its groups.
         group: u32,
     },
+    /// Ids went to and fro in different ways: what is trained on would be of two kinds.
+    #[error(
+        "`{}` has groups of `{device}`, but `{}` of `{other_device}`", path.display(),
+        other.display()
+    )]
+    Unlike {
+        /// A file.
+        path: PathBuf,
+        /// Where its groups were computed.
+        device: String,
+        /// Another file.
+        other: PathBuf,
+        /// Where the other's were.
+        other_device: String,
+    },
     /// A group is there twice.
     #[error("group {group} of problem `{problem}` is there twice")]
     Twice {
@@ -67,6 +82,7 @@ pub fn merge_files<'a>(
         .map(|(at, unit)| (*unit, at))
         .collect();
     let mut places: Vec<Option<(usize, Stretch)>> = vec![None; units.len()];
+    let mut first: Option<(&Path, String)> = None;
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| MergeError::Io { path, source }
@@ -89,6 +105,16 @@ pub fn merge_files<'a>(
             let head: Head = serde_json::from_slice(&line).map_err(|_| wrong("no group"))?;
             if head.origin.recipe != key {
                 return Err(wrong("a group of another run"));
+            }
+            let (other, other_device) =
+                first.get_or_insert_with(|| (path.as_path(), head.origin.device.clone()));
+            if exchange(other_device) != exchange(&head.origin.device) {
+                return Err(MergeError::Unlike {
+                    path: path.clone(),
+                    device: head.origin.device,
+                    other: other.to_owned(),
+                    other_device: other_device.clone(),
+                });
             }
             let unit = known.get(&(head.problem.as_str(), head.group));
             let unit = *unit.ok_or_else(|| wrong("a group that is not asked for"))?;
@@ -127,4 +153,10 @@ pub fn merge_files<'a>(
         fs::rename(&temporary, to)
     };
     write().map_err(io(to))
+}
+
+/// How ids went to and fro, where traces say it: `remote KIND, EXCHANGE`.
+fn exchange(device: &str) -> Option<&str> {
+    let (_, exchange) = device.strip_prefix("remote ")?.split_once(", ")?;
+    Some(exchange)
 }

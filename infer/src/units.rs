@@ -4,6 +4,7 @@
 //! and its number there, and on nothing that is solved beside it.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 
 use protocol::{
     Group, Origin, Problem, PromptSet, Settings, Setup, SetupError, Stream, Trace, Vocab,
@@ -41,7 +42,74 @@ pub struct UnitError {
     pub source: SetupError,
 }
 
+/// Problems on which no group can be made.
+#[derive(Debug, thiserror::Error)]
+#[error("no group can be made on {}: {first}", of(*count, *problems))]
+pub struct UnfitError {
+    /// How many.
+    pub count: usize,
+    /// How many were looked at.
+    pub problems: usize,
+    /// The first of them, and why.
+    pub first: String,
+}
+
+fn of(count: usize, problems: usize) -> String {
+    match problems {
+        1 => "the one problem".to_owned(),
+        _ => format!("{count} of {problems} problems"),
+    }
+}
+
 impl Units<'_> {
+    /// Looks at the problem of each of these units, once, before anything is asked.
+    ///
+    /// # Errors
+    /// All problems that do not fit an engine of so many positions, the first few with the reason.
+    pub fn check(
+        &self,
+        units: impl IntoIterator<Item = usize>,
+        positions: usize,
+        vocab: &dyn Vocab,
+    ) -> Result<(), UnfitError> {
+        const TOLD: usize = 3;
+        let (mut seen, mut unfit) = (None, Vec::new());
+        let mut problems = 0;
+        for unit in units {
+            let place = unit / self.groups as usize;
+            if seen.replace(place) == Some(place) {
+                continue;
+            }
+            problems += 1;
+            if let Err(error) = Group::check(&self.setup(unit, positions), vocab) {
+                unfit.push((self.place(unit).0.id.as_str(), error));
+            }
+        }
+        let count = unfit.len();
+        let told = unfit.iter().take(TOLD);
+        let told = told.map(|(problem, error)| format!("`{problem}` ({})", told_whole(error)));
+        let mut first = told.collect::<Vec<_>>().join(", ");
+        let more = unfit
+            .iter()
+            .skip(TOLD)
+            .map(|(problem, _)| format!("`{problem}`"));
+        let more: Vec<String> = more.take(20).collect();
+        if !more.is_empty() {
+            first += &format!("; and {}", more.join(", "));
+        }
+        if count > TOLD + more.len() {
+            first += ", ...";
+        }
+        match count {
+            0 => Ok(()),
+            _ => Err(UnfitError {
+                count,
+                problems,
+                first,
+            }),
+        }
+    }
+
     /// Groups in all.
     pub fn count(&self) -> usize {
         self.problems.len() * self.groups as usize
@@ -80,8 +148,16 @@ impl Units<'_> {
         positions: usize,
         vocab: &dyn Vocab,
     ) -> Result<Group, UnitError> {
+        let setup = self.setup(unit, positions);
+        Group::new(index, setup, vocab).map_err(|source| UnitError {
+            problem: self.place(unit).0.id.clone(),
+            source,
+        })
+    }
+
+    fn setup(&self, unit: usize, positions: usize) -> Setup {
         let (problem, number) = self.place(unit);
-        let setup = Setup {
+        Setup {
             question: problem.question.clone(),
             settings: (self.settings)(unit),
             prompts: self.prompts.clone(),
@@ -89,16 +165,20 @@ impl Units<'_> {
             positions,
             beginnings: (self.beginnings)(unit),
             planted: self.planted,
-        };
-        Group::new(index, setup, vocab).map_err(|source| UnitError {
-            problem: problem.id.clone(),
-            source,
-        })
+        }
     }
 
     /// The record of a unit's group.
     pub fn trace(&self, unit: usize, group: Group) -> Trace {
         let (problem, number) = self.place(unit);
         group.into_trace(problem.id.clone(), number, self.origin.clone())
+    }
+}
+
+/// An error with what caused it.
+fn told_whole(error: &dyn Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", told_whole(cause)),
+        None => error.to_string(),
     }
 }

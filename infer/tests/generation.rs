@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use infer::engine::{Engine, EngineError};
-use infer::generation::{AtStop, Generation, GenerationError, Shard};
+use infer::generation::{AtFailure, AtStop, Generation, GenerationError, Shard};
 use infer::journal::Journal;
 use infer::lines::LinesError;
 use infer::simulated::{SimulatedEngine, Simulation};
@@ -109,6 +109,7 @@ impl Case<'_> {
             shard: self.shard,
             open: self.open,
             at_stop: AtStop::Cancel,
+            at_failure: AtFailure::Leave,
             file: self.file,
             key: self.key,
         };
@@ -469,6 +470,7 @@ fn groups_are_told_of_as_they_end_and_so_many_are_open() {
         shard: Shard::WHOLE,
         open: 2,
         at_stop: AtStop::Cancel,
+        at_failure: AtFailure::Leave,
         file: &file,
         key: "",
     };

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use infer::engine::{Engine, EngineError};
-use infer::generation::{AtStop, Generation, GenerationError, Shard};
+use infer::generation::{AtFailure, AtStop, Generation, GenerationError, Shard};
 use infer::remote::{Class, Key, RemoteEngine, RemoteError, RemoteSettings};
 use infer::units::Units;
 use infer::waves::Ran;
@@ -19,7 +19,7 @@ use protocol::{
     ByteVocab, Finish, Gold, Method, Origin, PathEnd, PathKey, Problem, PromptSet, Question,
     Request, Sampling, Settings, Stop, Stream, Trace, Vocab,
 };
-use server::{Act, Kind, Server};
+use server::{Act, Kind, Quirk, Server};
 
 fn settings(servers: &[&Server]) -> RemoteSettings {
     RemoteSettings {
@@ -79,6 +79,16 @@ fn generate(
     file: &Path,
     stop: &dyn Fn(usize) -> bool,
 ) -> Result<Ran, GenerationError> {
+    generate_at(engine, count, file, AtFailure::AskAgain, stop)
+}
+
+fn generate_at(
+    engine: &mut dyn Engine,
+    count: u32,
+    file: &Path,
+    at_failure: AtFailure,
+    stop: &dyn Fn(usize) -> bool,
+) -> Result<Ran, GenerationError> {
     let problems = problems(count);
     let problems: Vec<&Problem> = problems.iter().collect();
     let settings = Settings {
@@ -117,6 +127,7 @@ fn generate(
         shard: Shard::WHOLE,
         open: 8,
         at_stop: AtStop::Drain,
+        at_failure,
         file,
         key: "key",
     };
@@ -518,6 +529,125 @@ fn servers_that_stay_away_are_an_error_that_names_them() {
 }
 
 #[test]
+fn a_server_that_refuses_everybody_mid_run_ruins_no_path() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let expected = undisturbed(folder.path(), 6);
+    for status in [401, 403, 404] {
+        let server = Server::start(Kind::Vllm);
+        let mut settings = settings(&[&server]);
+        settings.patience = Duration::from_millis(700);
+        let mut engine = RemoteEngine::open(settings, &ByteVocab).expect("a server");
+        let file = folder.path().join(format!("{status}.jsonl"));
+        let ran = generate(&mut engine, 6, &file, &|heard| {
+            if heard == 20 {
+                server.quirk(Some(Quirk::Denies(status)));
+            }
+            false
+        });
+        let error = ran.expect_err("nobody is let in").to_string();
+        assert!(
+            error.contains(&format!("denied: status {status}")),
+            "{error}"
+        );
+        // It is not asked again and again.
+        let [(class, denied)] = engine.tally().failures()[..] else {
+            panic!("{}", engine.tally().words());
+        };
+        assert!(class == Class::Denied && denied < 40, "{denied}");
+        server.quirk(None);
+        generate(&mut open(&[&server]), 6, &file, &|_| false).expect("it runs");
+        check_same_file(&file, &expected);
+    }
+}
+
+#[test]
+fn a_server_that_lets_in_again_is_gone_on_with() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let expected = undisturbed(folder.path(), 6);
+    let server = Server::start(Kind::Vllm);
+    let mut engine = open(&[&server]);
+    server.acts([Act::Status(401); 3]);
+    let file = folder.path().join("file.jsonl");
+    generate(&mut engine, 6, &file, &|_| false).expect("it runs");
+    check_same_file(&file, &expected);
+}
+
+#[test]
+fn a_path_that_could_not_be_served_is_asked_again_by_the_next_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let expected = undisturbed(folder.path(), 6);
+    let server = Server::start(Kind::Vllm);
+    let mut engine = open(&[&server]);
+    server.acts([Act::Status(422)]);
+    let file = folder.path().join("file.jsonl");
+    let ran = generate(&mut engine, 6, &file, &|_| false);
+    let error = ran.expect_err("a path has failed").to_string();
+    let waits = "1 of 12 groups wait for what could not be had. Path ";
+    assert!(error.starts_with(waits), "{error}");
+    assert!(
+        error.ends_with("the server refuses it: refused: status 422, `{\"error\": \"trouble\"}`")
+    );
+    assert!(!file.exists(), "an unfinished file has no final name");
+    let before = server.completions();
+    generate(&mut open(&[&server]), 6, &file, &|_| false).expect("it runs");
+    check_same_file(&file, &expected);
+    // All but that group had ended.
+    assert!(server.completions() - before < 40);
+}
+
+#[test]
+fn a_server_with_a_limit_of_its_own_is_named_and_changes_no_turn() {
+    for kind in [Kind::Vllm, Kind::Plain] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let server = Server::start(kind);
+        server.quirk(Some(Quirk::Caps(50)));
+        let mut settings = settings(&[&server]);
+        settings.positions = Some(20_000);
+        let mut engine = RemoteEngine::open(settings, &ByteVocab).expect("a server");
+        let file = folder.path().join("file.jsonl");
+        let error = generate(&mut engine, 2, &file, &|_| false).expect_err("turns have 60");
+        let capped = matches!(
+            &error,
+            GenerationError::Engine(EngineError::Remote(RemoteError::Capped { url, told: 50 | 51, .. }))
+                if *url == server.url()
+        );
+        assert!(capped, "{error}");
+    }
+}
+
+#[test]
+fn stop_strings_that_no_id_holds_are_looked_for_here() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let expected = undisturbed(folder.path(), 6);
+    let server = Server::start(Kind::Vllm);
+    server.quirk(Some(Quirk::HidesStops));
+    let mut engine = open(&[&server]);
+    assert_eq!(engine.able().words(), "vllm, ids, stop strings cut here");
+    let file = folder.path().join("file.jsonl");
+    generate(&mut engine, 6, &file, &|_| false).expect("it runs");
+    check_same_file(&file, &expected);
+}
+
+#[test]
+fn a_server_that_passes_over_the_temperature_is_refused() {
+    let server = Server::start(Kind::Vllm);
+    server.quirk(Some(Quirk::Greedy));
+    let engine = open(&[&server]);
+    assert_eq!(
+        engine.able().words(),
+        "vllm, ids, stop strings kept, temperature not heeded"
+    );
+    let mut sampling = request(0, "", &[]).sampling;
+    let error = engine.check(&sampling).expect_err("it is greedy");
+    assert_eq!(
+        error.to_string(),
+        "the servers do not heed `temperature`, which is 0.8"
+    );
+    sampling.temperature = 0.0;
+    assert!(engine.check(&sampling).is_ok());
+}
+
+#[test]
 fn a_server_that_is_always_busy_is_not_asked_for_ever() {
     let server = Server::start(Kind::Vllm);
     let mut settings = settings(&[&server]);
@@ -606,7 +736,7 @@ fn a_failed_path_leaves_its_group_which_is_kept() {
     let mut engine = open(&[&server]);
     server.acts([Act::Status(400)]);
     let file = folder.path().join("file.jsonl");
-    generate(&mut engine, 2, &file, &|_| false).expect("it runs");
+    generate_at(&mut engine, 2, &file, AtFailure::Leave, &|_| false).expect("it runs");
     let bytes = fs::read(&file).expect("the file");
     let traces: Vec<Trace> = protocol::jsonl::read(&bytes[..]).expect("traces");
     let ends = traces

@@ -24,6 +24,11 @@ pub(crate) struct ServerArgs {
     /// Seconds that all servers may be gone.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub(crate) patience: u64,
+    /// Drop paths that servers could not serve: they leave their groups for good. Without it their
+    /// groups wait, the command ends with an error once all others have ended, and the same command
+    /// asks again.
+    #[arg(long)]
+    pub(crate) drop_failed: bool,
 }
 
 impl ServerArgs {
@@ -34,5 +39,6 @@ impl ServerArgs {
         timeout: 1,
         tries: 1,
         patience: 1,
+        drop_failed: false,
     };
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use infer::engine::Engine;
-use infer::generation::{AtStop, Generation, Shard};
+use infer::generation::{AtFailure, AtStop, Generation, Shard};
 use infer::local::LocalSettings;
 use infer::units::Units;
 use infer::vocab::TokenizerVocab;
@@ -72,6 +72,7 @@ pub(super) fn run(args: &TrapArgs, output: &mut Output) -> Result<ExitStatus> {
         )
         .into());
     }
+    check_model(args, &traces, &folder, output)?;
     let (settings, prompts) = settings(args, first)?;
     let trap = Trap {
         beginnings: match args.beginnings {
@@ -143,6 +144,41 @@ pub(super) fn run(args: &TrapArgs, output: &mut Output) -> Result<ExitStatus> {
         false => output.data(&outcome_table(plan.settings.method, &outcome)),
     }
     Ok(ExitStatus::Done)
+}
+
+/// Holds the stored groups against the checkpoint: what they score is compared with what it scores.
+fn check_model(
+    args: &TrapArgs,
+    traces: &[Trace],
+    folder: &Path,
+    output: &mut Output,
+) -> Result<()> {
+    // A trap of a trap names weights alone.
+    let [whole, weights] = [
+        model::checkpoint::hash(folder)?,
+        model::checkpoint::weights_hash(folder)?,
+    ];
+    let is_it = |model: &str| model == whole || model == weights;
+    let Some(other) = traces.iter().find(|trace| !is_it(&trace.origin.model)) else {
+        return Ok(());
+    };
+    let text = format!(
+        "`{}` was written by model {}, and `{}` is {whole}",
+        args.groups.display(),
+        other.origin.model,
+        folder.display()
+    );
+    if args.other_model {
+        output.note(&text);
+        output.note("so a gap is the beginning's and the other model's together");
+        return Ok(());
+    }
+    Err(Fault::new(
+        text,
+        "what the stored groups score without a trap is compared with what the checkpoint scores in \
+         it: name groups that this checkpoint wrote, or --other-model if two models are to be compared",
+    )
+    .into())
 }
 
 /// Those of the stored groups, with as many paths as are asked for, edited by the overrides.
@@ -245,6 +281,7 @@ impl Row<'_> {
             shard: Shard::WHOLE,
             open: plan.beginnings.len(),
             at_stop: AtStop::Cancel,
+            at_failure: AtFailure::Leave,
             file: self.file,
             key: &key,
         };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use infer::engine::Engine;
-use infer::generation::AtStop;
+use infer::generation::{AtFailure, AtStop};
 use infer::local::{LocalEngine, LocalSettings};
 use infer::remote::RemoteEngine;
 use infer::simulated::{SimulatedEngine, Simulation};
@@ -15,8 +15,9 @@ use model::device::{Device, Dtype};
 use protocol::{ByteVocab, Group, Method, Problem, PromptSet, Settings, Setup, Stream, Vocab};
 
 use super::recipe::EvalRecipe;
+use crate::cli::ServerArgs;
 use crate::recipe::Protocol;
-use crate::{interrupt, road};
+use crate::{interrupt, road, servers};
 
 /// The vocabulary of a row: a checkpoint's tokenizer, or bytes for the simulated reasoner.
 pub(crate) enum RowVocab {
@@ -98,6 +99,15 @@ pub(crate) fn at_stop(engine: &RowEngine<'_>) -> AtStop {
     }
 }
 
+/// What becomes of a path that the engine could not serve.
+pub(crate) fn at_failure(engine: &RowEngine<'_>, servers: &ServerArgs) -> AtFailure {
+    match engine {
+        RowEngine::Remote(_) if !servers.drop_failed => AtFailure::AskAgain,
+        // The same request would fail again.
+        _ => AtFailure::Leave,
+    }
+}
+
 /// What an engine is tried with, to know how fast it is.
 pub(crate) struct Trial<'a> {
     pub(crate) protocol: &'a Protocol,
@@ -144,7 +154,8 @@ impl Trial<'_> {
                 true => std::ops::ControlFlow::Break(()),
                 false => std::ops::ControlFlow::Continue(()),
             }
-        })?;
+        })
+        .map_err(|error| servers::explained(error.into()))?;
         let seconds = started.elapsed().as_secs_f64().max(1e-9);
         Ok(match solved {
             Solved::Done | Solved::Stopped => sampled as f64 / seconds,

@@ -16,7 +16,7 @@ use infer::waves::Ran;
 use protocol::{Method, Origin, Problem, Settings, Stream, Trace};
 use serde_json::json;
 
-use super::engine::{RowEngine, RowVocab, Trial, at_stop, liar};
+use super::engine::{RowEngine, RowVocab, Trial, at_failure, at_stop, liar};
 use super::forecast::Forecast;
 use super::recipe::{EvalEngine, EvalRow};
 use super::{Evaluation, PROBLEMS, groups_file, matched, summary_file, trap};
@@ -232,6 +232,7 @@ impl Evaluation<'_> {
             RowEngine::Remote(engine) => engine.device(),
         };
         let at_stop = at_stop(engine);
+        let at_failure = at_failure(engine, self.servers);
         let mut liar = liar(work.liars, recipe, place.vocab)?;
         let mut among_liars = None;
         let engine: &mut dyn Engine = match &mut liar {
@@ -263,6 +264,7 @@ impl Evaluation<'_> {
             shard: Shard::WHOLE,
             open: recipe.engine.wave,
             at_stop,
+            at_failure,
             file: &file,
             key,
         };

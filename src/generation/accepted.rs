@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use data_gen::filters::{Verdict, verdicts};
-use protocol::{Problem, Trace};
+use protocol::{PathEnd, PathTrace, Problem, Trace};
 
-/// Paths of the groups that this process has ended, and how many of them would be trained on.
+/// Paths of the groups that have ended, and how many of them would be trained on.
 pub(super) struct Accepted<'a> {
     problems: BTreeMap<&'a str, &'a Problem>,
     pub(super) accepted: usize,
     pub(super) paths: usize,
+    /// Paths that could not be served, and have left their groups.
+    pub(super) failed: usize,
 }
 
 impl<'a> Accepted<'a> {
@@ -21,6 +23,7 @@ impl<'a> Accepted<'a> {
             problems: by_id.collect(),
             accepted: 0,
             paths: 0,
+            failed: 0,
         }
     }
 
@@ -30,11 +33,17 @@ impl<'a> Accepted<'a> {
         };
         let verdicts = verdicts(trace, problem, max_tokens);
         self.paths += verdicts.len();
+        let failed = |path: &&PathTrace| matches!(path.end, PathEnd::Failed(_));
+        self.failed += trace.paths.iter().filter(failed).count();
         let kept = verdicts.iter().filter(|verdict| **verdict == Verdict::Kept);
         self.accepted += kept.count();
     }
 
     pub(super) fn words(&self) -> String {
-        format!("{} of {} paths accepted", self.accepted, self.paths)
+        let words = format!("{} of {} paths accepted", self.accepted, self.paths);
+        match self.failed {
+            0 => words,
+            failed => format!("{words}, {failed} failed"),
+        }
     }
 }

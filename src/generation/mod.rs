@@ -10,14 +10,16 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use infer::generation::Shard;
+use infer::units::Units;
 use infer::vocab::TokenizerVocab;
 use model::device::DeviceSpec;
+use protocol::{Origin, Problem, Stream};
 use serde_json::json;
 
 use self::forecast::Forecast;
 pub(crate) use self::merge::merge;
 use self::recipe::{TracesRecipe, WriterEngine};
-use self::work::Work;
+use self::work::{Teacher, Work};
 use crate::cli::ServerArgs;
 use crate::commands::ExitStatus;
 use crate::evaluation::folder::Folder;
@@ -139,7 +141,13 @@ pub(crate) fn describe(
     let here =
         problems.hub.is_none() && (problems.file.is_some() || problems.usual_place().is_none());
     let count = match here {
-        true => questions::load(problems, recipe.seed, output)?.map(|problems| problems.len()),
+        true => match questions::load(problems, recipe.seed, output)? {
+            Some(problems) => {
+                check_fit(recipe, &problems, call.shard)?;
+                Some(problems.len())
+            }
+            None => None,
+        },
         false => problems.benchmark.map(|benchmark| benchmark.problems()),
     };
     match count {
@@ -147,6 +155,37 @@ pub(crate) fn describe(
         None => lines.push("the problems are fetched when it starts".to_owned()),
     }
     Ok(lines)
+}
+
+/// Checks that the teacher can be asked every problem of a shard.
+fn check_fit(recipe: &TracesRecipe, problems: &[Problem], shard: Shard) -> Result<()> {
+    let Some(positions) = recipe.positions()? else {
+        return Ok(());
+    };
+    let vocab = Teacher::vocab(recipe)?;
+    let mine = problems.iter().enumerate();
+    let mine: Vec<&Problem> = mine
+        .filter_map(|(place, problem)| shard.has(place).then_some(problem))
+        .collect();
+    let settings = recipe.settings();
+    let units = Units {
+        problems: &mine,
+        groups: 1,
+        prompts: &recipe.prompts,
+        settings: &|_| settings.clone(),
+        beginnings: &|_| Vec::new(),
+        planted: 0,
+        stream: Stream::of_run(recipe.seed),
+        origin: Origin {
+            seed: recipe.seed,
+            recipe: String::new(),
+            model: String::new(),
+            tokenizer: String::new(),
+            device: String::new(),
+        },
+    };
+    let fit = units.check(0..units.count(), positions, vocab.get());
+    fit.map_err(|error| servers::unfit(&error))
 }
 
 /// What the ledger calls the place of computation.

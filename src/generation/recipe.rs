@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use infer::local::LocalSettings;
 use infer::simulated::Simulation;
+use model::config::ModelConfig;
 use model::device::Dtype;
 use protocol::{Method, PromptSet, Settings};
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use crate::evaluation::recipe::EvalProblems;
 use crate::fault::Fault;
 use crate::recipe::Protocol;
 use crate::recipes::Gap;
+use crate::road;
 use crate::servers::Served;
 
 /// A recipe for `leap data-gen traces`.
@@ -94,6 +96,23 @@ impl TracesRecipe {
     /// The settings of a group.
     pub(crate) fn settings(&self) -> Settings {
         self.protocol.settings(self.traces.method)
+    }
+
+    /// The longest path of its teacher in tokens; none if it names no teacher.
+    ///
+    /// # Errors
+    /// If the configuration of a teacher in this process cannot be read.
+    pub(crate) fn positions(&self) -> Result<Option<usize>> {
+        let teacher = &self.teacher;
+        Ok(match (teacher.engine, &teacher.folder) {
+            (WriterEngine::Remote, _) => teacher.remote.as_ref().map(|served| served.positions),
+            (WriterEngine::Simulated, _) => teacher.simulated.map(|it| it.positions),
+            (WriterEngine::Local, Some(folder)) => {
+                let config = ModelConfig::read(&road::weights_folder(folder)?)?;
+                Some(config.max_position_embeddings)
+            }
+            (WriterEngine::Local, None) => None,
+        })
     }
 
     /// Checks that it can be run: nothing in it is wrong, and nothing is left to the call.

@@ -1,11 +1,12 @@
 //! One generation in its folder: the problems, the teacher, and groups until all have ended.
 
+use std::fs;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
-use infer::generation::{AtStop, Generation, GenerationProgress};
+use anyhow::{Context, Result};
+use infer::generation::{AtFailure, AtStop, Generation, GenerationProgress};
 use infer::simulated::SimulatedEngine;
 use infer::units::Units;
 use infer::vocab::TokenizerVocab;
@@ -18,19 +19,34 @@ use super::accepted::Accepted;
 use super::forecast::Forecast;
 use super::recipe::{TracesRecipe, WriterEngine};
 use super::{Call, PROBLEMS, PROBLEMS_STEP, TRACES, TRACES_STEP};
-use crate::evaluation::engine::{RowEngine, RowVocab, Trial, at_stop};
+use crate::evaluation::engine::{RowEngine, RowVocab, Trial, at_failure, at_stop};
 use crate::evaluation::folder::Folder;
 use crate::evaluation::questions;
-use crate::output::Output;
+use crate::output::{Output, count};
 use crate::road::{model_folder, read_records, write_records};
 use crate::{interrupt, servers};
 
 /// Who writes, as far as it is known before an engine is opened.
-struct Teacher {
+pub(super) struct Teacher {
     vocab: RowVocab,
     folder: Option<PathBuf>,
     /// What traces call the model.
     model: String,
+}
+
+impl Teacher {
+    /// How the recipe's teacher writes.
+    ///
+    /// # Errors
+    /// If its tokenizer cannot be read.
+    pub(super) fn vocab(recipe: &TracesRecipe) -> Result<RowVocab> {
+        Ok(match &recipe.teacher.folder {
+            Some(folder) => {
+                RowVocab::Tokenizer(Box::new(TokenizerVocab::load(&model_folder(folder)?)?))
+            }
+            None => RowVocab::Bytes,
+        })
+    }
 }
 
 /// One generation in its folder.
@@ -99,10 +115,7 @@ impl Work<'_> {
             .as_ref()
             .map(|path| model_folder(path))
             .transpose()?;
-        let vocab = match &folder {
-            Some(folder) => RowVocab::Tokenizer(Box::new(TokenizerVocab::load(folder)?)),
-            None => RowVocab::Bytes,
-        };
+        let vocab = Teacher::vocab(self.recipe)?;
         let model = match (writer.engine, &folder, &writer.remote, &writer.simulated) {
             (WriterEngine::Local, Some(folder), ..) => model::checkpoint::hash(folder)?,
             (WriterEngine::Remote, _, Some(served), _) => served.model.clone(),
@@ -188,6 +201,7 @@ impl Work<'_> {
             shard: self.call.shard,
             open,
             at_stop: AtStop::Cancel,
+            at_failure: AtFailure::Leave,
             file: &file,
             key,
         };
@@ -195,8 +209,16 @@ impl Work<'_> {
             // It was cut off between the last group and the ledger.
             return Ok(Ran::Done);
         }
+        self.tell_journals(&file, key)?;
+        let unfit = |error| servers::unfit(&error);
+        if let Some(positions) = recipe.positions()? {
+            generation
+                .check(positions, teacher.vocab.get())
+                .map_err(unfit)?;
+        }
         let mut engine = self.engine(teacher, device)?;
         generation.at_stop = at_stop(&engine);
+        generation.at_failure = at_failure(&engine, self.call.servers);
         generation.units.origin.device = match &engine {
             RowEngine::Local(_) => format!("{} {}", self.call.device, recipe.teacher.dtype),
             RowEngine::Remote(engine) => engine.device(),
@@ -257,11 +279,46 @@ impl Work<'_> {
             &json!({
                 "groups": last.groups, "sampled": last.sampled,
                 "seconds": started.elapsed().as_secs_f64(),
-                "accepted": counts.accepted, "paths": counts.paths, "failures": failed,
+                "accepted": counts.accepted, "paths": counts.paths, "failed": counts.failed,
+                "failures": failed,
                 "servers": servers,
             }),
         );
+        if counts.failed > 0 && matches!(ran, Ok(Ran::Done)) {
+            self.output.note(&format!(
+                "{} failed and left their groups; `end` of a path says why",
+                count(counts.failed, "path")
+            ));
+        }
         ran.map_err(servers::explained)
+    }
+
+    /// Names what was said to other problems or by other settings: it is not gone on with.
+    fn tell_journals(&mut self, file: &Path, key: &str) -> Result<()> {
+        let ours = infer::journal::path(file, key);
+        let mut others = Vec::new();
+        let entries = fs::read_dir(&self.folder.path);
+        for entry in
+            entries.with_context(|| format!("cannot read `{}`", self.folder.path.display()))?
+        {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let journal = name.starts_with(&format!(".{TRACES}.")) && name.ends_with(".journal");
+            if journal && path != ours {
+                others.push(path);
+            }
+        }
+        others.sort();
+        for path in others {
+            self.output.note(&format!(
+                "`{}` holds what was said to other problems or by other settings: it is not gone on with",
+                path.display()
+            ));
+            self.output.hint(
+                "the same command on the problems of then goes on with it; delete it if it is not needed",
+            );
+        }
+        Ok(())
     }
 
     /// Says what is ahead, with hours where the teacher's speed is worth measuring: not where groups

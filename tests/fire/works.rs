@@ -35,6 +35,7 @@ pub(crate) fn works(bench: &Bench) -> (Work, Vec<Work>) {
         "leap",
         "--continuations",
         "3",
+        "--other-model",
     ];
     let all = vec![
         work(

@@ -81,6 +81,8 @@ pub struct Able {
     pub stops: Stops,
     /// Which fields it accepts.
     pub extras: Extras,
+    /// Whether the temperature is heeded, as far as is known.
+    pub temperature: bool,
     /// Whether `top_k` is heeded.
     pub top_k: bool,
     /// Whether `min_p` is heeded.
@@ -109,6 +111,7 @@ impl Able {
         };
         let mut words = vec![self.dialect.name(), self.exchange(), stops];
         for (heeded, word) in [
+            (self.temperature, "temperature not heeded"),
             (self.top_k, "no top_k"),
             (self.min_p, "no min_p"),
             (self.seed, "seeds not heeded"),
@@ -124,6 +127,7 @@ impl Able {
     pub(super) fn is_like(&self, other: &Self) -> bool {
         self.exchange() == other.exchange()
             && self.dialect == other.dialect
-            && (self.top_k, self.min_p) == (other.top_k, other.min_p)
+            && (self.temperature, self.top_k, self.min_p)
+                == (other.temperature, other.top_k, other.min_p)
     }
 }

@@ -84,6 +84,18 @@ pub enum RemoteError {
         /// The servers, and what they said last, a line each.
         servers: String,
     },
+    /// A server ends answers before all was sampled that was asked for.
+    #[error(
+        "`{url}` ended an answer after {told} of {asked} tokens for its length: it has a limit of its own"
+    )]
+    Capped {
+        /// The server.
+        url: String,
+        /// Tokens that came back.
+        told: usize,
+        /// Tokens that were asked for.
+        asked: usize,
+    },
     /// No thread can be started.
     #[error("no thread can be started to ask a server")]
     Thread(#[source] io::Error),

@@ -19,8 +19,10 @@ pub enum Class {
     Busy,
     /// The server failed (status 5xx), or gave the request up.
     ServerError,
-    /// The server refuses the request (any other status).
+    /// The server refuses the request (status 400, 413 or 422).
     Refused,
+    /// The server lets nobody in or does not have the model (401, 403, 404, any other status).
+    Denied,
     /// The answer is no JSON of a completion.
     Unreadable,
     /// The answer has not exactly one choice.
@@ -31,13 +33,14 @@ pub enum Class {
 
 impl Class {
     /// Every class.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Unreachable,
         Self::BrokenOff,
         Self::TimedOut,
         Self::Busy,
         Self::ServerError,
         Self::Refused,
+        Self::Denied,
         Self::Unreadable,
         Self::WrongCount,
         Self::WrongIds,
@@ -52,6 +55,7 @@ impl Class {
             Self::Busy => "busy",
             Self::ServerError => "server error",
             Self::Refused => "refused",
+            Self::Denied => "denied",
             Self::Unreadable => "unreadable",
             Self::WrongCount => "wrong count",
             Self::WrongIds => "wrong ids",
@@ -60,7 +64,7 @@ impl Class {
 
     /// Whether it says nothing about the request: sent again, it is not one try fewer.
     pub(super) fn is_the_servers_state(self) -> bool {
-        matches!(self, Self::Unreachable | Self::Busy)
+        matches!(self, Self::Unreachable | Self::Busy | Self::Denied)
     }
 }
 
@@ -137,7 +141,7 @@ impl Tally {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// Requests that were given up: their paths have failed.
+    /// Requests that were given up.
     pub fn given_up(&self) -> u64 {
         self.given_up.load(Ordering::Relaxed)
     }

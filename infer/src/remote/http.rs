@@ -134,7 +134,9 @@ impl Answer<'_> {
             429 => Class::Busy,
             503 if self.retry_after.is_some() => Class::Busy,
             408 | 425 | 500..=599 => Class::ServerError,
-            _ => Class::Refused,
+            // These speak of what was sent; others of the key, the model or what stands between.
+            400 | 413 | 422 => Class::Refused,
+            _ => Class::Denied,
         };
         let heard = &self.body[..self.body.len().min(MOST_HEARD)];
         let heard = String::from_utf8_lossy(heard);

@@ -34,8 +34,17 @@ pub(super) fn judge(
         _ => None,
     };
     let ids = match ids {
-        Some(ids) => {
+        Some(mut ids) => {
             check(ask, &ids, &text, ended == Ended::Length, vocab)?;
+            // A stop string can be cut off the ids and be in the text.
+            let stop = first_stop(&text, &ask.stop.strings).map(|end| &text[..end]);
+            let decoded = vocab.text(&ids);
+            if let Some(rest) = stop.and_then(|stop| stop.strip_prefix(decoded.as_str()))
+                && ended != Ended::Length
+            {
+                ids.extend(vocab.encode(rest));
+                ids.truncate(ask.max_tokens);
+            }
             ids
         }
         None => {

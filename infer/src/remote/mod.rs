@@ -179,6 +179,12 @@ impl<'v> RemoteEngine<'v> {
         let warm = sampling.temperature > 0.0;
         let asked = [
             (
+                "temperature",
+                warm,
+                self.able.temperature,
+                sampling.temperature.to_string(),
+            ),
+            (
                 "top_k",
                 sampling.top_k > 0,
                 self.able.top_k,
@@ -284,13 +290,23 @@ impl<'v> RemoteEngine<'v> {
                 };
                 (Vec::new(), Finish::Failed(reason))
             }
-            Outcome::Reply(reply, server) => match judge::judge(&job.ask, reply, self.vocab) {
-                Ok(judged) => judged,
-                Err(failure) => {
-                    self.pool.refuse(job, server, failure);
-                    return None;
+            Outcome::Reply(reply, server) => {
+                let (told, asked) = (reply.ended_at(), job.ask.max_tokens);
+                match (judge::judge(&job.ask, reply, self.vocab), told) {
+                    // Taken as it is, it would be another turn than the recipe's.
+                    (Ok((_, Finish::Length)), Some(told)) if told < asked => {
+                        let url = self.pool.servers().swap_remove(server).0;
+                        self.error
+                            .get_or_insert(RemoteError::Capped { url, told, asked });
+                        return None;
+                    }
+                    (Ok(judged), _) => judged,
+                    (Err(failure), _) => {
+                        self.pool.refuse(job, server, failure);
+                        return None;
+                    }
                 }
-            },
+            }
         };
         let mut path = std::mem::take(&mut job.ask.ids);
         path.extend_from_slice(&ids);

@@ -8,7 +8,7 @@ mod carry;
 mod look;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -42,6 +42,8 @@ pub(super) struct Job {
     pub(super) failed: u32,
     /// The server that failed last, which is avoided if there is another.
     avoid: Option<usize>,
+    /// Servers that denied it, with how many requests each had answered by then.
+    denied: BTreeMap<usize, u64>,
 }
 
 impl Job {
@@ -53,6 +55,7 @@ impl Job {
             lots,
             failed: 0,
             avoid: None,
+            denied: BTreeMap::new(),
         }
     }
 
@@ -98,6 +101,9 @@ struct Server {
     rests_until: Option<Instant>,
     /// Failures without an answer between them.
     in_a_row: u32,
+    /// How often it was taken for gone because it denies what it is asked, without an answer between.
+    /// While it is more than 0 the server is tried with one request at a time.
+    denials: u32,
     answered: u64,
     last_failure: Option<Failure>,
 }
@@ -115,7 +121,7 @@ struct State {
     idle: usize,
     /// No request is sent any more.
     closing: bool,
-    /// Since when no server has been there; none while there is one.
+    /// Since when no server has been there that answers; none while there is one.
     alone_since: Option<Instant>,
     last_answer: Instant,
 }
@@ -194,6 +200,7 @@ impl Pool {
             tokens: 0,
             rests_until: None,
             in_a_row: 0,
+            denials: 0,
             answered: 0,
             last_failure: found.err(),
         });
@@ -346,11 +353,19 @@ impl Drop for Pool {
     }
 }
 
+impl Server {
+    /// Whether it is there and lets requests in.
+    fn serves(&self) -> bool {
+        self.health == Health::Up && self.denials == 0
+    }
+}
+
 impl State {
     /// The least loaded server that can take this request now.
     fn server_for(&self, job: &Job, most: usize, now: Instant) -> Option<usize> {
         let takes = |server: &&(usize, &Server)| {
             let server = server.1;
+            let most = if server.denials > 0 { 1 } else { most };
             server.health == Health::Up
                 && server.able.is_some()
                 && server.requests < most

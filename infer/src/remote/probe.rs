@@ -232,6 +232,7 @@ impl Probe<'_> {
                 tells_ids: false,
                 stops: Stops::Kept,
                 extras,
+                temperature: true,
                 top_k: false,
                 min_p: false,
                 seed: false,
@@ -243,7 +244,7 @@ impl Probe<'_> {
                     able.prompts = self.counted(prompts, &reply)?;
                     return Ok((able, reply));
                 }
-                Err(failure) if failure.class == Class::Refused => {
+                Err(failure) if matches!(failure.class, Class::Refused | Class::Denied) => {
                     refusal.get_or_insert(failure);
                 }
                 Err(failure) => return Err(failure),
@@ -284,8 +285,28 @@ impl Probe<'_> {
             };
             able.min_p = self.is_greedy(able, best, greedy)?;
         }
-        able.seed = self.say(able, WARM, 7)? == self.say(able, WARM, 7)?;
+        let warm = self.say(able, WARM, 7)?;
+        able.seed = warm == self.say(able, WARM, 7)?;
+        able.temperature = warm != greedy.text || self.is_warm(able, greedy)?;
         Ok(())
+    }
+
+    /// Whether heat changes what it says. Not even a model that is sure of every word says the same at
+    /// such a temperature; a server that takes none can not be found out.
+    fn is_warm(&mut self, able: &Able, greedy: &Reply) -> Result<bool, Failure> {
+        let hot = Sampling {
+            temperature: 10.0,
+            ..WARM
+        };
+        for seed in [8, 9] {
+            match self.say(able, hot, seed) {
+                Ok(text) if text == greedy.text => {}
+                Ok(_) => return Ok(true),
+                Err(failure) if failure.class == Class::Refused => return Ok(true),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(false)
     }
 
     /// Whether it says the same as without warmth. Asked twice, because where two tokens are equally
@@ -323,10 +344,22 @@ impl Probe<'_> {
         able.stops = match (reply.text.contains(&stop), named) {
             (true, _) => Stops::Kept,
             (false, true) => Stops::Named,
-            // Ids hold it, even where the text does not.
-            (false, false) if able.tells_ids => Stops::Kept,
+            // Ids can hold it where the text does not.
+            (false, false) if self.ids_hold(&stop, &reply, able)? => Stops::Kept,
             (false, false) => Stops::Ours,
         };
         Ok(())
+    }
+
+    /// Whether the ids of an answer hold what its text does not: what the server shows of so many
+    /// ids without a stop string says so.
+    fn ids_hold(&mut self, stop: &str, reply: &Reply, able: &Able) -> Result<bool, Failure> {
+        let Some(ids) = reply.ids.as_ref().filter(|ids| !ids.is_empty()) else {
+            return Ok(false);
+        };
+        let mut ask = self.kit.ask(able, Sampling::GREEDY, 1, Vec::new());
+        ask.max_tokens = ids.len();
+        let again = self.send(&ask, able)?;
+        Ok(again.ids.as_ref() == Some(ids) && again.text.contains(stop))
     }
 }

@@ -40,6 +40,20 @@ pub(super) struct Reply {
     pub(super) ended: Ended,
     /// Tokens of the prompt, as the server counts them.
     pub(super) prompt_tokens: Option<usize>,
+    /// Tokens that were sampled, as the server counts them.
+    pub(super) sampled_tokens: Option<usize>,
+}
+
+impl Reply {
+    /// After how many tokens at most it was ended for its length, where that is told.
+    pub(super) fn ended_at(&self) -> Option<usize> {
+        match (&self.ended, &self.ids) {
+            (Ended::Stop(_), _) => None,
+            (Ended::Length, Some(ids)) => Some(ids.len()),
+            // Not every server counts the last one.
+            (Ended::Length, None) => self.sampled_tokens.map(|count| count + 1),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -184,10 +198,12 @@ struct Raw {
     usage: Option<Usage>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Usage {
     #[serde(default)]
     prompt_tokens: Option<usize>,
+    #[serde(default)]
+    completion_tokens: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -258,11 +274,13 @@ fn read_open_ai(body: &[u8]) -> Result<Reply, Failure> {
         Some("stop") => Ended::Stop(text),
         other => return Err(given_up(other.unwrap_or("none"))),
     };
+    let usage = raw.usage.unwrap_or_default();
     Ok(Reply {
         text: choice.text,
         ids: choice.token_ids,
         ended,
-        prompt_tokens: raw.usage.and_then(|usage| usage.prompt_tokens),
+        prompt_tokens: usage.prompt_tokens,
+        sampled_tokens: usage.completion_tokens,
     })
 }
 
@@ -279,6 +297,7 @@ fn read_llama_cpp(body: &[u8]) -> Result<Reply, Failure> {
         ids: Some(raw.tokens),
         ended,
         prompt_tokens: raw.tokens_evaluated,
+        sampled_tokens: None,
     })
 }
 

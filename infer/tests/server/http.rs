@@ -8,7 +8,7 @@ use std::thread::sleep;
 use serde_json::{Value, json};
 
 use super::speech::{self, Said};
-use super::{Act, Kind, State};
+use super::{Act, Kind, Quirk, State};
 
 pub(super) fn serve(stream: &TcpStream, state: &State) {
     let _ = stream.set_nodelay(true);
@@ -103,7 +103,7 @@ fn complete(stream: &TcpStream, state: &State, body: &[u8]) -> Option<()> {
 }
 
 fn complete_now(stream: &TcpStream, state: &State, body: &[u8]) -> Option<()> {
-    let body: Value = serde_json::from_slice(body).expect("JSON");
+    let mut body: Value = serde_json::from_slice(body).expect("JSON");
     if state.keeps_bodies.load(Ordering::SeqCst) {
         state.bodies.lock().expect("bodies").push(body.clone());
     }
@@ -126,6 +126,16 @@ fn complete_now(stream: &TcpStream, state: &State, body: &[u8]) -> Option<()> {
         Some(Act::Reset) => return None,
         _ => {}
     }
+    let quirk = *state.quirk.lock().expect("the quirk");
+    match quirk {
+        Some(Quirk::Denies(status)) => return write(stream, status, "", "{\"error\": \"no\"}"),
+        Some(Quirk::Caps(most)) => {
+            let asked = body["max_tokens"].as_u64().expect("a budget");
+            body["max_tokens"] = json!(asked.min(most as u64));
+        }
+        Some(Quirk::Greedy) => body["temperature"] = json!(0.0),
+        _ => {}
+    }
     let ids: Vec<u32> = match &body["prompt"] {
         Value::Array(_) if state.kind == Kind::Plain => {
             return write(stream, 400, "", "{\"error\": \"prompt must be a string\"}");
@@ -141,6 +151,12 @@ fn complete_now(stream: &TcpStream, state: &State, body: &[u8]) -> Option<()> {
         return write(stream, 400, "", "{\"error\": \"unknown field top_k\"}");
     }
     let mut said = speech::say(&ids, &body);
+    if quirk == Some(Quirk::HidesStops)
+        && let Some(stop) = said.stop.take()
+    {
+        said.ids.truncate(said.ids.len() - stop.len());
+        said.eos = true;
+    }
     let texts = (said.text(), said.cut_text());
     if act == Some(Act::WrongIds) {
         said.ids.iter_mut().for_each(|id| *id = *id % 26 + 65);

@@ -44,8 +44,22 @@ pub(crate) enum Act {
     WrongIds,
 }
 
+/// A way in which it always does something else than it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quirk {
+    /// Completions get this status, and everything else is answered.
+    Denies(u16),
+    /// No answer has more tokens than this.
+    Caps(usize),
+    /// Stop strings are in no id, in no text, and not named.
+    HidesStops,
+    /// Every token is the most probable one.
+    Greedy,
+}
+
 pub(crate) struct State {
     kind: Kind,
+    quirk: Mutex<Option<Quirk>>,
     model: Mutex<String>,
     /// Acts of the next completions; then it behaves.
     acts: Mutex<VecDeque<Act>>,
@@ -77,6 +91,7 @@ impl Server {
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(State {
             kind,
+            quirk: Mutex::default(),
             model: Mutex::new("babbler".to_owned()),
             acts: Mutex::default(),
             delay: Mutex::default(),
@@ -125,6 +140,11 @@ impl Server {
     /// What it will do with its next completions.
     pub(crate) fn acts(&self, acts: impl IntoIterator<Item = Act>) {
         self.state.acts.lock().expect("acts").extend(acts);
+    }
+
+    /// Has this quirk from now on, or none.
+    pub(crate) fn quirk(&self, quirk: Option<Quirk>) {
+        *self.state.quirk.lock().expect("the quirk") = quirk;
     }
 
     /// Behaves from now on.

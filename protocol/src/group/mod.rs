@@ -49,6 +49,24 @@ impl Group {
     /// If a setting or a sentence cannot work, the chat template refuses the question, or the
     /// prompt leaves no room for a token of thought and a forced answer.
     pub fn new(index: u32, setup: Setup, vocab: &dyn Vocab) -> Result<Self, SetupError> {
+        let mut group = Self::idle(index, setup, vocab)?;
+        let prompt = group.prompt.clone();
+        for path in group.paths.iter_mut().filter(|path| path.layer == 0) {
+            path.begin(&prompt, vocab);
+        }
+        Ok(group)
+    }
+
+    /// Whether a group can be made of `setup`, at less expense than by making it.
+    ///
+    /// # Errors
+    /// As [`Group::new`].
+    pub fn check(setup: &Setup, vocab: &dyn Vocab) -> Result<(), SetupError> {
+        Self::idle(0, setup.clone(), vocab).map(drop)
+    }
+
+    /// A group none of whose paths has begun.
+    fn idle(index: u32, setup: Setup, vocab: &dyn Vocab) -> Result<Self, SetupError> {
         setup.settings.check()?;
         setup.prompts.check()?;
         if setup.planted as usize >= setup.settings.paths {
@@ -67,7 +85,7 @@ impl Group {
         let paths = (0..settings.all_paths())
             .map(|path| Path::idle(layer(path)))
             .collect();
-        let mut group = Self {
+        let group = Self {
             index,
             setup,
             prompt,
@@ -79,10 +97,6 @@ impl Group {
         let beginnings = group.setup.beginnings.iter();
         let longest = group.prompt.ids.len() + beginnings.map(Vec::len).max().unwrap_or(0);
         group.check_length(longest, vocab)?;
-        let prompt = group.prompt.clone();
-        for path in group.paths.iter_mut().filter(|path| path.layer == 0) {
-            path.begin(&prompt, vocab);
-        }
         Ok(group)
     }
 

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use super::{FIRST_LOOK, Health, Job, Outcome, PutOff, Shared, State};
+use super::{FIRST_LOOK, Health, Job, LONGEST_LOOK, Outcome, PutOff, Server, Shared, State};
 use crate::remote::able::Able;
 use crate::remote::failure::{Class, Failure};
 use crate::remote::http::Caller;
@@ -32,13 +32,19 @@ impl Shared {
                 Ok(reply) => {
                     carried.in_a_row = 0;
                     carried.answered += 1;
+                    let lets_in_again = std::mem::take(&mut carried.denials) > 0;
                     state.last_answer = Instant::now();
+                    if state.servers[server].serves() {
+                        state.alone_since = None;
+                    }
                     // There may be a place for a request that found none.
                     let more = !state.ready.is_empty() && state.idle > 0;
                     drop(state);
                     self.tally.note_answer();
-                    if more {
-                        self.work.notify_one();
+                    match (lets_in_again, more) {
+                        (true, _) => self.work.notify_all(),
+                        (false, true) => self.work.notify_one(),
+                        (false, false) => {}
                     }
                     self.answer(job, Outcome::Reply(reply, server));
                 }
@@ -89,22 +95,26 @@ impl Shared {
         let server = &mut state.servers[place];
         server.in_a_row += 1;
         let gone = match failure.class {
-            Class::Unreachable => true,
+            Class::Unreachable | Class::Denied => true,
             Class::BrokenOff | Class::TimedOut | Class::ServerError | Class::Unreadable => {
                 server.in_a_row >= IN_A_ROW
             }
             _ => false,
         };
         if gone && server.health == Health::Up {
-            server.health = Health::Down {
-                next: now + FIRST_LOOK,
-                wait: FIRST_LOOK,
-            };
-            let any = state
-                .servers
-                .iter()
-                .any(|server| server.health == Health::Up);
-            state.alone_since = (!any).then_some(now);
+            let mut wait = FIRST_LOOK;
+            if failure.class == Class::Denied {
+                // It can look as if it were there all the time.
+                wait = FIRST_LOOK.saturating_mul(1 << server.denials.min(16));
+                server.denials += 1;
+            }
+            let wait = wait.min(LONGEST_LOOK);
+            let next = now + wait;
+            server.health = Health::Down { next, wait };
+            match state.servers.iter().any(Server::serves) {
+                true => state.alone_since = None,
+                false => _ = state.alone_since.get_or_insert(now),
+            }
             self.gone.notify_one();
         }
         let server = &mut state.servers[place];
@@ -115,7 +125,13 @@ impl Shared {
         }
         server.last_failure = Some(failure.clone());
         job.avoid = Some(place);
-        if !class.is_the_servers_state() {
+        // A server that answers others between denies this request, and not everybody.
+        let only_this = class == Class::Denied
+            && job
+                .denied
+                .insert(place, server.answered)
+                .is_some_and(|before| before < server.answered);
+        if only_this || !class.is_the_servers_state() {
             job.failed += 1;
         }
         if class == Class::Refused || job.failed >= self.settings.tries {

@@ -100,7 +100,9 @@ impl Shared {
                 server.health = Health::Up;
                 server.able = Some(able);
                 server.in_a_row = 0;
-                state.alone_since = None;
+                if server.serves() {
+                    state.alone_since = None;
+                }
                 self.work.notify_all();
             }
             Ok(able) => {

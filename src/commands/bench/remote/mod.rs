@@ -78,7 +78,8 @@ pub(super) fn run(args: &BenchRemote) -> Result<Value> {
         keep: 0,
         append: prompt.clone(),
         sampling: Sampling {
-            temperature: 0.6,
+            // The stub says the same at every temperature.
+            temperature: 0.0,
             top_k: 0,
             top_p: 0.95,
             min_p: 0.0,
