@@ -5,9 +5,12 @@ use std::io::{self, ErrorKind};
 
 use data_gen::import::ImportError;
 use data_gen::problems::{self, ProblemsError};
+use data_gen::samples::TakeError;
+use data_gen::training_set::SetError;
 use infer::generation::GenerationError;
 use infer::lines::LinesError;
 use infer::waves::WaveError;
+use protocol::NoPlainPrompt;
 
 /// An error that carries a hint for the person who reads it.
 #[derive(Debug)]
@@ -98,6 +101,21 @@ pub(crate) fn of_a_problem(error: &anyhow::Error) -> Option<&'static str> {
             ),
             _ => None,
         }
+    })
+}
+
+/// What to do about a trace of an earlier build, if that is the reason.
+pub(crate) fn of_an_old_trace(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(|cause| {
+        let found = match cause.downcast_ref() {
+            Some(SetError::NoPlainPrompt { source, .. }) => Some(source),
+            _ => cause.downcast_ref::<NoPlainPrompt>(),
+        };
+        let taken = || matches!(cause.downcast_ref(), Some(TakeError::NoPlainPrompt(_)));
+        (found.is_some() || taken()).then_some(
+            "the samples of such traces would have taught a prompt that LeaP-T is never asked with: \
+             have the traces written again, into another folder",
+        )
     })
 }
 

@@ -78,7 +78,8 @@ impl Output {
             .map(|fault: &Fault| fault.hint().to_owned())
             .or_else(|| fault::of_the_disk(error).map(str::to_owned))
             .or_else(|| fault::of_a_damaged_file(error))
-            .or_else(|| fault::of_a_problem(error).map(str::to_owned));
+            .or_else(|| fault::of_a_problem(error).map(str::to_owned))
+            .or_else(|| fault::of_an_old_trace(error).map(str::to_owned));
         if let Some(advice) = advice {
             to_stderr(&format!("\nhint: {}", harmless(&advice)));
         }

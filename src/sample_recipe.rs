@@ -74,7 +74,7 @@ pub(crate) struct ControlChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ControlSize {
-    /// Not more than the set with exchange has.
+    /// Not more than the set with exchange has, and on its problems where they are there.
     AsLeap,
     /// All that pass.
     All,

@@ -376,7 +376,7 @@ fn traces_become_the_samples_that_a_run_makes_of_them_and_a_control() {
         .expect("a folder")
         .filter(|entry| {
             let name = entry.as_ref().expect("an entry").file_name();
-            name.to_string_lossy().starts_with('.')
+            name.to_string_lossy().starts_with('.') && name != ".lock"
         });
     assert_eq!(hidden.count(), 0);
 
@@ -396,6 +396,32 @@ fn traces_become_the_samples_that_a_run_makes_of_them_and_a_control() {
         .fails("another recipe or other traces");
     bench.leap(&samples(&[], "data-2")).succeeds();
     assert_eq!(read("data-2/samples-report.json"), report);
+
+    // What another command made is left alone, and methods are not mixed up.
+    let before = read("out/recipe.toml");
+    for out in ["out", "."] {
+        bench
+            .leap(&samples(&["--overwrite"], out))
+            .fails("holds something else than samples");
+    }
+    assert_eq!(read("out/recipe.toml"), before);
+    bench
+        .leap(&samples(&["traces.leap=out/traces-control.jsonl"], "mixed"))
+        .fails("is a trace of method `cot`");
+    bench
+        .leap(&samples(&["traces.control=out/traces.jsonl"], "mixed"))
+        .fails("is a trace of method `leap-t`");
+    let more = [
+        "traces.control=out/traces-control.jsonl",
+        "plain_share=0.99",
+    ];
+    let made = bench.leap(&samples(&more, "short")).succeeds();
+    assert!(
+        made.stderr
+            .contains("warning: `plain_share` is 0.99, and 0."),
+        "{}",
+        made.stderr
+    );
 
     // A look without a file, and a set that nothing passes.
     let dry = bench
@@ -544,8 +570,8 @@ fn a_file_that_holds_no_samples_is_told_for_what_it_is() {
     for (file, text, message, advice) in [
         (
             "later.jsonl",
-            format!("{}\n{}\n", sample("1"), sample("9")),
-            "`later.jsonl`, line 2: the sample has version 9, but this build reads version 1",
+            format!("{}\n{}\n", sample("2"), sample("9")),
+            "`later.jsonl`, line 2: the sample has version 9, but this build reads version 2",
             "leap data-gen samples",
         ),
         (
@@ -568,7 +594,7 @@ fn a_file_that_holds_no_samples_is_told_for_what_it_is() {
         ),
         (
             "torn.jsonl",
-            format!("{}\n{{\"versi", sample("1")),
+            format!("{}\n{{\"versi", sample("2")),
             "line 2 is not a valid record",
             "",
         ),
@@ -587,7 +613,7 @@ fn a_file_that_holds_no_samples_is_told_for_what_it_is() {
             ],
         ] {
             // The first line alone decides whether an export begins.
-            if args[1] == "export" && text.contains(&sample("1")) {
+            if args[1] == "export" && text.contains(&sample("2")) {
                 continue;
             }
             let ran = bench.leap(&args).fails(message);
@@ -685,5 +711,103 @@ fn the_rate_of_data_is_one_json_object() {
         &["bench", "data-gen", "--groups", "0"],
         "nothing to measure",
         "at least 1",
+    );
+}
+
+#[test]
+fn samples_of_an_untrained_teacher_begin_with_the_prompt_of_its_student() {
+    let bench = Bench::new();
+    let traces = |method: &str, out: &str| {
+        let method = format!("traces.method={method}");
+        let args = [
+            "data-gen",
+            "traces",
+            "teacher-simulated",
+            "problems.count=4",
+            &method,
+            "--out",
+            out,
+        ];
+        bench.leap(&args).succeeds();
+    };
+    traces("leap", "leap");
+    traces("leap-t", "leap-t");
+    let prompts = |from: &str| -> std::collections::BTreeMap<String, Value> {
+        let (problems, traces) = (
+            format!("problems={from}/problems.jsonl"),
+            format!("traces.leap={from}/traces.jsonl"),
+        );
+        let out = format!("{from}-samples");
+        let args = [
+            "data-gen",
+            "samples",
+            "leap-t-samples",
+            &problems,
+            &traces,
+            "leap.require=[\"finished\"]",
+            "--out",
+            &out,
+        ];
+        bench.leap(&args).succeeds();
+        let samples = lines(&bench, &format!("{out}/samples.jsonl"));
+        let prompt = |sample: &Value| {
+            let problem = sample["problem"].as_str().expect("a problem").to_owned();
+            (problem, sample["spans"][0].clone())
+        };
+        samples.iter().map(prompt).collect()
+    };
+    assert_eq!(prompts("leap"), prompts("leap-t"));
+    let untrained = lines(&bench, "leap/traces.jsonl");
+    assert!(
+        untrained[0]["paths"][0]["spans"][0]["text"]
+            .to_string()
+            .contains("Others work")
+    );
+
+    // Traces of earlier builds do not hold that prompt.
+    let text = std::fs::read_to_string(bench.path("leap/traces.jsonl")).expect("traces");
+    let old: String = text
+        .lines()
+        .map(|line| {
+            let mut trace = json(line);
+            trace
+                .as_object_mut()
+                .expect("an object")
+                .remove("plain_prompt");
+            trace.to_string() + "\n"
+        })
+        .collect();
+    bench.write("old.jsonl", &old);
+    let args = [
+        "data-gen",
+        "samples",
+        "leap-t-samples",
+        "problems=leap/problems.jsonl",
+        "traces.leap=old.jsonl",
+        "--out",
+        "old",
+    ];
+    let ran = bench.leap(&args).fails("(method `leap`)");
+    assert!(
+        ran.stderr.contains("have the traces written again"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn ids_that_are_there_twice_come_with_what_can_be_done() {
+    let bench = Bench::new();
+    bench.write(
+        "twice.csv",
+        "id,problem,answer\na,What is 1 + 1?,2\na,Name a prime below 3.,2\n",
+    );
+    let args = ["data-gen", "problems", "twice.csv", "--out", "p.jsonl"];
+    let ran = bench.leap(&args).fails("appears twice");
+    assert!(
+        ran.stderr
+            .contains("--id names a column with an id for each row"),
+        "{}",
+        ran.stderr
     );
 }

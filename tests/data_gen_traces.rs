@@ -180,6 +180,28 @@ fn shards_are_merged_into_the_bytes_of_one_call() {
         .leap(&["data-gen", "merge", one, "--out", "whole"])
         .fails("is in none of the files");
     check_same(&bench.path("whole"), &expected);
+    // What was edited behind a ledger's back does not become official.
+    for file in ["problems.jsonl", "traces.jsonl"] {
+        let path = bench.path(&format!("{two}/{file}"));
+        let text = fs::read_to_string(&path).expect(file);
+        fs::write(&path, text.replacen("42", "43", 1) + "\n").expect(file);
+        merge(&[one, two, three]).fails("it was damaged or edited");
+        fs::write(&path, text).expect(file);
+    }
+    merge(&[one, two, three]).succeeds();
+}
+
+#[test]
+fn a_forecast_of_more_than_can_be_counted_is_no_crash() {
+    let bench = Bench::new();
+    let args = [
+        "data-gen",
+        "traces",
+        "teacher-simulated",
+        "protocol.paths=9223372036854775807",
+        "--dry-run",
+    ];
+    bench.leap(&args).succeeds();
 }
 
 /// Traces of six problems behind servers.

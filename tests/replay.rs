@@ -140,7 +140,7 @@ fn a_path_is_as_probable_in_the_evaluation_loop_as_in_training() {
             if !plain {
                 continue;
             }
-            let sample = Sample::of_path(&trace, path);
+            let sample = Sample::of_path(&trace, path).expect("it holds its prompt");
             let found = loss_and_gradients(&decoder, &[sample], &TrainOn::Own, 4096);
             let off = (found.loss + sum / f64::from(count)).abs();
             assert!(off < 2e-5, "path {path} of {}: {off}", problem.id);

@@ -115,6 +115,16 @@ const BOX: usize = 12;
 ///
 /// Rows whose year is not known are not too recent.
 pub fn collect(rows: Vec<Imported>, before: Option<u32>, benchmarks: &Benchmarks) -> Collection {
+    collect_until(rows, before, benchmarks, &|| false).expect("nobody asks to stop")
+}
+
+/// As [`collect`]; none if `stop` asks to stop before it is done.
+pub fn collect_until(
+    rows: Vec<Imported>,
+    before: Option<u32>,
+    benchmarks: &Benchmarks,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Option<Collection> {
     let mut left_out = Vec::new();
     let mut old = Vec::with_capacity(rows.len());
     for row in rows {
@@ -132,12 +142,12 @@ pub fn collect(rows: Vec<Imported>, before: Option<u32>, benchmarks: &Benchmarks
             None => old.push(row.problem),
         }
     }
-    let (once, copies) = duplicates::without(old);
+    let (once, copies) = duplicates::without_until(old, stop)?;
     left_out.extend(copies);
     let hits: Vec<Option<LeftOut>> = once
         .par_iter()
-        .map(|problem| benchmarks.hit(problem))
-        .collect();
+        .map(|problem| (!stop()).then(|| benchmarks.hit(problem)))
+        .collect::<Option<_>>()?;
     let mut problems = Vec::with_capacity(once.len());
     for (problem, hit) in once.into_iter().zip(hits) {
         match hit {
@@ -145,5 +155,5 @@ pub fn collect(rows: Vec<Imported>, before: Option<u32>, benchmarks: &Benchmarks
             None => problems.push(problem),
         }
     }
-    Collection { problems, left_out }
+    Some(Collection { problems, left_out })
 }

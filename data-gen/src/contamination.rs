@@ -3,7 +3,10 @@
 //! Three looks, of which one suffices. Long stretches of text: runs of eight words that both have,
 //! wherever they stand. The whole: a statement of which a few words were changed everywhere. And for
 //! short statements the numbers with the answer. Phrases that contests share ("m and n are relatively
-//! prime positive integers") cover a small part of a statement, so a run alone is no hit.
+//! prime positive integers") are no part of what overlaps. A question with options is looked at with
+//! them and without, because copies leave them out or have others.
+
+mod phrases;
 
 use std::collections::HashMap;
 
@@ -33,11 +36,13 @@ const WORDS_IN_COMMON: f64 = 0.4;
 /// Benchmark problems that training problems are held against.
 #[derive(Default)]
 pub struct Benchmarks {
+    problems: usize,
     known: Vec<Known>,
     /// Where runs stand: benchmark problem and word.
     runs: HashMap<u64, Vec<(usize, usize)>>,
 }
 
+/// A benchmark problem, or the question of one without its options.
 struct Known {
     benchmark: String,
     told: Told,
@@ -51,11 +56,24 @@ struct Seen {
     answer: String,
     /// Hashes of the words, ascending.
     bag: Vec<u64>,
+    /// Which words belong to phrases that contests share.
+    shared: Vec<bool>,
 }
 
 impl Seen {
-    fn of(problem: &Problem) -> Self {
-        let wording = Wording::of(&problem.question);
+    /// The statement with its options, and without them if it has any and says enough alone.
+    fn views(problem: &Problem) -> impl Iterator<Item = Self> {
+        let question = Wording::of_text(&problem.question.text);
+        // "Which of the following is true?" is a question with its options alone.
+        let says = question.words.len() >= COVERED_WORDS
+            || question.words.len() >= RUN && question.words.iter().all(|word| word != "following");
+        let alone = (!problem.question.choices.is_empty() && says).then_some(question);
+        let whole = Wording::of(&problem.question);
+        let views = [Some(whole), alone].into_iter().flatten();
+        views.map(|wording| Self::of(wording, answer(problem)))
+    }
+
+    fn of(wording: Wording, answer: String) -> Self {
         let mut bag: Vec<u64> = wording
             .words
             .iter()
@@ -64,8 +82,9 @@ impl Seen {
         bag.sort_unstable();
         Self {
             text: wording.text(),
-            answer: answer(problem),
+            answer,
             bag,
+            shared: phrases::shared(&wording.words),
             wording,
         }
     }
@@ -75,25 +94,27 @@ impl Benchmarks {
     /// Adds the problems of a benchmark, which reports will name `benchmark`.
     pub fn add(&mut self, benchmark: &str, problems: &[Problem]) {
         for problem in problems {
-            let seen = Seen::of(problem);
-            let index = self.known.len();
-            for (at, run) in ngrams::runs(&seen.wording.words, RUN)
-                .into_iter()
-                .enumerate()
-            {
-                self.runs.entry(run).or_default().push((index, at));
+            self.problems += 1;
+            for seen in Seen::views(problem) {
+                let index = self.known.len();
+                for (at, run) in ngrams::runs(&seen.wording.words, RUN)
+                    .into_iter()
+                    .enumerate()
+                {
+                    self.runs.entry(run).or_default().push((index, at));
+                }
+                self.known.push(Known {
+                    benchmark: benchmark.to_owned(),
+                    told: Told::of(problem),
+                    seen,
+                });
             }
-            self.known.push(Known {
-                benchmark: benchmark.to_owned(),
-                told: Told::of(problem),
-                seen,
-            });
         }
     }
 
     /// How many benchmark problems there are.
     pub fn len(&self) -> usize {
-        self.known.len()
+        self.problems
     }
 
     /// Whether there is none.
@@ -103,11 +124,11 @@ impl Benchmarks {
 
     /// The benchmark problem that `problem` is, if it is one: the one it is most like.
     pub fn hit(&self, problem: &Problem) -> Option<LeftOut> {
-        let seen = Seen::of(problem);
-        let hit = self
-            .overlap(&seen)
+        let views: Vec<Seen> = Seen::views(problem).collect();
+        let overlap = views.iter().find_map(|seen| self.overlap(seen));
+        let hit = overlap
             .map(|hit| (Why::Overlap, hit))
-            .or_else(|| self.alike(&seen));
+            .or_else(|| views.iter().find_map(|seen| self.alike(seen)));
         hit.map(|(why, (index, value))| {
             let known = &self.known[index];
             LeftOut {
@@ -141,12 +162,20 @@ impl Benchmarks {
                 theirs[place..(place + RUN).min(there)].fill(true);
             }
         }
-        let share = |words: &[bool]| {
-            let covered = words.iter().filter(|covered| **covered).count();
-            (covered, covered as f64 / words.len().max(1) as f64)
+        // Of what is not said by many.
+        let share = |words: &[bool], shared: &[bool]| {
+            let own = words.iter().zip(shared).filter(|(_, shared)| !**shared);
+            let (covered, all) = own.fold((0, 0), |(covered, all), (word, _)| {
+                (covered + usize::from(*word), all + 1)
+            });
+            (
+                covered,
+                f64::from(covered as u32) / f64::from(all.max(1) as u32),
+            )
         };
         let hits = covered.into_iter().filter_map(|(index, (mine, theirs))| {
-            let ((count, mine), (_, theirs)) = (share(&mine), share(&theirs));
+            let (count, mine) = share(&mine, &seen.shared);
+            let (_, theirs) = share(&theirs, &self.known[index].seen.shared);
             let whole = theirs >= 1.0;
             let value = mine.max(theirs);
             (whole || value >= COVERED && count >= COVERED_WORDS).then_some((index, value))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{Problem, Sample, Trace};
+use protocol::{NoPlainPrompt, Problem, Sample, Trace};
 use serde::{Deserialize, Serialize};
 
 use crate::filters::{Verdict, verdicts};
@@ -38,26 +38,33 @@ pub struct Accounting {
     pub sampled_tokens: usize,
 }
 
-/// A trace of a problem that is not in the problems file.
+/// Why no samples can be made of a trace.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is a trace of problem `{0}`, but no such problem")]
-pub struct UnknownProblem(String);
+pub enum TakeError {
+    /// It is on a problem that is not in the problems file.
+    #[error("there is a trace of problem `{0}`, but no such problem")]
+    UnknownProblem(String),
+    /// It does not hold the prompt that samples begin with.
+    #[error(transparent)]
+    NoPlainPrompt(#[from] NoPlainPrompt),
+}
 
 impl Selection {
     /// Adds the samples of one trace, and counts what became of its paths.
     ///
     /// # Errors
-    /// If the trace is of a problem that is not in `problems`.
+    /// If the trace is of a problem that is not in `problems`, or of an earlier build that did not
+    /// write down what samples begin with.
     pub fn take(
         &self,
         trace: &Trace,
         problems: &BTreeMap<&str, &Problem>,
         taken: &mut BTreeMap<String, usize>,
         account: &mut Accounting,
-    ) -> Result<Vec<Sample>, UnknownProblem> {
+    ) -> Result<Vec<Sample>, TakeError> {
         let problem = problems
             .get(trace.problem.as_str())
-            .ok_or_else(|| UnknownProblem(trace.problem.clone()))?;
+            .ok_or_else(|| TakeError::UnknownProblem(trace.problem.clone()))?;
         let mut samples = Vec::new();
         for (path, verdict) in verdicts(trace, problem, self.max_tokens)
             .into_iter()
@@ -79,7 +86,7 @@ impl Selection {
                 continue;
             }
             *count += 1;
-            let sample = Sample::of_path(trace, path);
+            let sample = Sample::of_path(trace, path)?;
             account.samples += 1;
             account.tokens += sample.len();
             account.sampled_tokens += sample.tokens(protocol::SpanKind::is_sampled);

@@ -1,13 +1,13 @@
 //! From traces to a training set in one pass: look, ask for verdicts, cap, split, write.
 //!
-//! Memory holds a batch of traces and a little for each problem; it does not grow with the number of
-//! groups.
+//! Memory holds a batch of traces, a little for each problem and, of a control, for each sample; it does not
+//! grow with the number of groups.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 use std::ops::{ControlFlow, RangeInclusive};
 
-use protocol::{Problem, Sample, SpanKind, Stream, Trace, jsonl};
+use protocol::{Method, NoPlainPrompt, Problem, Sample, SpanKind, Stream, Trace, jsonl};
 use serde::{Deserialize, Serialize};
 
 use crate::filters::{Filter, FilterSettings, PathVerdicts, columns};
@@ -36,8 +36,33 @@ pub struct Plan<'a> {
     pub held_out: f64,
     /// Draws the problems that are held out.
     pub seed: u64,
-    /// Most samples to train on; the first ones.
-    pub most: Option<usize>,
+    /// Which traces belong into the set.
+    pub of: Of,
+}
+
+/// Which traces belong into a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// Those whose paths exchanged.
+    Exchange,
+    /// Those of independent paths: the control.
+    Independent,
+}
+
+impl Of {
+    fn takes(self, method: Method) -> bool {
+        match self {
+            Self::Exchange => method.exchanges(),
+            Self::Independent => method == Method::Cot,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Exchange => "traces with exchange (leap, leap-t, leap-s) belong",
+            Self::Independent => "traces of independent paths (cot) belong",
+        }
+    }
 }
 
 /// Where lines go.
@@ -110,6 +135,24 @@ pub enum SetError {
         /// Id of the problem.
         problem: String,
     },
+    /// A trace of an earlier build, which does not hold the prompt that samples begin with.
+    #[error("line {line}: {source}")]
+    NoPlainPrompt {
+        /// Number of the line.
+        line: usize,
+        /// What is missing.
+        source: NoPlainPrompt,
+    },
+    /// A trace of another method.
+    #[error("line {line} is a trace of method `{method}`, but only {belong} here")]
+    Method {
+        /// Number of the line.
+        line: usize,
+        /// Its method.
+        method: &'static str,
+        /// What belongs here, in words.
+        belong: &'static str,
+    },
     /// The same group twice.
     #[error("line {line}: group {group} of problem `{problem}` was there before")]
     Twice {
@@ -156,10 +199,32 @@ pub struct Pass<'a> {
     tokenizer: Option<String>,
     account: Account,
     progress: Progress,
+    /// Samples of a control to train on, in the order they were written.
+    written: Vec<Written>,
+}
+
+/// What is kept of a sample that was written.
+struct Written {
+    /// Number of its problem, by the first trace on it.
+    problem: u32,
+    /// Tokens by kind, as [`SpanKind::ALL`] has them.
+    tokens: [u32; SpanKind::ALL.len()],
+}
+
+impl Written {
+    fn of(sample: &Sample, problem: u32) -> Self {
+        let of_kind = |kind| sample.tokens(|other| other == kind) as u32;
+        Self {
+            problem,
+            tokens: SpanKind::ALL.map(of_kind),
+        }
+    }
 }
 
 #[derive(Default)]
 struct Known {
+    /// By the first trace on it.
+    number: u32,
     taken: usize,
     groups: Vec<RangeInclusive<u32>>,
 }
@@ -180,6 +245,8 @@ struct Looked {
 enum Unusable {
     Unknown,
     OtherQuestion,
+    Method(&'static str),
+    NoPlainPrompt(NoPlainPrompt),
 }
 
 impl<'a> Pass<'a> {
@@ -203,6 +270,7 @@ impl<'a> Pass<'a> {
             tokenizer: None,
             account,
             progress: Progress::default(),
+            written: Vec::new(),
         }
     }
 
@@ -237,6 +305,50 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Lets at most `most` samples of a control stay, and says which: those of problems in `like` first, as many of each as it says there, and one of each problem before a second of any.
+    pub fn deal(&mut self, most: usize, like: &BTreeMap<String, usize>) -> Vec<bool> {
+        let problems: Vec<&str> = self.problems();
+        let stay = rounds(&problems, most, like);
+        let numbers: Vec<u32> = self.written.iter().map(|one| one.problem).collect();
+        let mut gone: BTreeMap<u32, usize> = BTreeMap::new();
+        for (number, _) in numbers.iter().zip(&stay).filter(|(_, stay)| !**stay) {
+            *gone.entry(*number).or_default() += 1;
+        }
+        for known in self.known.values_mut() {
+            known.taken -= gone.get(&known.number).copied().unwrap_or(0);
+        }
+        let mut stays = stay.iter();
+        self.written
+            .retain(|_| stays.next().copied().unwrap_or(false));
+        let account = &mut self.account;
+        account.over_most += account.samples - self.written.len() as u64;
+        (account.samples, account.longest) = (0, 0);
+        account.tokens.clear();
+        for one in &self.written {
+            account.add(one);
+        }
+        stay
+    }
+
+    /// The problem of each sample of a control, in their order.
+    pub fn problems(&self) -> Vec<&str> {
+        let mut names = vec![""; self.known.len()];
+        for (name, known) in &self.known {
+            names[known.number as usize] = name;
+        }
+        let of = |one: &Written| names[one.problem as usize];
+        self.written.iter().map(of).collect()
+    }
+
+    /// How many samples are trained on, by problem.
+    pub fn taken(&self) -> BTreeMap<String, usize> {
+        let trained = |problem: &&String| !self.plan.holds_out(problem);
+        let known = self.known.iter().filter(|(problem, _)| trained(problem));
+        known
+            .map(|(problem, known)| (problem.clone(), known.taken))
+            .collect()
+    }
+
     /// What became of the paths.
     pub fn finish(self) -> Account {
         let with_sample = self.known.values().filter(|known| known.taken > 0);
@@ -251,6 +363,17 @@ impl<'a> Pass<'a> {
         match looked.fault {
             Some(Unusable::Unknown) => return Err(SetError::UnknownProblem { line, problem }),
             Some(Unusable::OtherQuestion) => return Err(SetError::OtherQuestion { line, problem }),
+            Some(Unusable::Method(method)) => {
+                let belong = self.plan.of.words();
+                return Err(SetError::Method {
+                    line,
+                    method,
+                    belong,
+                });
+            }
+            Some(Unusable::NoPlainPrompt(source)) => {
+                return Err(SetError::NoPlainPrompt { line, source });
+            }
             None => {}
         }
         let expected = self
@@ -264,7 +387,11 @@ impl<'a> Pass<'a> {
             });
         }
         let held_out = self.plan.holds_out(&problem);
-        let known = self.known.entry(problem.clone()).or_default();
+        let number = self.known.len() as u32;
+        let known = self.known.entry(problem.clone()).or_insert(Known {
+            number,
+            ..Known::default()
+        });
         if !insert(&mut known.groups, looked.group) {
             let group = looked.group;
             return Err(SetError::Twice {
@@ -291,16 +418,12 @@ impl<'a> Pass<'a> {
                 to.held_out.write_all(&line)?;
                 continue;
             }
-            if self
-                .plan
-                .most
-                .is_some_and(|most| account.samples >= most as u64)
-            {
-                account.over_most += 1;
-                continue;
-            }
             known.taken += 1;
-            account.add(&sample);
+            let written = Written::of(&sample, known.number);
+            account.add(&written);
+            if self.plan.of == Of::Independent {
+                self.written.push(written);
+            }
             to.samples.write_all(&line)?;
         }
         Ok(())
@@ -328,11 +451,13 @@ impl Account {
         }
     }
 
-    fn add(&mut self, sample: &Sample) {
+    fn add(&mut self, one: &Written) {
         self.samples += 1;
-        self.longest = self.longest.max(sample.len() as u64);
-        for span in &sample.spans {
-            *self.tokens.entry(span.kind).or_default() += span.ids.len() as u64;
+        let length = one.tokens.iter().map(|count| u64::from(*count)).sum();
+        self.longest = self.longest.max(length);
+        let kinds = SpanKind::ALL.into_iter().zip(one.tokens);
+        for (kind, count) in kinds.filter(|(_, count)| *count > 0) {
+            *self.tokens.entry(kind).or_default() += u64::from(count);
         }
     }
 }
@@ -351,8 +476,16 @@ fn look(trace: &Trace, plan: &Plan<'_>) -> Looked {
         looked.fault = Some(Unusable::Unknown);
         return looked;
     };
+    if !plan.of.takes(trace.method) {
+        looked.fault = Some(Unusable::Method(trace.method.name()));
+        return looked;
+    }
     if problem.question != trace.setup.question {
         looked.fault = Some(Unusable::OtherQuestion);
+        return looked;
+    }
+    if trace.setup.settings.shows_example() && trace.plain_prompt.is_none() {
+        looked.fault = Some(Unusable::NoPlainPrompt(NoPlainPrompt::of(trace)));
         return looked;
     }
     looked.paths = columns(trace, problem, plan.filters);
@@ -361,7 +494,7 @@ fn look(trace: &Trace, plan: &Plan<'_>) -> Looked {
     }
     let sample = |(index, path): (usize, &PathVerdicts)| {
         path.passes(&plan.choice.require).then(|| {
-            let sample = Sample::of_path(trace, index);
+            let sample = Sample::of_path(trace, index).expect("the trace holds its prompt");
             let mut bytes = Vec::new();
             line(&mut bytes, &sample);
             (sample, bytes)
@@ -369,6 +502,26 @@ fn look(trace: &Trace, plan: &Plan<'_>) -> Looked {
     };
     looked.samples = looked.paths.iter().enumerate().map(sample).collect();
     looked
+}
+
+/// Which of some samples, whose problems are given in their order, stay if at most `most` may: those of
+/// problems in `like` first, as many of each as it says there, and one of each problem before a second
+/// of any.
+pub fn rounds(problems: &[&str], most: usize, like: &BTreeMap<String, usize>) -> Vec<bool> {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut places = Vec::with_capacity(problems.len());
+    for (at, &problem) in problems.iter().enumerate() {
+        let round = seen.entry(problem).or_default();
+        let matched = *round < like.get(problem).copied().unwrap_or(0);
+        places.push((!matched, *round, at));
+        *round += 1;
+    }
+    places.sort_unstable();
+    let mut stay = vec![false; problems.len()];
+    for (_, _, at) in places.into_iter().take(most) {
+        stay[at] = true;
+    }
+    stay
 }
 
 /// Lines are made where all cores work.

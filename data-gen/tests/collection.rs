@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use data_gen::collection::{Collection, collect, name, plain_answers};
+use data_gen::collection::{Collection, collect, collect_until, name, plain_answers};
 use data_gen::contamination::Benchmarks;
 use data_gen::import::{Columns, Imported, rows};
 use data_gen::left_out::Why;
@@ -270,6 +270,14 @@ fn usual_data_sets_are_read_with_their_years() {
         r#"{"id": "aime25-1-01", "problem": "Find u", "answer": 70, "source": "AIME 2025 I problem 1"}"#,
     );
     assert_eq!(years(&named), [Some(2025)]);
+    // Tables with gaps hold floats.
+    let floats = import(
+        "x.jsonl",
+        r#"{"id": "a", "problem": "Find u", "answer": 70, "year": 2024.0}"#,
+    );
+    assert_eq!(years(&floats), [Some(2024)]);
+    let floats = import("x.csv", "problem,answer,year\nFind u,70,2024.0\n");
+    assert_eq!(years(&floats), [Some(2024)]);
     // Where rows say nothing, the name of the file may.
     let nameless = |name: &str| years(&import(name, "question,answer\nFind t,8\n"))[0];
     assert_eq!(
@@ -465,4 +473,75 @@ proptest! {
         let wording = Wording::of_text(&text);
         prop_assert!(wording.words.iter().all(|word| !word.is_empty()));
     }
+}
+
+#[test]
+fn what_brackets_and_bars_hold_together_is_part_of_a_problem() {
+    let pairs = [
+        ("Find $2^{3+1}$ at once.", "Find $2^3+1$ at once."),
+        (
+            "How many integers are in [0,10)?",
+            "How many integers are in [0,10]?",
+        ),
+        ("Solve $|x-3| = 4$ for x.", "Solve $x-3 = 4$ for x."),
+        ("Find $(-3)^2$ now.", "Find $-3^2$ now."),
+        ("Find $\\frac{a+b}{2}$ now.", "Find $a+\\frac{b}{2}$ now."),
+    ];
+    for (one, other) in pairs {
+        for answer in ["7", "8"] {
+            let rows = vec![row("a", one, "7"), row("b", other, answer)];
+            assert_eq!(
+                sketch(&once(rows)),
+                (vec!["a", "b"], vec![]),
+                "{one} {other}"
+            );
+        }
+    }
+    let same = [
+        ("Find $2^{3+1}$ at once.", "Find $2^(3 + 1)$ at once."),
+        ("Find $\\frac{m}{n}$ of $x^{10}$.", "Find m/n of x^10."),
+        ("Find $\\left(x+1\\right)^{2}$.", "Find (x+1)^2."),
+        ("Solve $\\lvert x-3 \\rvert = 4$.", "Solve |x-3| = 4."),
+        (
+            "Find $\\frac{a+b}{2}$ (in metres).",
+            "Find (a+b)/2 in metres.",
+        ),
+        (
+            "Let \\(S\\) be \\{1, 2\\} (a set).",
+            "Let $S$ be {1, 2} (a set).",
+        ),
+        (
+            "Let \\begin{array}{c} x \\end{array} (2y)^2 be.",
+            "Let c x $(2y)^2$ be.",
+        ),
+    ];
+    for (one, other) in same {
+        let rows = vec![row("a", one, "7"), row("b", other, "7")];
+        assert_eq!(
+            sketch(&once(rows)),
+            (vec!["a"], vec![(Why::Copy, "b")]),
+            "{one} {other}"
+        );
+    }
+}
+
+#[test]
+fn rows_of_a_template_are_many_and_soon_looked_at_and_a_stop_is_heard() {
+    let rows = |count: usize| -> Vec<Imported> {
+        let one = |at: usize| {
+            let text = format!(
+                "A train leaves the station at noon and travels for {at} hours at a constant speed of sixty miles \
+                 per hour towards the next town on the line, where it arrives {} minutes late; is it late?",
+                at * 7 + 1
+            );
+            row(&format!("t{at}"), &text, "1")
+        };
+        (0..count).map(one).collect()
+    };
+    let started = std::time::Instant::now();
+    let made = once(rows(5000));
+    assert_eq!(made.problems.len(), 5000);
+    assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
+    let stopped = collect_until(rows(50), None, &Benchmarks::default(), &|| true);
+    assert_eq!(stopped, None);
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use data_gen::filters::{Filter, FilterSettings};
 use data_gen::rehearsal::Rehearsal;
-use data_gen::training_set::{Account, Choice, Pass, Plan, Sinks};
+use data_gen::training_set::{Account, Choice, Of, Pass, Plan, Sinks};
 use protocol::Problem;
 
 /// The system's allocator, counted.
@@ -82,7 +82,7 @@ fn pass(groups: usize) -> (Account, usize) {
         choice: &choice,
         held_out: 0.1,
         seed: 1,
-        most: None,
+        of: Of::Exchange,
     });
     PEAK.store(LIVE.load(Ordering::Relaxed), Ordering::Relaxed);
     let before = LIVE.load(Ordering::Relaxed);

@@ -363,3 +363,49 @@ fn damaged_contest_problems_are_mostly_found() {
     let counts: Vec<usize> = found.iter().map(|(_, count)| *count).collect();
     assert_eq!(counts, [70, 70, 67, 59, 68, 61, 67], "{found:?}");
 }
+
+#[test]
+fn an_ending_that_contests_share_is_no_overlap() {
+    let ending = "can be expressed as $\\frac{m}{n}$, where $m$ and $n$ are relatively prime positive integers. Find $m+n$.";
+    let benchmarks = against(&[problem(
+        "dice",
+        &format!("Tom rolls a fair die four times. The probability that the sum is even {ending}"),
+        "3",
+    )]);
+    let other =
+        format!("A frog jumps to one of five stones. The expected number of jumps {ending}");
+    assert_eq!(benchmarks.hit(&problem("frog", &other, "17")), None);
+    let same = format!(
+        "Warm up. Tom rolls a fair die four times. The probability that the sum is even {ending}"
+    );
+    assert!(benchmarks.hit(&problem("dice", &same, "3")).is_some());
+}
+
+#[test]
+fn a_question_is_found_without_its_options_and_with_others() {
+    let choice = |id: &str, text: &str, choices: &[&str]| Problem {
+        question: Question {
+            text: text.into(),
+            kind: AnswerKind::Choice,
+            choices: choices.iter().map(|choice| (*choice).to_owned()).collect(),
+        },
+        ..problem(id, text, "A")
+    };
+    let text = "Which particle carries the weak force between two neutrinos in a supernova?";
+    let long = [
+        "the neutral boson that the experiment at the great collider found in the year nineteen eighty three",
+        "the photon, which has no mass and moves as fast as anything can move through the empty space",
+    ];
+    let following = "Which of the following statements is true?";
+    let benchmarks = against(&[choice("force", text, &long), choice("f", following, &long)]);
+    assert_eq!(benchmarks.len(), 2);
+    assert!(benchmarks.hit(&problem("free", text, "Z")).is_some());
+    let others = choice(
+        "o",
+        text,
+        &["a gluon", "a graviton of spin two", "nothing at all"],
+    );
+    assert!(benchmarks.hit(&others).is_some());
+    let generic = choice("g", following, &["Cats bark.", "Dogs bark at strangers."]);
+    assert_eq!(benchmarks.hit(&generic), None);
+}

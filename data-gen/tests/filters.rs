@@ -10,7 +10,7 @@ use protocol::grade::AnswerKind;
 use protocol::preset::Preset;
 use protocol::{
     ByteVocab, Finished, Gold, Group, Method, Origin, PathEnd, Problem, PromptSet, Question,
-    Router, Settings, Setup, SpanKind, Stream, Trace, Vocab,
+    Router, Sample, Settings, Setup, SpanKind, Stream, Trace, Vocab,
 };
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -834,4 +834,23 @@ fn groups_of_every_method_have_true_comments_and_sound_tags() {
         exchanged > 20 && paths > 200,
         "{exchanged} exchanges, {paths} paths"
     );
+}
+
+#[test]
+fn what_an_untrained_model_is_given_is_not_looked_at() {
+    let mut trace = good();
+    let plain = trace.paths[0].spans[0].ids.clone();
+    let tokens = Sample::of_path(&trace, 0).expect("its prompt").len();
+    trace.setup.settings.method = Method::Leap;
+    trace.plain_prompt = Some(plain);
+    let spans = &mut trace.paths[0].spans;
+    spans[0].ids = vec![65; 900];
+    let example = "It looks like this: <summarize> 21. </summarize> <comment> 22. </comment>";
+    let mut seed = spans[0].clone();
+    seed.kind = SpanKind::Bridge;
+    seed.text = example.into();
+    seed.ids = ByteVocab.encode(example);
+    spans.insert(1, seed);
+    passes(&trace, Filter::Grammar, Value::Null);
+    passes(&trace, Filter::Length, json!(tokens));
 }

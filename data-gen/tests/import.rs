@@ -372,3 +372,85 @@ fn real_contest_files_are_read_where_they_are() {
             .unwrap();
     }
 }
+
+// ---- what is read wrongly if nobody looks -----------------------------------------------------
+
+#[test]
+fn a_number_beside_options_of_text_is_a_place() {
+    let guess = Columns::default();
+    check(
+        "p.jsonl",
+        r#"{"id": "a", "question": "4!/2?", "choices": ["8", "2", "24", "120"], "answer": 2}"#,
+        &guess,
+        &["a Choice 4!/2? [8|2|24|120] C"],
+    );
+    // Where a number is out of range somewhere, the column holds values.
+    let values = "{\"id\": \"a\", \"question\": \"4!?\", \"choices\": [\"8\", \"2\", \"24\"], \"answer\": 24}\n\
+                  {\"id\": \"b\", \"question\": \"1+1?\", \"choices\": [\"8\", \"2\", \"24\"], \"answer\": 2}\n";
+    check(
+        "p.jsonl",
+        values,
+        &guess,
+        &["a Choice 4!? [8|2|24] C", "b Choice 1+1? [8|2|24] B"],
+    );
+    let csv = "question,A,B,C,D,answer\n1+1?,8,2,24,120,2\n";
+    refuse(
+        "p.csv",
+        csv,
+        &guess,
+        "row 1: the answer `2` is the text of an option as well as",
+    );
+    let numbers = r#"{"question": "1+1?", "choices": [8, 2, 24, 120], "answer": 2}"#;
+    refuse(
+        "p.jsonl",
+        numbers,
+        &guess,
+        "all rows can be read either way",
+    );
+}
+
+#[test]
+fn values_that_are_none_are_refused() {
+    let guess = Columns::default();
+    let large = r#"{"problem": "x", "answer": 123456789012345678901234567890}"#;
+    refuse("p.jsonl", large, &guess, "row 1: `answer` holds the number");
+    refuse(
+        "p.csv",
+        "problem,answer\nx,NaN\n",
+        &guess,
+        "the answer is `NaN`: there is none",
+    );
+}
+
+#[test]
+fn a_quote_in_a_file_with_tabs_swallows_no_row() {
+    let text = "id\tproblem\tanswer\na\t\"Half of\t1\nb\tTwo\t2\nc\t\"Three\"\t3\n";
+    check(
+        "p.tsv",
+        text,
+        &Columns::default(),
+        &[
+            "a Integer \"Half of [] 1",
+            "b Integer Two [] 2",
+            "c Integer \"Three\" [] 3",
+        ],
+    );
+    let held = "id\tproblem\tanswer\na\t\"One\nline\t\"\t1\n";
+    check(
+        "p.tsv",
+        held,
+        &Columns::default(),
+        &["a Integer One\nline [] 1"],
+    );
+}
+
+#[test]
+fn our_own_lines_may_begin_with_a_byte_order_mark() {
+    let text = "\u{feff}{\"id\": \"a\", \"problem\": \"1+1?\", \"answer\": 2}\n";
+    check(
+        "p.jsonl",
+        text,
+        &Columns::default(),
+        &["a Integer 1+1? [] 2"],
+    );
+}

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use data_gen::filters::{Filter, FilterSettings, PathVerdicts};
 use data_gen::rehearsal::Rehearsal;
-use data_gen::training_set::{Account, Choice, Pass, Plan, SetError, Sinks};
+use data_gen::training_set::{Account, Choice, Of, Pass, Plan, SetError, Sinks, rounds};
 use proptest::prelude::*;
 use protocol::{Problem, Sample, Trace, jsonl};
 
@@ -47,6 +47,7 @@ struct Asked {
     per_problem: usize,
     held_out: f64,
     most: Option<usize>,
+    of: Of,
 }
 
 const ALL: Asked = Asked {
@@ -54,6 +55,7 @@ const ALL: Asked = Asked {
     per_problem: usize::MAX,
     held_out: 0.0,
     most: None,
+    of: Of::Exchange,
 };
 
 /// A pass over files.
@@ -70,7 +72,7 @@ fn make(files: &[&str], problems: &[Problem], asked: &Asked) -> Result<Made, Set
         choice: &choice,
         held_out: asked.held_out,
         seed: 1,
-        most: asked.most,
+        of: asked.of,
     });
     let (mut verdicts, mut samples, mut held_out) = (Vec::new(), Vec::new(), Vec::new());
     for file in files {
@@ -83,9 +85,14 @@ fn make(files: &[&str], problems: &[Problem], asked: &Asked) -> Result<Made, Set
             ControlFlow::Continue(())
         })?;
     }
+    let mut samples: Vec<Sample> = jsonl::read(samples.as_slice()).expect("samples");
+    if let Some(most) = asked.most {
+        let mut stay = pass.deal(most, &BTreeMap::new()).into_iter();
+        samples.retain(|_| stay.next().expect("as many"));
+    }
     Ok(Made {
         verdicts: jsonl::read(verdicts.as_slice()).expect("verdicts"),
-        samples: jsonl::read(samples.as_slice()).expect("samples"),
+        samples,
         held_out: jsonl::read(held_out.as_slice()).expect("samples"),
         account: pass.finish(),
     })
@@ -109,6 +116,7 @@ fn every_path_gets_its_verdicts_and_those_that_pass_become_samples() {
     let by_id: BTreeMap<String, Sample> = traces
         .iter()
         .flat_map(|trace| (0..trace.paths.len()).map(|path| Sample::of_path(trace, path)))
+        .map(|sample| sample.expect("it holds its prompt"))
         .map(|sample| (sample.id.clone(), sample))
         .collect();
     let expected: Vec<&Sample> = made
@@ -154,7 +162,7 @@ fn every_path_gets_its_verdicts_and_those_that_pass_become_samples() {
 }
 
 #[test]
-fn caps_and_sizes_take_the_first_and_count_the_rest() {
+fn caps_take_the_first_sizes_deal_them_out_and_the_rest_is_counted() {
     let (text, problems) = traces();
     let all = make(&[&text], &problems, &ALL).expect("a set");
     let capped = make(
@@ -175,17 +183,28 @@ fn caps_and_sizes_take_the_first_and_count_the_rest() {
         (20, 70, 10)
     );
     assert_eq!(capped.samples[..2], all.samples[..2]);
+    // A control that is to be small has one sample of each of its problems before a second of any.
+    let cot = text.replace("\"method\":\"leap-t\"", "\"method\":\"cot\"");
     let small = make(
-        &[&text],
+        &[&cot],
         &problems,
         &Asked {
-            most: Some(7),
+            most: Some(12),
+            of: Of::Independent,
             ..ALL
         },
     )
     .expect("a set");
-    assert_eq!((small.samples.len(), small.account.over_most), (7, 83));
-    assert_eq!(small.samples, all.samples[..7]);
+    assert_eq!(
+        (
+            small.samples.len(),
+            small.account.over_most,
+            small.account.problems
+        ),
+        (12, 78, 10)
+    );
+    let tokens: usize = small.samples.iter().map(Sample::len).sum();
+    assert_eq!(small.account.tokens.values().sum::<u64>(), tokens as u64);
     // Two files are one set.
     let (first, second) = text.split_at(text.match_indices('\n').nth(13).expect("lines").0 + 1);
     let parts = make(
@@ -312,7 +331,7 @@ fn a_stop_is_a_stop() {
         choice: &choice,
         held_out: 0.0,
         seed: 1,
-        most: None,
+        of: Of::Exchange,
     });
     let (mut a, mut b, mut c) = (Vec::new(), Vec::new(), Vec::new());
     let to = &mut Sinks {
@@ -338,4 +357,31 @@ proptest! {
         let found = matches!(make(&[&twice], &problems, &ALL), Err(SetError::Twice { line: 31, .. }));
         prop_assert!(found);
     }
+}
+
+#[test]
+fn samples_are_dealt_over_problems_those_of_the_other_set_first() {
+    let problems = ["a", "a", "a", "b", "b", "c", "c", "d"];
+    let kept = |most, like: &[(&str, usize)]| -> Vec<usize> {
+        let like = like.iter().map(|(id, count)| ((*id).to_owned(), *count));
+        let stay = rounds(&problems, most, &like.collect());
+        (0..stay.len()).filter(|at| stay[*at]).collect()
+    };
+    assert_eq!(kept(4, &[]), [0, 3, 5, 7]);
+    assert_eq!(kept(4, &[("c", 2), ("d", 1)]), [0, 5, 6, 7]);
+    assert_eq!(kept(5, &[("b", 5)]), [0, 3, 4, 5, 7]);
+    assert_eq!(kept(99, &[]).len(), 8);
+}
+
+#[test]
+fn traces_of_another_method_are_refused_by_name() {
+    let (text, problems) = traces();
+    let cot = text.replacen("\"method\":\"leap-t\"", "\"method\":\"cot\"", 1);
+    let error = make(&[&cot], &problems, &ALL).err().expect("no exchange");
+    assert!(
+        error
+            .to_string()
+            .contains("line 1 is a trace of method `cot`, but only traces with exchange"),
+        "{error}"
+    );
 }

@@ -50,7 +50,12 @@ pub fn records<T: DeserializeOwned>(
                 Ok(0) => return None,
                 Ok(_) if text.trim().is_empty() => {}
                 Ok(_) => {
-                    let record = serde_json::from_str(&text);
+                    // Some editors put a byte order mark before a file.
+                    let bytes = match line {
+                        1 => text.strip_prefix('\u{feff}').unwrap_or(&text),
+                        _ => &text,
+                    };
+                    let record = serde_json::from_str(bytes);
                     return Some(record.map_err(|source| JsonlError::Parse { line, source }));
                 }
                 Err(source) => return Some(Err(JsonlError::Io { line, source })),

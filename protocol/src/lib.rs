@@ -45,5 +45,5 @@ pub use seed::Stream;
 pub use settings::{Finished, Keep, Method, Moa, Settings, SettingsError, Single};
 pub use setup::{Setup, SetupError};
 pub use similarity::Similarity;
-pub use trace::{Block, Origin, PathEnd, PathTrace, Span, SpanKind, Trace};
+pub use trace::{Block, NoPlainPrompt, Origin, PathEnd, PathTrace, Span, SpanKind, Trace};
 pub use vocab::{ByteVocab, Prompt, TemplateError, Vocab};

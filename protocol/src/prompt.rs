@@ -127,23 +127,20 @@ impl PromptSet {
     /// The user message for `question`.
     pub fn user(&self, question: &Question, settings: &Settings) -> String {
         let choice = question.kind == AnswerKind::Choice;
-        let template = match (choice, settings.shows_example()) {
-            (false, false) => &self.math,
-            (false, true) => &self.math_example,
-            (true, false) => &self.choice,
-            (true, true) => &self.choice_example,
-        };
-        let letters = ('A'..='Z').zip(&question.choices);
-        let choices: Vec<String> = letters
-            .map(|(letter, text)| format!("{letter}) {text}"))
-            .collect();
-        fill(
-            template,
-            &[
-                ("problem", &question.text),
-                ("choices", &choices.join("\n")),
-            ],
-        )
+        match (choice, settings.shows_example()) {
+            (_, false) => self.plain(question),
+            (false, true) => message(&self.math_example, question),
+            (true, true) => message(&self.choice_example, question),
+        }
+    }
+
+    /// The user message without an example: what independent paths read, and models that were
+    /// trained on LeaP traces.
+    pub fn plain(&self, question: &Question) -> String {
+        match question.kind {
+            AnswerKind::Choice => message(&self.choice, question),
+            AnswerKind::Integer | AnswerKind::Math => message(&self.math, question),
+        }
     }
 
     /// The user message of an agent that reads `answers`; without any, it is the plain one.
@@ -196,6 +193,21 @@ impl PromptSet {
         };
         fill(template, &[("close", &close)])
     }
+}
+
+/// A user message with its question.
+fn message(template: &str, question: &Question) -> String {
+    let letters = ('A'..='Z').zip(&question.choices);
+    let choices: Vec<String> = letters
+        .map(|(letter, text)| format!("{letter}) {text}"))
+        .collect();
+    fill(
+        template,
+        &[
+            ("problem", &question.text),
+            ("choices", &choices.join("\n")),
+        ],
+    )
 }
 
 /// `template` filled for each of `texts`, which are counted from 1.

@@ -120,6 +120,10 @@ impl Trace {
         )?;
         check("`counted`", &self.counted, &again.counted)?;
         check("`think_open`", &self.think_open, &again.think_open)?;
+        // Traces of earlier builds have none.
+        if self.plain_prompt.is_some() {
+            check("`plain_prompt`", &self.plain_prompt, &again.plain_prompt)?;
+        }
         check("`method`", &self.method, &again.method)
     }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::trace::{SpanKind, Trace};
+use crate::trace::{NoPlainPrompt, Span, SpanKind, Trace};
 
 /// One line of samples.jsonl.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -55,27 +55,36 @@ pub struct WrongTokenizer {
 
 impl Sample {
     /// The version this build reads and writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 
-    /// Path `path` of `trace`.
+    /// Path `path` of `trace`, as a trained model would have it: it begins with the prompt that such
+    /// a model is asked with, also where the model that wrote it was shown an example
+    /// ([`Trace::as_trained`]).
+    ///
+    /// # Errors
+    /// If the trace does not hold that prompt.
     ///
     /// # Panics
     /// If the trace has no such path: a bug of the caller.
-    pub fn of_path(trace: &Trace, path: usize) -> Self {
-        let spans = trace.paths[path].spans.iter();
-        Self {
+    pub fn of_path(trace: &Trace, path: usize) -> Result<Self, NoPlainPrompt> {
+        let (prompt, rest) = trace.as_trained(path)?;
+        let prompt = (SpanKind::Prompt, prompt);
+        let rest = rest.iter().map(|span: &Span| (span.kind, &*span.ids));
+        Ok(Self {
             version: Self::VERSION,
             id: format!("{}#{}.{path}", trace.problem, trace.group),
             problem: trace.problem.clone(),
             tokenizer: trace.origin.tokenizer.clone(),
-            spans: spans
-                .filter(|span| !span.ids.is_empty())
-                .map(|span| SampleSpan {
-                    kind: span.kind,
-                    ids: span.ids.clone(),
+            spans: [prompt]
+                .into_iter()
+                .chain(rest)
+                .filter(|(_, ids)| !ids.is_empty())
+                .map(|(kind, ids)| SampleSpan {
+                    kind,
+                    ids: ids.to_vec(),
                 })
                 .collect(),
-        }
+        })
     }
 
     /// Tokens in all.

@@ -243,6 +243,6 @@ impl Settings {
 
     /// Most tokens a path can sample: thoughts, summaries and answer.
     pub fn most_sampled(&self) -> usize {
-        self.max_tokens + self.answer_tokens
+        self.max_tokens.saturating_add(self.answer_tokens)
     }
 }

@@ -179,6 +179,11 @@ pub struct Trace {
     pub counted: Vec<u32>,
     /// The exchanges, in order; empty for independent paths.
     pub blocks: Vec<Block>,
+    /// What a model that was trained on LeaP traces is prompted with on this question, where the
+    /// paths were shown an example instead: samples of them begin with it. Traces of earlier builds
+    /// have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain_prompt: Option<Vec<u32>>,
 }
 
 impl Trace {
@@ -213,6 +218,93 @@ impl Trace {
                 "the trace names path {path}, but has {paths} paths"
             )),
             None => Ok(()),
+        }
+    }
+}
+
+impl Trace {
+    /// A path as a trained model would have it: what it begins with, and what follows.
+    ///
+    /// A model that was not trained is shown an example, and begins with a sentence of its own
+    /// (`math_seed`, `choice_seed`). A trained one is asked plainly, so both are left out. Source: the
+    /// authors' code runs LeaP-T with the prompt of independent paths and without that sentence.
+    ///
+    /// # Errors
+    /// If the paths were shown an example and the trace does not hold the plain prompt.
+    ///
+    /// # Panics
+    /// If the trace has no such path: a bug of the caller.
+    pub fn as_trained(&self, path: usize) -> Result<(&[u32], &[Span]), NoPlainPrompt> {
+        let spans = self.after_prompt(path);
+        if !self.setup.settings.shows_example() {
+            let all = &self.paths[path].spans;
+            let prompt = all[..all.len() - spans.len()].first();
+            return Ok((prompt.map_or(&[], |span| &span.ids), spans));
+        }
+        match &self.plain_prompt {
+            Some(prompt) => Ok((prompt, spans)),
+            None => Err(NoPlainPrompt::of(self)),
+        }
+    }
+
+    /// Tokens of a path as [`Trace::as_trained`] has it; as it is, where that cannot be told.
+    ///
+    /// # Panics
+    /// If the trace has no such path: a bug of the caller.
+    pub fn trained_len(&self, path: usize) -> usize {
+        match self.as_trained(path) {
+            Ok((prompt, rest)) => {
+                prompt.len() + rest.iter().map(|span| span.ids.len()).sum::<usize>()
+            }
+            Err(_) => self.paths[path].len(),
+        }
+    }
+
+    /// The spans of a path behind its prompt, and behind the sentence that a model which was not
+    /// trained is made to begin with.
+    ///
+    /// # Panics
+    /// If the trace has no such path: a bug of the caller.
+    pub fn after_prompt(&self, path: usize) -> &[Span] {
+        let spans = match self.paths[path].spans.as_slice() {
+            [prompt, rest @ ..] if prompt.kind == SpanKind::Prompt => rest,
+            all => all,
+        };
+        match spans {
+            [seed, rest @ ..]
+                if self.setup.settings.shows_example()
+                    && seed.kind == SpanKind::Bridge
+                    && seed.block.is_none() =>
+            {
+                rest
+            }
+            _ => spans,
+        }
+    }
+}
+
+/// A trace of an earlier build, of which no sample can be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "group {group} of problem `{problem}` (method `{method}`) was shown an example of an exchange, and the \
+     trace does not hold the plain prompt that a trained model gets: an earlier version of the toolkit wrote it"
+)]
+pub struct NoPlainPrompt {
+    /// Id of the problem.
+    pub problem: String,
+    /// Number of the group.
+    pub group: u32,
+    /// How its paths worked together.
+    pub method: &'static str,
+}
+
+impl NoPlainPrompt {
+    /// That of this trace.
+    pub fn of(trace: &Trace) -> Self {
+        Self {
+            problem: trace.problem.clone(),
+            group: trace.group,
+            method: trace.method.name(),
         }
     }
 }

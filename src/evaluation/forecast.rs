@@ -26,10 +26,11 @@ impl Forecast {
         let mut forecast = Self::default();
         for row in &recipe.eval.rows {
             let mut add = |settings: &protocol::Settings, groups: u64| {
-                forecast.groups += groups;
-                forecast.paths += groups * settings.all_paths() as u64;
-                forecast.tokens +=
-                    groups * settings.all_paths() as u64 * settings.most_sampled() as u64;
+                let paths = groups.saturating_mul(settings.all_paths() as u64);
+                let tokens = paths.saturating_mul(settings.most_sampled() as u64);
+                forecast.groups = forecast.groups.saturating_add(groups);
+                forecast.paths = forecast.paths.saturating_add(paths);
+                forecast.tokens = forecast.tokens.saturating_add(tokens);
             };
             match (row.method.method(), &row.trap) {
                 (Some(method), _) => {

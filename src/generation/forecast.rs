@@ -17,12 +17,12 @@ impl Forecast {
     pub(super) fn of(recipe: &TracesRecipe, problems: usize, shard: Shard) -> Self {
         let mine = (0..problems).filter(|problem| shard.has(*problem)).count();
         let settings = recipe.settings();
-        let groups = mine as u64 * u64::from(recipe.traces.groups);
-        let paths = groups * settings.all_paths() as u64;
+        let groups = (mine as u64).saturating_mul(recipe.traces.groups.into());
+        let paths = groups.saturating_mul(settings.all_paths() as u64);
         Self {
             groups,
             paths,
-            tokens: paths * settings.most_sampled() as u64,
+            tokens: paths.saturating_mul(settings.most_sampled() as u64),
         }
     }
 

@@ -20,7 +20,8 @@ use crate::road::read_records;
 /// Merges the shards in these folders into `out`.
 ///
 /// # Errors
-/// If a shard is not finished, is of another recipe, is missing, or is named twice.
+/// If a shard is not finished, is of another recipe, is missing, is named twice, or holds files that
+/// are not those of its ledger.
 pub(crate) fn merge(shards: &[PathBuf], out: &Path, output: &mut Output) -> Result<()> {
     let read = |folder: &Path, name: &str| {
         let path = folder.join(name);
@@ -52,6 +53,25 @@ pub(crate) fn merge(shards: &[PathBuf], out: &Path, output: &mut Output) -> Resu
             return Err(Fault::new(
                 format!(
                     "`{}` was made by another recipe, teacher or device than `{}`",
+                    folder.display(),
+                    first.display()
+                ),
+                "merge shards of one recipe",
+            )
+            .into());
+        }
+    }
+    let mut of_problems: Option<String> = None;
+    for (folder, ledger) in shards.iter().zip(&ledgers) {
+        let hashes = [(PROBLEMS_STEP, PROBLEMS), (TRACES_STEP, TRACES)]
+            .map(|(step, file)| unchanged(folder, ledger, step, file));
+        let [problems, traces] = hashes;
+        traces?;
+        let problems = problems?;
+        if *of_problems.get_or_insert_with(|| problems.clone()) != problems {
+            return Err(Fault::new(
+                format!(
+                    "`{}` holds other problems than `{}`",
                     folder.display(),
                     first.display()
                 ),
@@ -102,4 +122,22 @@ pub(crate) fn merge(shards: &[PathBuf], out: &Path, output: &mut Output) -> Resu
         ),
     );
     Ok(())
+}
+
+/// The hash of a shard's file, which is what its ledger lists.
+fn unchanged(folder: &Path, ledger: &Ledger, step: &str, file: &str) -> Result<String> {
+    let listed = ledger.stages.get(step).and_then(|done| done.made.get(file));
+    let path = folder.join(file);
+    let found = ledger::checked_hash(&path)?;
+    match listed {
+        Some(listed) if *listed == found => Ok(found),
+        _ => Err(Fault::new(
+            format!(
+                "the ledger of `{}` does not list this `{file}`",
+                folder.display()
+            ),
+            "the command that made the shard makes it again",
+        )
+        .into()),
+    }
 }

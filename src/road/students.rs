@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use data_gen::samples::Accounting;
+use protocol::Sample;
 use train::Start;
 
 use super::samples::{mix_in, take};
@@ -63,7 +64,8 @@ fn learn(road: &mut Road<'_>, student: &Student, traces: &str, worked: &mut bool
     let control = recipe.traces.control.groups > 0;
     let mut reads = vec![problems::FILE, traces];
     reads.extend(control.then_some(traces::CONTROL));
-    let keyed = (recipe.seed, &select, recipe.samples.plain_share);
+    let share = recipe.samples.plain_share;
+    let keyed = (recipe.seed, &select, share, Sample::VERSION);
     let stage = format!("samples {name}");
     let flow = road.stage(&stage, &keyed, &reads, &[&samples], worked, |road, _| {
         let all = problems::read(road)?.train;
@@ -78,7 +80,7 @@ fn learn(road: &mut Road<'_>, student: &Student, traces: &str, worked: &mut bool
             let select = &road.recipe.samples.select;
             let mut account = Accounting::default();
             let control = take(road, traces::CONTROL, &all, select, &mut account)?;
-            mix_in(&mut kept, &control, recipe.samples.plain_share);
+            mix_in(&mut kept, &control, share);
         }
         write_records(&road.out.join(&samples), &kept)?;
         Ok(Flow::Done)

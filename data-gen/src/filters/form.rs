@@ -4,7 +4,7 @@ use protocol::{
     PathEnd, PathTrace, SUMMARY_CLOSE, SUMMARY_OPEN, SpanKind, THINK_CLOSE, THINK_OPEN,
 };
 
-use super::{Column, FilterSettings, Seen};
+use super::{Column, Seen};
 
 const COMMENT_OPEN: &str = "<comment>";
 const COMMENT_CLOSE: &str = "</comment>";
@@ -38,18 +38,14 @@ enum Place {
     Answer,
 }
 
-/// Tags behind the prompt: `thought (summary comment thought)* answer`, nothing inside another, none
+/// Tags behind the prompt and the sentence that an untrained model begins with: `thought (summary comment thought)* answer`, nothing inside another, none
 /// in the answer, and each in a span that may hold it. What a path invents of a peer is found here.
 pub(super) fn grammar(seen: &Seen<'_>) -> Column {
     Column::faultless(fault(seen))
 }
 
 fn fault(seen: &Seen<'_>) -> Option<String> {
-    let spans = seen
-        .path
-        .spans
-        .iter()
-        .filter(|span| span.kind != SpanKind::Prompt);
+    let spans = seen.trace.after_prompt(seen.index as usize).iter();
     let mut text = String::new();
     let mut borders = Vec::new();
     for span in spans {
@@ -151,7 +147,8 @@ fn control(text: &str) -> Option<String> {
     })
 }
 
-pub(super) fn length(path: &PathTrace, settings: &FilterSettings) -> Column {
-    let tokens = path.len();
-    Column::new(tokens, tokens <= settings.max_tokens)
+/// Tokens of the sample that the path would be.
+pub(super) fn length(seen: &Seen<'_>) -> Column {
+    let tokens = seen.trace.trained_len(seen.index as usize);
+    Column::new(tokens, tokens <= seen.settings.max_tokens)
 }

@@ -247,7 +247,7 @@ pub fn columns(trace: &Trace, problem: &Problem, settings: &FilterSettings) -> V
                     Filter::Grammar => form::grammar(&seen),
                     Filter::Comments => comments::equal(&seen, &heard),
                     Filter::Stray => form::stray(path),
-                    Filter::Length => form::length(path, settings),
+                    Filter::Length => form::length(&seen),
                     Filter::Repetition => repetition::repeated(path, settings),
                     Filter::Loop => repetition::looped(path, settings),
                     Filter::Hesitation => repetition::hesitation(path, settings),

@@ -1,7 +1,7 @@
 //! The first fault of a path, in a word: a summary of some filters.
 
 use protocol::grade::Grade;
-use protocol::{PathEnd, PathTrace, Problem, Trace};
+use protocol::{PathEnd, Problem, Trace};
 use serde::{Deserialize, Serialize};
 
 use super::answer;
@@ -47,27 +47,26 @@ impl Verdict {
     }
 }
 
-/// The first fault of each path, in path order. `max_tokens` is the longest path that is kept.
+/// The first fault of each path, in path order. `max_tokens` is the longest sample that is kept.
 pub fn verdicts(trace: &Trace, problem: &Problem, max_tokens: usize) -> Vec<Verdict> {
-    trace
-        .paths
-        .iter()
-        .map(|path| verdict(path, trace.think_open, problem, max_tokens))
+    (0..trace.paths.len())
+        .map(|path| verdict(trace, path, problem, max_tokens))
         .collect()
 }
 
-fn verdict(path: &PathTrace, think_open: bool, problem: &Problem, max_tokens: usize) -> Verdict {
+fn verdict(trace: &Trace, index: usize, problem: &Problem, max_tokens: usize) -> Verdict {
+    let path = &trace.paths[index];
     match path.end {
         PathEnd::Failed(_) => return Verdict::Failed,
         PathEnd::Released => return Verdict::Released,
         _ => {}
     }
-    match answer::graded(path, think_open, problem).grade {
+    match answer::graded(path, trace.think_open, problem).grade {
         Grade::NoAnswer => Verdict::NoAnswer,
         Grade::Wrong => Verdict::Wrong,
         Grade::Right if path.cut_summaries > 0 => Verdict::CutSummary,
         Grade::Right if !answer::ended(path).pass => Verdict::CutAnswer,
-        Grade::Right if path.len() > max_tokens => Verdict::TooLong,
+        Grade::Right if trace.trained_len(index) > max_tokens => Verdict::TooLong,
         Grade::Right => Verdict::Kept,
     }
 }

@@ -21,7 +21,7 @@ pub struct Columns {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// Column of right answers. Of a multiple-choice question: a letter, the text of the right
-    /// option, or its number from 0.
+    /// option, or its number from 0, in one way in the whole column.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
     /// One column with a list of options, or a column for each option.
@@ -83,14 +83,22 @@ pub(super) fn problems(
         return Ok(Vec::new());
     };
     let reader = Reader::new(path, first, columns)?;
-    let mut problems = Vec::with_capacity(records.len());
+    let fault = |row: usize, fault| ImportError::Row {
+        path: path.to_path_buf(),
+        row: row + 1,
+        fault,
+    };
+    let mut read = Vec::with_capacity(records.len());
     for (row, record) in records.iter().enumerate() {
-        let fault = |fault| ImportError::Row {
-            path: path.to_path_buf(),
-            row: row + 1,
-            fault,
-        };
-        problems.push(reader.problem(row, record).map_err(fault)?);
+        read.push(reader.row(record).map_err(|error| fault(row, error))?);
+    }
+    let convention = reader
+        .convention(&read)
+        .map_err(|(row, error)| fault(row, error))?;
+    let mut problems = Vec::with_capacity(records.len());
+    for (row, (record, read)) in records.iter().zip(read).enumerate() {
+        let problem = reader.problem(row, record, read, convention);
+        problems.push(problem.map_err(|error| fault(row, error))?);
     }
     if columns.kind.is_none() && reader.choices.is_empty() {
         guess_kind(&mut problems);
@@ -195,19 +203,87 @@ impl Reader {
         })
     }
 
-    fn problem(&self, row: usize, record: &Record) -> Result<Problem, String> {
-        let value = |name: &str| text(name, record.get(name).unwrap_or(&Value::Null));
+    /// The answer and the options of a row.
+    fn row(&self, record: &Record) -> Result<Row, String> {
+        let get = |name: &str| record.get(name).unwrap_or(&Value::Null);
         let choices = self.options(record)?;
-        let answer = match &self.answer {
-            Answers::Column(name) => value(name)?,
-            Answers::Solution(name) => boxed(&value(name)?)
-                .map(|answer| answer.trim().to_owned())
-                .ok_or_else(|| format!("`{name}` has no \\boxed{{...}} with an answer"))?,
+        let (answer, integer) = match &self.answer {
+            Answers::Column(name) => {
+                let value = get(name);
+                (text(name, value)?, value.is_i64() || value.is_u64())
+            }
+            Answers::Solution(name) => {
+                let answer = boxed(&text(name, get(name))?)
+                    .map(|answer| answer.trim().to_owned())
+                    .ok_or_else(|| format!("`{name}` has no \\boxed{{...}} with an answer"))?;
+                (answer, false)
+            }
         };
-        let (kind, answer) = match choices.is_empty() {
-            true => (self.kind.unwrap_or(AnswerKind::Math), answer),
-            false => (AnswerKind::Choice, letter(&answer, &choices)?),
+        // What tables write where there is nothing.
+        if choices.is_empty() && answer.eq_ignore_ascii_case("nan") {
+            return Err(format!("the answer is `{answer}`: there is none"));
+        }
+        let written = match self.choices.as_slice() {
+            [one] => match get(one) {
+                Value::Array(list) => list.iter().all(Value::is_string),
+                _ => true,
+            },
+            several => several.iter().all(|name| get(name).is_string()),
         };
+        Ok(Row {
+            index: integer && written,
+            answer,
+            choices,
+        })
+    }
+
+    /// How the answers of all rows name options: one convention for the column.
+    ///
+    /// # Errors
+    /// The first row that two conventions read differently, and both of them read all rows.
+    fn convention(&self, rows: &[Row]) -> Result<Option<Naming>, (usize, String)> {
+        if self.choices.is_empty() {
+            return Ok(None);
+        }
+        // GPQA: the right answer is one of the options' columns.
+        if let Answers::Column(name) = &self.answer
+            && self.choices.contains(name)
+        {
+            return Ok(Some(Naming::Text));
+        }
+        let fits = |naming: &Naming| rows.iter().all(|row| naming.place(row).is_some());
+        // A number of JSON beside options that are text is no text.
+        if rows.iter().all(|row| row.index) && fits(&Naming::Index) {
+            return Ok(Some(Naming::Index));
+        }
+        let all = [Naming::Text, Naming::Letter, Naming::Index];
+        let fitting: Vec<Naming> = all.into_iter().filter(fits).collect();
+        let Some((first, others)) = fitting.split_first() else {
+            return Ok(None);
+        };
+        for (at, row) in rows.iter().enumerate() {
+            let place = first.place(row);
+            let other = others.iter().find(|other| other.place(row) != place);
+            if let Some(other) = other {
+                return Err((at, ambiguous(row, *first, *other)));
+            }
+        }
+        Ok(Some(*first))
+    }
+
+    fn problem(
+        &self,
+        row: usize,
+        record: &Record,
+        read: Row,
+        convention: Option<Naming>,
+    ) -> Result<Problem, String> {
+        let value = |name: &str| text(name, record.get(name).unwrap_or(&Value::Null));
+        let (kind, answer) = match read.choices.is_empty() {
+            true => (self.kind.unwrap_or(AnswerKind::Math), read.answer),
+            false => (AnswerKind::Choice, letter(&read, convention)?),
+        };
+        let choices = read.choices;
         let id = match &self.id {
             Some(name) => value(name)?,
             None => format!("{}-{:04}", self.stem, row + 1),
@@ -243,38 +319,112 @@ impl Reader {
     }
 }
 
+/// From here on numbers that are no integers of 64 bits are not exact.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// A value as text, without blanks around it.
 fn text(name: &str, value: &Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text.trim().to_owned()),
+        // Behind 2^53 not every whole number can be told from its neighbours.
+        Value::Number(number)
+            if number.is_f64() && number.as_f64().is_none_or(|n| n.abs() >= EXACT) =>
+        {
+            Err(format!(
+                "`{name}` holds the number {number}, which is too large to be read exactly: write it as text"
+            ))
+        }
         Value::Number(number) => Ok(number.to_string()),
         Value::Null => Err(format!("`{name}` is empty")),
         _ => Err(format!("`{name}` holds neither text nor a number")),
     }
 }
 
-/// The letter of the right option: `answer` is its text, a letter, or its number from 0.
-fn letter(answer: &str, choices: &[String]) -> Result<String, String> {
+/// What a row says of its answer.
+struct Row {
+    answer: String,
+    choices: Vec<String>,
+    /// Whether the answer is a number and the options are text, so that it can only be a place.
+    index: bool,
+}
+
+/// How an answer names an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Naming {
+    /// By its text.
+    Text,
+    /// By its letter.
+    Letter,
+    /// By its number from 0.
+    Index,
+}
+
+impl Naming {
+    /// The place of the option that the answer of `row` names.
+    fn place(self, row: &Row) -> Option<usize> {
+        let place = match (self, row.answer.as_bytes()) {
+            (Self::Text, _) => row.choices.iter().position(|choice| *choice == row.answer),
+            (Self::Letter, [letter @ b'A'..=b'J']) => Some(usize::from(letter - b'A')),
+            (Self::Letter, [letter @ b'a'..=b'j']) => Some(usize::from(letter - b'a')),
+            (Self::Letter, _) => None,
+            (Self::Index, _) => row.answer.parse().ok(),
+        };
+        place.filter(|place| *place < row.choices.len())
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Text => "the text of an option",
+            Self::Letter => "the letter of one",
+            Self::Index => "the number of one from 0",
+        }
+    }
+}
+
+fn ambiguous(row: &Row, one: Naming, other: Naming) -> String {
+    format!(
+        "the answer `{}` is {} as well as {}, and all rows can be read either way: write letters",
+        row.answer,
+        one.words(),
+        other.words()
+    )
+}
+
+/// The letter of the right option. Where no convention fits all rows, each row is read by the one that
+/// fits it.
+fn letter(row: &Row, convention: Option<Naming>) -> Result<String, String> {
+    let choices = &row.choices;
     if choices.len() > 10 {
         return Err(format!(
             "there are {} options, and at most 10 letters",
             choices.len()
         ));
     }
-    let place = choices.iter().position(|choice| choice == answer);
-    let place = place.or_else(|| match answer.as_bytes() {
-        [letter @ b'A'..=b'J'] => Some(usize::from(letter - b'A')),
-        [letter @ b'a'..=b'j'] => Some(usize::from(letter - b'a')),
-        _ => answer.parse().ok(),
-    });
-    match place.filter(|place| *place < choices.len()) {
+    let place = match convention {
+        Some(naming) => naming.place(row),
+        None => {
+            let all = [Naming::Text, Naming::Letter, Naming::Index];
+            let mut read = all
+                .into_iter()
+                .filter_map(|naming| Some((naming, naming.place(row)?)));
+            let first = read.next();
+            if let Some((one, place)) = first
+                && let Some((other, _)) = read.find(|(_, other)| *other != place)
+            {
+                return Err(ambiguous(row, one, other));
+            }
+            first.map(|(_, place)| place)
+        }
+    };
+    match place {
         // Wrong options may be alike; a right one that is also wrong cannot be graded.
         Some(place) if choices.iter().filter(|c| **c == choices[place]).count() > 1 => Err(
             format!("two options are `{}`, the right one", choices[place]),
         ),
         Some(place) => Ok(char::from(b'A' + place as u8).to_string()),
         None => Err(format!(
-            "`{answer}` is none of its {} options",
+            "`{}` is none of its {} options",
+            row.answer,
             choices.len()
         )),
     }

@@ -50,8 +50,8 @@ pub(super) fn records(path: &Path) -> Result<Vec<Record>, TableError> {
     match ending.to_ascii_lowercase().as_str() {
         "jsonl" | "ndjson" => jsonl(path),
         "json" => json(path),
-        "csv" => csv(path, b',', "CSV"),
-        "tsv" => csv(path, b'\t', "TSV"),
+        "csv" => csv(path, &text(path)?, b',', "CSV", Quotes::Hold),
+        "tsv" => tsv(path),
         "parquet" => parquet(path),
         _ => Err(TableError::Format(path.to_path_buf())),
     }
@@ -62,7 +62,7 @@ fn text(path: &Path) -> Result<String, TableError> {
         path: path.to_path_buf(),
         source,
     })?;
-    // Spreadsheets put a byte order mark before their CSV.
+    // Spreadsheets and editors put a byte order mark before their files.
     Ok(match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),
         None => text,
@@ -123,10 +123,43 @@ fn json(path: &Path) -> Result<Vec<Record>, TableError> {
     list.into_iter().enumerate().map(record).collect()
 }
 
-fn csv(path: &Path, delimiter: u8, format: &'static str) -> Result<Vec<Record>, TableError> {
+/// Whether quotes hold values together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    Hold,
+    Mean,
+}
+
+/// Most files with tabs have no quotes that hold values together, and a quote at the beginning of a value
+/// is one. Where every line has as many values as the first, lines are rows.
+fn tsv(path: &Path) -> Result<Vec<Record>, TableError> {
     let text = text(path)?;
+    let held = csv(path, &text, b'\t', "TSV", Quotes::Hold);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let values = |line: &&str| line.matches('\t').count();
+    let even = lines
+        .windows(2)
+        .all(|pair| values(&pair[0]) == values(&pair[1]));
+    match held {
+        Ok(records) if records.len() + 1 >= lines.len() => Ok(records),
+        _ if even => csv(path, &text, b'\t', "TSV", Quotes::Mean),
+        held => held,
+    }
+}
+
+fn csv(
+    path: &Path,
+    text: &str,
+    delimiter: u8,
+    format: &'static str,
+    quotes: Quotes,
+) -> Result<Vec<Record>, TableError> {
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(delimiter)
+        .quoting(quotes == Quotes::Hold)
         .from_reader(text.as_bytes());
     let fault = |error: csv::Error| content(path, format, error);
     let header = reader.headers().map_err(fault)?.clone();

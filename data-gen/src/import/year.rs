@@ -38,6 +38,8 @@ pub(super) fn of_record(record: &Record) -> Option<u32> {
 }
 
 fn year(text: &str) -> Option<u32> {
+    // Tables with gaps hold `2024.0`.
+    let text = text.strip_suffix(".0").unwrap_or(text);
     let four = text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse()
         .ok()

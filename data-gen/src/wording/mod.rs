@@ -10,7 +10,8 @@ mod spellings;
 use protocol::{Problem, Question};
 
 use self::spellings::{
-    COMPARISONS, FRACTIONS, NUMBERS, SAME, SEPARATED, SIGNS, SILENT, UNEQUAL, in_words, or_equal,
+    BARS, COMPARISONS, FRACTIONS, NUMBERS, SAME, SEPARATED, SIGNS, SILENT, UNEQUAL, in_words,
+    or_equal,
 };
 
 /// A statement with its options, as it is compared.
@@ -23,6 +24,9 @@ pub struct Wording {
     pub signs: Vec<(usize, char)>,
     /// How many divisions there are: `\frac{m}{n}` has its sign at another place than `m/n`.
     pub divisions: usize,
+    /// Brackets that hold terms together, and bars, each with the number of words before it. What is
+    /// left out holds nothing together: brackets around one word or around prose, braces of LaTeX.
+    pub grouping: Vec<(usize, char)>,
 }
 
 impl Wording {
@@ -30,7 +34,9 @@ impl Wording {
     pub fn of(question: &Question) -> Self {
         let mut wording = Self::of_text(&question.text);
         let mut options: Vec<Self> = question.choices.iter().map(|c| Self::of_text(c)).collect();
-        options.sort_unstable_by(|a, b| (&a.words, &a.signs).cmp(&(&b.words, &b.signs)));
+        options.sort_unstable_by(|a, b| {
+            (&a.words, &a.signs, &a.grouping).cmp(&(&b.words, &b.signs, &b.grouping))
+        });
         for option in options {
             let before = wording.words.len();
             wording.words.extend(option.words);
@@ -38,6 +44,10 @@ impl Wording {
             wording
                 .signs
                 .extend(signs.map(|(at, sign)| (before + at, sign)));
+            let grouping = option.grouping.into_iter();
+            wording
+                .grouping
+                .extend(grouping.map(|(at, sign)| (before + at, sign)));
         }
         wording
     }
@@ -51,12 +61,16 @@ impl Wording {
             words: Vec::new(),
             signs: Vec::new(),
             divisions: 0,
+            grouping: Vec::new(),
+            open: Vec::new(),
         };
         reader.read();
+        reader.grouping.sort_by_key(|(order, _)| *order);
         Self {
             words: reader.words,
             signs: reader.signs,
             divisions: reader.divisions,
+            grouping: reader.grouping.into_iter().map(|(_, one)| one).collect(),
         }
     }
 
@@ -88,7 +102,8 @@ pub fn answer(problem: &Problem) -> String {
         Some(option) => {
             let wording = Wording::of_text(option);
             let (signs, divisions) = (&wording.signs, wording.divisions);
-            format!("{} {signs:?} {divisions}", wording.text())
+            let grouping = &wording.grouping;
+            format!("{} {signs:?} {divisions} {grouping:?}", wording.text())
         }
         None => protocol::grade::canonical(gold, problem.question.kind),
     }
@@ -147,6 +162,22 @@ struct Reader {
     words: Vec<String>,
     signs: Vec<(usize, char)>,
     divisions: usize,
+    /// Brackets and bars that count, each with where it was read.
+    grouping: Vec<(usize, (usize, char))>,
+    /// Brackets that are open.
+    open: Vec<Opened>,
+}
+
+/// A bracket that is open.
+struct Opened {
+    bracket: char,
+    /// Where it was read.
+    at: usize,
+    /// Words and signs before it.
+    words: usize,
+    signs: usize,
+    /// Whether it holds an exponent or an index.
+    raised: bool,
 }
 
 impl Reader {
@@ -157,6 +188,7 @@ impl Reader {
                 '0'..='9' => self.number(),
                 _ if in_words(character) => self.word(),
                 _ => {
+                    self.group(character);
                     self.at += 1;
                     self.sign(character);
                     match SIGNS.iter().find(|(sign, _)| *sign == character) {
@@ -168,6 +200,60 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Notes a bracket or a bar, before it is passed over.
+    fn group(&mut self, character: char) {
+        match character {
+            '|' => self.bar(),
+            '(' | '[' | '{' => {
+                let before = self.at.checked_sub(1).map(|at| self.chars[at]);
+                self.open.push(Opened {
+                    bracket: character,
+                    at: self.at,
+                    words: self.words.len(),
+                    signs: self.signs.len(),
+                    raised: matches!(before, Some('^' | '_')),
+                });
+            }
+            ')' | ']' | '}' => {
+                // The brace behind `\begin{...` closes nothing, and an interval may be half open.
+                let pair = |one: &Opened| (one.bracket == '{') == (character == '}');
+                if let Some(at) = self.open.iter().rposition(pair) {
+                    let opened = self.open.drain(at..).next();
+                    opened.inspect(|opened| self.close(opened, character));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn bar(&mut self) {
+        self.grouping.push((self.at, (self.words.len(), '|')));
+    }
+
+    /// Notes both brackets of a pair, if they hold something together.
+    fn close(&mut self, opened: &Opened, character: char) {
+        let held = &self.words[opened.words..];
+        let term = |word: &String| {
+            word.chars().nth(1).is_none() || word.starts_with(|c: char| c.is_ascii_digit())
+        };
+        let terms = held.len() > 1 && held.iter().all(term);
+        let adds = |(_, sign): &(usize, char)| matches!(sign, '+' | '-');
+        let brace = opened.bracket == '{';
+        let sum = self.signs[opened.signs..].iter().any(adds) && (held.len() > 1 || !brace);
+        if !(sum || terms && (opened.raised || !brace)) {
+            return;
+        }
+        // A brace holds together what a round bracket does.
+        let plain = |bracket| match bracket {
+            '{' => '(',
+            '}' => ')',
+            other => other,
+        };
+        let (begin, end) = (plain(opened.bracket), plain(character));
+        self.grouping.push((opened.at, (opened.words, begin)));
+        self.grouping.push((self.at, (self.words.len(), end)));
     }
 
     fn sign(&mut self, character: char) {
@@ -221,8 +307,10 @@ impl Reader {
         let name = self.take(|c| c.is_ascii_alphabetic());
         if name.is_empty() {
             // `\,`, `\$`, `\\`, `\{`: spacing and escaped signs, of which one says something.
-            if self.peek(0) == Some('%') {
-                self.signs.push((self.words.len(), '%'));
+            match self.peek(0) {
+                Some('%') => self.signs.push((self.words.len(), '%')),
+                Some('|') => self.bar(),
+                _ => {}
             }
             self.at += 1;
             return;
@@ -243,6 +331,9 @@ impl Reader {
         if FRACTIONS.contains(&name.as_str()) {
             self.divisions += 1;
             return self.fraction();
+        }
+        if BARS.contains(&name.as_str()) {
+            return self.bar();
         }
         if SILENT.contains(&name.as_str()) {
             return;

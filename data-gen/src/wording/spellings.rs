@@ -86,10 +86,6 @@ pub(super) const SILENT: &[&str] = &[
     "degree",
     "langle",
     "rangle",
-    "lvert",
-    "rvert",
-    "vert",
-    "mid",
     "colon",
     "prime",
     "not",
@@ -97,6 +93,9 @@ pub(super) const SILENT: &[&str] = &[
     "hline",
     "displaylimits",
 ];
+
+/// Commands that are bars.
+pub(super) const BARS: &[&str] = &["lvert", "rvert", "vert", "lVert", "rVert", "Vert", "mid"];
 
 /// Stands for "not equal".
 pub(super) const UNEQUAL: char = '\u{2260}';

@@ -78,6 +78,7 @@ pub(crate) fn group(problem: &str, group: u32, answers: &str) -> Trace {
             planted: 0,
         },
         think_open: true,
+        plain_prompt: None,
         counted: (0..answers.len() as u32).collect(),
         paths: answers.into_iter().enumerate().map(path).collect(),
         blocks: Vec::new(),

@@ -34,6 +34,8 @@ pub struct Group {
     index: u32,
     setup: Setup,
     prompt: Prompt,
+    /// What a trained model is prompted with, where these paths are shown an example.
+    plain_prompt: Option<Vec<u32>>,
     paths: Vec<Path>,
     blocks: Vec<Block>,
     /// Ends of turns that the group has passed.
@@ -78,6 +80,13 @@ impl Group {
         let user = setup.prompts.user(&setup.question, &setup.settings);
         let prompt = vocab.prompt(&user)?;
         let settings = &setup.settings;
+        let plain_prompt = match settings.shows_example() {
+            true => {
+                let plain = setup.prompts.plain(&setup.question);
+                Some(vocab.prompt(&plain)?.ids)
+            }
+            false => None,
+        };
         let layer = |path: usize| match settings.method {
             Method::Moa => (path / settings.paths).min(settings.moa.layers - 1) as u32,
             _ => 0,
@@ -89,6 +98,7 @@ impl Group {
             index,
             setup,
             prompt,
+            plain_prompt,
             paths,
             blocks: Vec::new(),
             turns: 0,
@@ -173,6 +183,7 @@ impl Group {
             origin,
             think_open: self.prompt.think_open,
             counted: self.counted(),
+            plain_prompt: self.plain_prompt,
             setup: self.setup,
             paths: self.paths.into_iter().map(Path::into_trace).collect(),
             blocks: self.blocks,

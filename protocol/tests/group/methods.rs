@@ -1,7 +1,7 @@
 //! The methods with a shape of their own: one path that goes on alone, and layers of agents.
 
 use protocol::{
-    ByteVocab, Finish, Group, Keep, Method, Moa, PathEnd, PathKey, Settings, Setup, Single,
+    ByteVocab, Finish, Group, Keep, Method, Moa, PathEnd, PathKey, Sample, Settings, Setup, Single,
     SpanKind, Trace,
 };
 
@@ -122,6 +122,48 @@ fn a_path_that_has_answered_before_is_not_counted_if_another_goes_on() {
     };
     let trace = drive(group(leap_s(Keep::First, 1), 4000), &write);
     assert_eq!(trace.counted, [1]);
+}
+
+#[test]
+fn samples_of_an_untrained_model_begin_with_the_prompt_of_a_trained_one() {
+    let mut asked = setup(settings(Method::Leap, 2), 4000);
+    asked.prompts.math_example =
+        "Q: {problem}\nOthers work beside you: <summarize> like this".into();
+    asked.prompts.math_seed = "I share with <summarize> tags.".into();
+    let write = |_: PathKey, n: usize| match n {
+        1 => " two </summarize>".to_string(),
+        0 | 2 => "t".repeat(40),
+        _ => "\\boxed{2}".to_string(),
+    };
+    let trace = run(asked.clone(), &write);
+    assert!(prompt(&trace, 0).contains("Others work"));
+    asked.settings = settings(Method::LeapT, 2);
+    let trained = run(asked, &write);
+    for path in 0..2 {
+        let sample = Sample::of_path(&trace, path).expect("it holds the plain prompt");
+        let trained = Sample::of_path(&trained, path).expect("it is one");
+        assert_eq!(sample.spans[0], trained.spans[0]);
+        assert_eq!(sample.spans[0].kind, SpanKind::Prompt);
+        // Nothing is between the prompt and the first thought, and all is as it was behind it.
+        assert_eq!(sample.spans[1].kind, SpanKind::Thought);
+        let behind: Vec<_> = trace.paths[path].spans[2..]
+            .iter()
+            .map(|span| (span.kind, &span.ids))
+            .collect();
+        let found: Vec<_> = sample.spans[1..]
+            .iter()
+            .map(|span| (span.kind, &span.ids))
+            .collect();
+        assert_eq!(found, behind);
+    }
+    assert!(trace.replay(&ByteVocab).is_ok());
+    let old = Trace {
+        plain_prompt: None,
+        ..trace
+    };
+    assert!(old.replay(&ByteVocab).is_ok(), "old traces replay");
+    let error = Sample::of_path(&old, 0).expect_err("it says too little");
+    assert!(error.to_string().contains("(method `leap`)"), "{error}");
 }
 
 fn moa(layers: usize, agents: usize, aggregators: usize) -> Setup {

@@ -11,7 +11,7 @@ use data_gen::contamination::Benchmarks;
 use data_gen::import::Imported;
 use data_gen::rehearsal::Rehearsal;
 use data_gen::synthetic::{Family, Order};
-use data_gen::training_set::{Pass, Plan, Progress, Sinks};
+use data_gen::training_set::{Of, Pass, Plan, Progress, Sinks};
 use model::memory;
 use protocol::Problem;
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ fn filter(groups: usize) -> Result<Value> {
         choice: &recipe.leap,
         held_out: recipe.held_out,
         seed: recipe.seed,
-        most: None,
+        of: Of::Exchange,
     });
     let mut last = Progress::default();
     let started = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 use crate::ledger::{self, Done, Ledger};
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::sample_recipe::SampleRecipe;
 
 /// What was done, written last.
@@ -72,7 +72,17 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn open(path: &Path, overwrite: bool, key: &str) -> Result<Self> {
-        let lock = Lock::output(path)?;
+        if holds_something_else(path)? {
+            return Err(Fault::new(
+                format!(
+                    "`{}` holds something else than samples of `leap data-gen samples`",
+                    path.display()
+                ),
+                "choose a folder of its own with --out: nothing of others is overwritten",
+            )
+            .into());
+        }
+        let lock = Lock::folder(path)?;
         let report = path.join(REPORT);
         let old = match fs::read_to_string(&report) {
             Ok(text) => Some(serde_json::from_str::<Report>(&text).ok()),
@@ -95,7 +105,6 @@ impl Folder {
             )
             .into());
         }
-        fs::create_dir_all(path).with_context(|| format!("cannot make `{}`", path.display()))?;
         // A ledger that is damaged vouches for nothing.
         let ledger = Ledger::read(path).ok().flatten();
         let whole = ledger.is_some_and(|ledger| ledger.valid(path, STAGE, key).is_some());
@@ -124,14 +133,39 @@ impl Folder {
         Ok(BufWriter::with_capacity(1 << 20, Named { path, file }))
     }
 
-    /// Puts the first samples of the control behind those with exchange.
-    pub(super) fn mix(&self, samples: usize) -> Result<()> {
+    /// Leaves the samples of a file that stay.
+    pub(super) fn leave(&self, names: &Names, stay: &[bool]) -> Result<()> {
+        let (from, to) = (
+            self.part(names.samples),
+            self.part(&format!("{}.left", names.samples)),
+        );
+        let write = || -> io::Result<()> {
+            let mut out = BufWriter::new(File::create(&to)?);
+            let lines = BufReader::new(File::open(&from)?).split(b'\n');
+            for (line, stay) in lines.zip(stay) {
+                let line = line?;
+                if *stay {
+                    out.write_all(&line)?;
+                    out.write_all(b"\n")?;
+                }
+            }
+            out.flush()?;
+            fs::rename(&to, &from)
+        };
+        write().with_context(|| format!("cannot write `{}`", from.display()))
+    }
+
+    /// Puts those samples of the control that go with them behind those with exchange.
+    pub(super) fn mix(&self, go: &[bool]) -> Result<()> {
         let (from, to) = (self.part(CONTROL.samples), self.part(LEAP.samples));
         let write = || -> Result<()> {
             let control = jsonl::records::<Sample>(BufReader::new(File::open(&from)?));
             let mut out = BufWriter::new(File::options().append(true).open(&to)?);
-            for sample in control.take(samples) {
+            for (sample, go) in control.zip(go) {
                 let sample = sample?;
+                if !go {
+                    continue;
+                }
                 // The two sets number their groups alike, and an id is there once.
                 let id = format!("control:{}", sample.id);
                 jsonl::write(&mut out, &Sample { id, ..sample })?;
@@ -167,6 +201,31 @@ impl Folder {
         fs::remove_file(self.path.join(STARTED))
             .context("cannot remove what says that it is under way")
     }
+}
+
+/// Whether there is anything in the folder, and it is not this command's: neither its report nor its
+/// ledger, nor what says that it was under way.
+fn holds_something_else(path: &Path) -> Result<bool> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read `{}`", path.display()));
+        }
+    };
+    let mut empty = true;
+    for entry in entries {
+        let name = entry.with_context(|| format!("cannot read `{}`", path.display()))?;
+        empty &= name.file_name() == lock::FILE;
+    }
+    let ledger = Ledger::read(path).ok().flatten();
+    if let Some(ledger) = ledger {
+        let mut stages = ledger.stages.keys();
+        return Ok(stages.any(|stage| stage != STAGE) || ledger.stages.is_empty());
+    }
+    let report = fs::read(path.join(REPORT)).ok();
+    let report = report.is_some_and(|text| serde_json::from_slice::<Report>(&text).is_ok());
+    Ok(!empty && !report && !path.join(STARTED).exists())
 }
 
 impl Folder {

@@ -6,11 +6,11 @@ use std::{fs, io};
 
 use anyhow::{Context, Result};
 use data_gen::choices::{check_spread, shuffle};
-use data_gen::collection::{Collection, collect, name, plain_answers};
+use data_gen::collection::{Collection, collect_until, name, plain_answers};
 use data_gen::contamination::Benchmarks;
 use data_gen::import::{self, Columns, Imported};
 use data_gen::left_out::{LeftOut, Why};
-use data_gen::problems;
+use data_gen::problems::{self, ProblemsError};
 use data_gen::synthetic::Order;
 use protocol::grade::AnswerKind;
 
@@ -40,7 +40,10 @@ pub(super) fn run(args: &ProblemsArgs, output: &mut Output) -> Result<ExitStatus
     };
     let benchmarks = benchmarks(&args.against, output)?;
     let read = rows.len();
-    let mut made = collect(rows, before, &benchmarks);
+    let Some(mut made) = collect_until(rows, before, &benchmarks, &interrupt::asked) else {
+        output.note("stopped: nothing was written");
+        return Ok(ExitStatus::Interrupted);
+    };
     if let Some(seed) = args.options_seed {
         shuffle(&mut made.problems, seed);
     }
@@ -54,11 +57,17 @@ pub(super) fn run(args: &ProblemsArgs, output: &mut Output) -> Result<ExitStatus
         output.data(&left_out_file.display().to_string());
         return Ok(ExitStatus::AnswerIsNo);
     }
-    problems::check(&made.problems, &args.out).map_err(|error| {
-        Fault::new(
+    problems::check(&made.problems, &args.out).map_err(|error| match error {
+        ProblemsError::Fault {
+            fault: problems::Fault::Doubled,
+            ..
+        } => Fault::new(
             error.to_string(),
-            "ids that are not unique: leave the column out with --id, or name another one",
+            "--id names a column with an id for each row; in a file whose columns have other names than \
+             usual for ids, ids are made of what is asked",
         )
+        .into(),
+        error => anyhow::Error::new(error),
     })?;
     check_spread(&made.problems).map_err(|error| {
         Fault::new(

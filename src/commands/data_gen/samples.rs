@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use data_gen::filters::Filter;
-use data_gen::training_set::{Account, Choice, Pass, Plan, SetError};
-use protocol::Problem;
+use data_gen::training_set::{Account, Choice, Of, Pass, Plan, SetError, rounds};
+use protocol::{Problem, Sample};
 
 use super::super::ExitStatus;
 use super::folder::{CONTROL, Folder, LEAP, Names, Report, SAMPLES, Writers};
@@ -73,7 +73,7 @@ fn key(recipe: &SampleRecipe, problems: &Path) -> Result<String> {
     let counts = (settings.traces.leap.len(), settings.traces.control.len());
     settings.traces = Default::default();
     let hashes: Vec<&str> = hashes.iter().map(String::as_str).collect();
-    ledger::key("samples", &(settings, counts), &hashes)
+    ledger::key("samples", &(settings, counts, Sample::VERSION), &hashes)
 }
 
 struct Work<'a> {
@@ -90,35 +90,37 @@ impl Work<'_> {
     ) -> Result<Report> {
         let recipe = self.recipe;
         let leap = self.set(
-            &LEAP,
+            (&LEAP, Of::Exchange),
             &recipe.traces.leap,
             &recipe.leap,
-            None,
             to.as_deref_mut(),
             output,
         )?;
-        let mut control = None;
+        let taken = leap.taken();
+        let leap = leap.finish();
+        let (mut control, mut mixed_in) = (None, 0);
         if !recipe.traces.control.is_empty() {
-            let most = match recipe.control.size {
-                ControlSize::AsLeap => Some(leap.samples as usize),
-                ControlSize::All => None,
-            };
             let choice = recipe.control.choice();
-            control = Some(self.set(
-                &CONTROL,
+            let mut pass = self.set(
+                (&CONTROL, Of::Independent),
                 &recipe.traces.control,
                 &choice,
-                most,
                 to.as_deref_mut(),
                 output,
-            )?);
-        }
-        let share = recipe.plain_share;
-        let plain = (leap.samples as f64 * share / (1.0 - share)).round() as u64;
-        let there = control.as_ref().map_or(0, |account| account.samples);
-        let mixed_in = plain.min(there);
-        if let Some(folder) = to.filter(|_| mixed_in > 0) {
-            folder.mix(mixed_in as usize)?;
+            )?;
+            // The control is to be on the problems of LeaP-T, and on as many.
+            if recipe.control.size == ControlSize::AsLeap {
+                let stay = pass.deal(leap.samples as usize, &taken);
+                if let Some(folder) = to.as_deref_mut() {
+                    folder.leave(&CONTROL, &stay)?;
+                }
+            }
+            let go = rounds(&pass.problems(), plain(recipe, &leap) as usize, &taken);
+            mixed_in = go.iter().filter(|go| **go).count() as u64;
+            if let Some(folder) = to.filter(|_| mixed_in > 0) {
+                folder.mix(&go)?;
+            }
+            control = Some(pass.finish());
         }
         Ok(Report {
             version: 1,
@@ -130,22 +132,21 @@ impl Work<'_> {
         })
     }
 
-    fn set(
-        &self,
-        names: &Names,
+    fn set<'b>(
+        &'b self,
+        (names, of): (&Names, Of),
         files: &[PathBuf],
-        choice: &Choice,
-        most: Option<usize>,
+        choice: &'b Choice,
         to: Option<&mut Folder>,
         output: &mut Output,
-    ) -> Result<Account> {
+    ) -> Result<Pass<'b>> {
         let mut pass = Pass::new(Plan {
             problems: self.problems,
             filters: &self.recipe.filters,
             choice,
             held_out: self.recipe.held_out,
             seed: self.recipe.seed,
-            most,
+            of,
         });
         let mut writers = match to {
             Some(folder) => Writers::create(folder, names)?,
@@ -186,8 +187,14 @@ impl Work<'_> {
             count(last.groups as usize, "group"),
             size(last.bytes)
         ));
-        Ok(pass.finish())
+        Ok(pass)
     }
+}
+
+/// Samples without exchange that make the share of the LeaP-T set that is asked for.
+fn plain(recipe: &SampleRecipe, leap: &Account) -> u64 {
+    let share = recipe.plain_share;
+    (leap.samples as f64 * share / (1.0 - share)).round() as u64
 }
 
 fn conclude(
@@ -215,6 +222,14 @@ fn conclude(
                 count(report.mixed_in as usize, "sample")
             ),
         );
+    }
+    if report.mixed_in < plain(recipe, &report.leap) {
+        let all = report.leap.samples + report.mixed_in;
+        output.note(&format!(
+            "warning: `plain_share` is {}, and {:.3} is reached: no more samples without exchange are there",
+            recipe.plain_share,
+            report.mixed_in as f64 / all.max(1) as f64
+        ));
     }
     let Some(folder) = to else {
         return Ok(ExitStatus::Done);
