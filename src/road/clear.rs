@@ -47,10 +47,9 @@ pub(crate) fn keep_files<'a>(inputs: impl Iterator<Item = &'a Path>, out: &Path)
         return Ok(());
     };
     for input in inputs {
-        if input
-            .canonicalize()
-            .is_ok_and(|path| path.starts_with(&whole))
-        {
+        // The folder itself is no input: a row may have its name.
+        let lies_in_it = |path: PathBuf| path != whole && path.starts_with(&whole);
+        if input.canonicalize().is_ok_and(lies_in_it) {
             return Err(Fault::new(
                 format!(
                     "`{}` is read by this command and lies in `{}`, which --overwrite clears",
