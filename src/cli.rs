@@ -103,7 +103,7 @@ pub(crate) struct RunArgs {
     /// Where to compute: cpu, or cuda:N or wgpu:N in a build with that feature.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
-    /// Remove what the output folder holds of another run, and start anew.
+    /// Remove what another run has written to the output folder, and start anew; what else lies there stays.
     #[arg(long)]
     pub(crate) overwrite: bool,
     /// Say what would be done, and stop.
@@ -135,7 +135,8 @@ pub(crate) struct TrainArgs {
     /// Where to compute: cpu, or cuda:N or wgpu:N in a build with that feature.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
-    /// Remove what the output folder holds of another training, and start anew.
+    /// Remove what another training has written to the output folder, and start anew; what else lies there
+    /// stays.
     #[arg(long)]
     pub(crate) overwrite: bool,
     /// Say what would be done, and stop.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use infer::lines::{CheckedLines, LinesError, Mark};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::fault::Fault;
 
@@ -110,6 +111,14 @@ impl Growing {
     /// The lines as objects.
     pub(crate) fn objects(&self) -> impl Iterator<Item = &[u8]> {
         self.held.iter().map(|held| held.object.as_slice())
+    }
+}
+
+/// A value of a line. JSON has no word for what is no number: there it is text, `"NaN"`.
+pub(crate) fn number(value: f64) -> Value {
+    match value.is_finite() {
+        true => json!(value),
+        false => json!(value.to_string()),
     }
 }
 

@@ -45,6 +45,19 @@ impl Ledger {
     /// The version this build reads and writes.
     pub(crate) const VERSION: u32 = 1;
 
+    /// The one of a folder that was cleared: the next run takes it, of whatever recipe.
+    pub(crate) fn nobodys() -> Self {
+        Self {
+            version: Self::VERSION,
+            ..Self::default()
+        }
+    }
+
+    /// Whether no run has taken the folder since it was cleared.
+    pub(crate) fn is_nobodys(&self) -> bool {
+        self.recipe.is_empty() && self.stages.is_empty()
+    }
+
     /// The ledger of `folder`, if there is one.
     pub(crate) fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(FILE);
@@ -82,10 +95,18 @@ impl Ledger {
         key: &str,
     ) -> Option<&BTreeMap<String, String>> {
         let done = self.stages.get(stage).filter(|done| done.key == key)?;
-        let unchanged = |(path, hash): (&String, &String)| {
-            hash_of(&folder.join(path)).is_ok_and(|found| found == *hash)
+        done.changed(folder).next().is_none().then_some(&done.made)
+    }
+}
+
+impl Done {
+    /// What it made that is no longer there as it was, below `folder`.
+    pub(crate) fn changed<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = &'a str> {
+        let changed = |(path, hash): (&'a String, &String)| {
+            let same = hash_of(&folder.join(path)).is_ok_and(|found| found == *hash);
+            (!same).then_some(path.as_str())
         };
-        done.made.iter().all(unchanged).then_some(&done.made)
+        self.made.iter().filter_map(changed)
     }
 }
 
@@ -116,7 +137,8 @@ pub(crate) fn hash_of(path: &Path) -> io::Result<String> {
     }
 }
 
-fn files_below(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+/// All files below a folder, by their path in it.
+pub(crate) fn files_below(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

@@ -27,6 +27,7 @@ mod training;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use infer::vocab::Unencodable;
 
@@ -47,6 +48,10 @@ fn main() -> ExitCode {
             // A bug of ours, which has been printed.
             (None, Err(panic)) => std::panic::resume_unwind(panic),
         },
+    };
+    let result = match output.unwritten() {
+        None => result,
+        Some(error) => result.and(Err(error).context("cannot write to stdout")),
     };
     match result {
         Ok(status) => status.into(),

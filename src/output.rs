@@ -1,7 +1,7 @@
 //! The only place that prints: data to stdout, everything for people to stderr.
 
 use std::borrow::Cow;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -15,23 +15,45 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct Output {
     quiet: bool,
     redraw: bool,
+    /// Why stdout could not be written.
+    unwritten: Option<io::Error>,
 }
 
 impl Output {
     pub(crate) fn new(quiet: bool, no_progress: bool) -> Self {
         let redraw = !quiet && !no_progress && std::io::stderr().is_terminal();
-        Self { quiet, redraw }
+        Self {
+            quiet,
+            redraw,
+            unwritten: None,
+        }
     }
 
-    /// Prints data; a closed pipe ends the output silently.
+    /// Prints data; a closed pipe ends the output silently. Any other failure is kept for
+    /// [`Output::unwritten`].
     pub(crate) fn data(&mut self, text: &str) {
-        to_stdout(&harmless(text));
+        self.to_stdout(&harmless(text));
+    }
+
+    /// Why something that was to be printed is not where it should be.
+    pub(crate) fn unwritten(&mut self) -> Option<io::Error> {
+        self.unwritten.take()
+    }
+
+    fn to_stdout(&mut self, text: &str) {
+        if self.unwritten.is_some() {
+            return;
+        }
+        let mut out = io::stdout().lock();
+        let written = writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush());
+        let failed = written.err();
+        self.unwritten = failed.filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
     }
 
     /// Prints data in colours, where there is a terminal that shows them.
     pub(crate) fn painted_data(&mut self, pieces: &[(Paint, &str)]) {
         let paints = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        to_stdout(&painted(pieces, paints));
+        self.to_stdout(&painted(pieces, paints));
     }
 
     /// Tells people something.
@@ -143,7 +165,7 @@ fn painted(pieces: &[(Paint, &str)], paints: bool) -> String {
 }
 
 /// A text without what steers a terminal or turns the order of what is read: such a character becomes
-/// its number, `\u001b`, so that it is seen. In JSON that is the same text.
+/// its number, `\u001b`, so that it is seen. In JSON that is the same text. `\r\n` ends a line.
 ///
 /// Most of what is printed was written by models, servers and files of others.
 fn harmless(text: &str) -> Cow<'_, str> {
@@ -155,19 +177,15 @@ fn harmless(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match harms(c) {
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let ends_line = c == '\r' && chars.peek() == Some(&'\n');
+        match harms(c) && !ends_line {
             true => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
             false => shown.push(c),
         }
     }
     Cow::Owned(shown)
-}
-
-fn to_stdout(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{}", text.trim_end_matches('\n'));
-    let _ = out.flush();
 }
 
 /// A line for people. Where nobody reads any more, because a pipe was closed or a disk is full, the work

@@ -69,6 +69,17 @@ fn show_says_what_a_folder_holds() {
 fn verify_names_everything_that_is_wrong() {
     let bench = bench();
     let verify = |bench: &Bench| bench.leap(&["checkpoint", "verify", "model"]);
+    let mute = says_no(verify(&bench)).stdout;
+    assert!(
+        mute.starts_with("model/tokenizer.json: it is not there"),
+        "{mute}"
+    );
+    bench.byte_tokenizer();
+    fs::copy(
+        bench.path("bytes/tokenizer.json"),
+        bench.path("model/tokenizer.json"),
+    )
+    .expect("a tokenizer");
     assert_eq!(verify(&bench).succeeds().stdout, "model: good\n");
     let weights = bench.path("model/model.safetensors");
     let whole = fs::read(&weights).expect("weights");
@@ -117,12 +128,11 @@ fn export_writes_a_folder_that_diff_understands() {
     let ran = bench.leap(&args).succeeds();
     assert_eq!(ran.stdout, "narrow\n");
     assert!(bench.path("narrow/model.safetensors.index.json").exists());
-    assert_eq!(
-        bench
-            .leap(&["checkpoint", "verify", "narrow"])
-            .succeeds()
-            .stdout,
-        "narrow: good\n"
+    // The model has none.
+    let verified = says_no(bench.leap(&["checkpoint", "verify", "narrow"])).stdout;
+    assert!(
+        verified.lines().count() == 1 && verified.contains("tokenizer.json"),
+        "{verified}"
     );
     let files = artefacts(&bench.path("narrow"));
     assert!(

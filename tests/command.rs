@@ -570,3 +570,59 @@ fn a_bench_needs_a_model_and_something_to_measure() {
         "at least 1",
     );
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn data_that_cannot_be_written_is_an_error() {
+    let bench = Bench::new();
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let mut command = bench.command(&["recipe", "cat", "tiny"]);
+    command.stdout(full.expect("the device that is always full"));
+    let ran = command.output().expect("leap starts");
+    let stderr = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("cannot write to stdout"), "{stderr}");
+    // Who has read enough is no error.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = bench.command(&["recipe", "cat", "tiny"]);
+    let ran = command.stdout(writer).output().expect("leap starts");
+    assert_eq!(
+        (ran.status.code(), ran.stderr.as_slice()),
+        (Some(0), &b""[..])
+    );
+}
+
+#[test]
+fn a_recipe_whose_path_looks_like_an_override_is_checked() {
+    let bench = Bench::new();
+    let tiny = bench.leap(&["recipe", "cat", "tiny"]).succeeds().stdout;
+    let wrong = tiny.replace("turn_tokens", "turn_tokenz");
+    for name in ["lr=1/own.toml", "seed=2.toml"] {
+        bench.write(name, &wrong);
+        let checked = bench.leap(&["recipe", "check", name]);
+        assert_eq!(checked.code, Some(1), "{name}: {}", checked.stderr);
+        bench.write(name, &tiny);
+        let checked = bench.leap(&["recipe", "check", name, "seed=3"]).succeeds();
+        assert_eq!(checked.stdout, format!("{name}: valid\n"));
+    }
+    bench
+        .leap(&["recipe", "check", "no/a=b.toml"])
+        .code
+        .filter(|code| *code == 1)
+        .expect("a file that is not there is no override");
+    bench
+        .leap(&["recipe", "check", "seed=abc"])
+        .fails("there is no recipe to be checked");
+}
+
+#[test]
+fn a_recipe_with_line_ends_of_two_characters_is_shown_as_it_is() {
+    let bench = Bench::new();
+    bench.write("mine.toml", "# Mine\r\nseed = 1\r\n# \u{1b} \r end\r\n");
+    let cat = bench
+        .leap(&["recipe", "cat", "mine.toml"])
+        .succeeds()
+        .stdout;
+    assert_eq!(cat, "# Mine\r\nseed = 1\r\n# \\u001b \\u000d end\r\n");
+}

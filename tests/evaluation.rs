@@ -258,6 +258,13 @@ fn a_trap_takes_its_beginnings_from_another_row() {
                 [eval.rows.trap]\nfrom = \"base\"\nmethod = \"leap-t\"\ncontinuations = 4\n\
                 [eval.rows.trap.choice]\nbeginnings = \"wrong\"\nproblems = 3\nshare = 0.3\n";
     bench.write("trap.toml", &(recipe + trap));
+    for name in ["trap-alone", "trap-peers"] {
+        let named = format!("eval.rows.1.name={name}");
+        let same = bench.leap(&["recipe", "check", "trap.toml", &named]);
+        assert_eq!(same.code, Some(1), "{}", same.stderr);
+        let both = format!("both write the folder `{name}`");
+        assert!(same.stderr.contains(&both), "{}", same.stderr);
+    }
     let args = [
         "eval",
         "trap.toml",

@@ -78,7 +78,10 @@ fn the_road_ends_with_every_artefact_and_does_nothing_a_second_time() {
     let listed = bench.leap(&["runs", "."]).succeeds().stdout;
     assert!(listed.contains("out  finished"), "{listed}");
     other.push("--overwrite");
+    bench.write("out/checkpoints/mine/notes.md", "mine");
     bench.leap(&other).succeeds();
+    assert!(bench.path("out/checkpoints/mine/notes.md").is_file());
+    std::fs::remove_dir_all(bench.path("out/checkpoints/mine")).expect("removed");
     assert!(
         artefacts(&bench.path("out")) != first,
         "another seed gives another run"
@@ -127,4 +130,27 @@ fn a_second_process_in_the_same_folder_is_refused() {
     child.kill().expect("killed");
     child.wait().expect("gone");
     second.fails("another process is working");
+}
+
+#[test]
+fn a_run_that_rolls_back_behind_a_loss_that_is_no_number_ends_with_a_report() {
+    let bench = Bench::new();
+    let mut args = micro("out");
+    // The first update breaks all weights; the second step goes back to those before it.
+    args.extend([
+        "train.leap_t.tokens=",
+        "train.leap_t.steps=2",
+        "train.leap_t.lr=1e30",
+        "train.leap_t.warmup=0",
+        "train.leap_t.save_every_steps=0",
+        "train.leap_t.guard.spike=5",
+        "train.leap_t.guard.then=roll-back",
+        "train.leap_t.guard.anchor_every_steps=1",
+        "train.leap_t.guard.most=1",
+    ]);
+    bench.leap(&args).succeeds();
+    let losses = std::fs::read_to_string(bench.path("out/losses-leap-t.jsonl")).expect("losses");
+    assert!(losses.contains("{\"step\":2,\"loss\":\"NaN\"}"), "{losses}");
+    let again = bench.leap(&args).succeeds();
+    assert!(again.stderr.contains("nothing to do"), "{}", again.stderr);
 }

@@ -665,3 +665,48 @@ fn mistakes_are_named_with_advice() {
         "a mistake leaves nothing behind"
     );
 }
+
+#[test]
+fn overwriting_removes_neither_inputs_nor_what_others_wrote() {
+    let bench = Bench::new();
+    leap(&bench, &training("out", &[])).succeeds();
+    bench.write("out/notes.md", "mine");
+    bench.write("out/reports/mine.txt", "mine, too");
+    let before = artefacts(&bench.path("out"));
+    let more = ["--overwrite", "seed=2", "model.checkpoint=out/checkpoint"];
+    let refused = leap(&bench, &training("out", &more)).fails("which --overwrite clears");
+    assert!(
+        refused.stderr.contains("`out/checkpoint`"),
+        "{}",
+        refused.stderr
+    );
+    assert!(artefacts(&bench.path("out")) == before);
+    leap(&bench, &training("out", &["--overwrite", "seed=2"])).succeeds();
+    let after = artefacts(&bench.path("out"));
+    let other = |name: &str| {
+        let of = |files: &[(String, Vec<u8>)]| files.iter().find(|file| file.0 == name).cloned();
+        of(&after) != of(&before)
+    };
+    assert!(other("checkpoint/model.safetensors") && other("curves.jsonl"));
+    assert!(!other("notes.md") && !other("reports/mine.txt"));
+}
+
+#[test]
+fn a_finished_training_names_what_has_changed_and_makes_the_rest_again() {
+    let bench = Bench::new();
+    leap(&bench, &training("out", &[])).succeeds();
+    let whole = artefacts(&bench.path("out"));
+    let again = || leap(&bench, &training("out", &[]));
+    for name in ["out/report.html", "out/curves.jsonl"] {
+        std::fs::remove_file(bench.path(name)).expect("removed");
+        let again = again().succeeds();
+        assert!(again.stderr.contains("nothing to do"), "{}", again.stderr);
+        assert!(artefacts(&bench.path("out")) == whole, "{name}");
+    }
+    bench.write("out/checkpoint/README.md", "# My model\n");
+    again().succeeds();
+    let card = std::fs::read(bench.path("out/checkpoint/README.md")).expect("the card");
+    assert_eq!(card, b"# My model\n");
+    bench.write("out/checkpoint/tokenizer_config.json", "{}");
+    again().fails("`out/checkpoint/tokenizer_config.json` is not what was written");
+}

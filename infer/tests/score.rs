@@ -328,6 +328,14 @@ fn rows_over_other_problems_are_not_compared() {
         std::iter::once(group("a", 0, "1 1 1 1")),
     )
     .unwrap();
+    let written = [problem("a", "007")];
+    let same = score(
+        &row("base"),
+        &written,
+        std::iter::once(group("a", 0, "1 1 1 1")),
+    )
+    .unwrap();
+    assert_eq!(compare(&mine, &same).unwrap().problems, 1);
     let error = compare(&mine, &theirs).unwrap_err().to_string();
     assert_eq!(
         error,

@@ -351,6 +351,13 @@ fn all_that_is_wrong_is_named_with_its_file() {
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(path, bytes).unwrap();
     });
+    check_wrong(
+        &[&["generation_config.json", "99999", "outside the vocabulary"]],
+        |dir| {
+            let path = dir.join("generation_config.json");
+            fs::write(path, r#"{"eos_token_id": [1, 99999]}"#).unwrap();
+        },
+    );
     // A file that is gone is one thing that is wrong, not one for each of its tensors.
     check_wrong(
         &[&["model-00001-of-", "cannot read or write it: "]],

@@ -88,6 +88,27 @@ fn multiple_choice_rows_give_what_their_suites_expect() {
 }
 
 #[test]
+fn numbers_whose_digits_json_loses_are_refused() {
+    let read = |row: &str| serde_json::from_str::<Row>(row).map_err(|error| error.to_string());
+    let big = "123456789012345678901234567890";
+    for row in [
+        format!(r#"{{"kind": "integer", "gold": {big}, "pred": "1"}}"#),
+        format!(r#"{{"kind": "integer", "gold": "1", "pred": -{big}}}"#),
+        format!(r#"{{"kind": "integer", "gold": 1, "pred": "1", "id": {big}}}"#),
+    ] {
+        let error = read(&row).unwrap_err();
+        assert!(error.contains("write it as text"), "{error}");
+    }
+    let text = format!(r#"{{"kind": "integer", "gold": "{big}", "pred": "{big}1"}}"#);
+    assert_eq!(read(&text).unwrap().grade().unwrap().correct, Some(false));
+    let largest =
+        r#"{"kind": "integer", "gold": 18446744073709551615, "pred": "18446744073709551615"}"#;
+    assert_eq!(read(largest).unwrap().grade().unwrap().correct, Some(true));
+    let decimal = r#"{"kind": "math", "gold": 0.5, "pred": 5e-1}"#;
+    assert_eq!(read(decimal).unwrap().grade().unwrap().correct, Some(true));
+}
+
+#[test]
 fn a_row_that_cannot_be_graded_says_why() {
     #[track_caller]
     fn check(row: Value, expected: &RowError) {

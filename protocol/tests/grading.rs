@@ -453,6 +453,7 @@ fn values_are_compared_exactly() {
     check_math("1", "0.9999999999", false);
     check_math("1000000000000", r"\sqrt{1000000000000000000000001}", false);
     check_math("1.22", "1,22", true);
+    check_math("x = 1.22", "1,22", true);
     check_math("1234", "1,234", true);
     check_math("1.234", "1,234", false);
     check_math("1,234", "1.234", false);
@@ -487,6 +488,27 @@ fn values_are_compared_exactly() {
     check_math(r"a\sqrt{b}", r"\sqrt{a^2 b}", false);
     check_math("no solution", "No solution", true);
     check_math("yes", "no", false);
+}
+
+#[test]
+fn a_list_or_a_pair_is_no_decimal_number() {
+    for (gold, answer) in [
+        ("(1,5)", "1.5"),
+        ("[1,5]", "1.5"),
+        (r"\{2,3\}", "2.3"),
+        ("2,3", "2.3"),
+        ("(1,5)", r"\frac32"),
+        ("1.5", "(1,5)"),
+        ("1.5", "[1,5]"),
+        ("2.3", r"\{2,3\}"),
+        (r"\frac32", r"\left(1,5\right)"),
+    ] {
+        check_math(gold, answer, false);
+    }
+    check_math("1.5", "1,5", true);
+    check_math(r"\frac32", "x = 1,5", true);
+    check_math("2,3", "2,3", true);
+    check_math("(1,5)", "(1, 5)", true);
 }
 
 #[test]

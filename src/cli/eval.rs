@@ -31,7 +31,7 @@ pub(crate) struct EvalArgs {
     /// Where to compute: cpu, or cuda:N or wgpu:N in a build with that feature.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
-    /// Remove what the output folder holds of another run, and start anew.
+    /// Remove what another run has written to the output folder, and start anew; what else lies there stays.
     #[arg(long)]
     pub(crate) overwrite: bool,
     /// Say what would be done and what it costs at most, and stop.

@@ -244,6 +244,8 @@ fn short(hash: &str) -> &str {
     }
 }
 
+const TOKENIZER: &str = "tokenizer.json";
+
 fn verify(folder: &Path, output: &mut Output) -> Result<ExitStatus> {
     if checkpoint::is_adapter(folder) {
         return match checkpoint::describe_adapter(folder) {
@@ -261,7 +263,14 @@ fn verify(folder: &Path, output: &mut Output) -> Result<ExitStatus> {
             }
         };
     }
-    let damages = checkpoint::damages(folder).map_err(fault)?;
+    let mut damages = checkpoint::damages(folder).map_err(fault)?;
+    // Weights alone can be computed with, but every command that asks a model needs its words.
+    if !folder.join(TOKENIZER).exists() {
+        damages.push(Damage {
+            file: TOKENIZER.to_owned(),
+            problem: "it is not there, and no text can be read or written without it".to_owned(),
+        });
+    }
     if damages.is_empty() {
         output.data(&format!("{}: good", folder.display()));
         return Ok(ExitStatus::Done);

@@ -1,6 +1,7 @@
 //! `leap recipe`: the built-in recipes and what is wrong with one's own.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use protocol::Method;
@@ -45,7 +46,7 @@ pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitSta
                 .with_context(|| format!("cannot write `{}`", to.display()))?;
             output.data(&to.display().to_string());
         }
-        RecipeCommand::Check { recipes } => return Ok(check(&recipes, output)),
+        RecipeCommand::Check { recipes } => return check(&recipes, output),
         RecipeCommand::Presets => presets(output),
         RecipeCommand::Keys { recipe, prefix } => {
             let source = recipes::find(&recipe)?;
@@ -178,9 +179,27 @@ fn check_one(source: &Source, overrides: &[String]) -> Result<Vec<Gap>> {
     })
 }
 
-fn check(items: &[String], output: &mut Output) -> ExitStatus {
-    let (overrides, names): (Vec<String>, Vec<String>) =
-        items.iter().cloned().partition(|item| item.contains('='));
+/// Whether an argument names a recipe, and is no `key=value`: `prompts=mine.toml` is one of these, and
+/// `runs/lr=1/recipe.toml` is not.
+fn is_recipe(item: &str) -> bool {
+    let Some((key, _)) = item.split_once('=') else {
+        return true;
+    };
+    let in_keys = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let is_key = key.trim().chars().all(in_keys);
+    Path::new(item).exists() || (item.ends_with(".toml") && !is_key)
+}
+
+fn check(items: &[String], output: &mut Output) -> Result<ExitStatus> {
+    let (names, overrides): (Vec<String>, Vec<String>) =
+        items.iter().cloned().partition(|item| is_recipe(item));
+    if names.is_empty() {
+        return Err(Fault::new(
+            "there is no recipe to be checked",
+            "name one before key=value; `leap recipe ls` lists the built-in recipes",
+        )
+        .into());
+    }
     let mut status = ExitStatus::Done;
     for name in &names {
         let checked = recipes::find(name).and_then(|source| check_one(&source, &overrides));
@@ -196,5 +215,5 @@ fn check(items: &[String], output: &mut Output) -> ExitStatus {
             }
         }
     }
-    status
+    Ok(status)
 }

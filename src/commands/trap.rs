@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use infer::engine::Engine;
@@ -106,6 +106,10 @@ pub(super) fn run(args: &TrapArgs, output: &mut Output) -> Result<ExitStatus> {
         prompts,
         beginnings,
     };
+    if args.overwrite {
+        let inputs = [&args.groups, &args.problems, &folder];
+        road::keep_files(inputs.into_iter().map(PathBuf::as_path), &args.out)?;
+    }
     let _lock = Lock::output(&args.out)?;
     open_folder(&args.out, &plan, args.overwrite)?;
     output.step(

@@ -104,6 +104,9 @@ fn work<'a>(
     }
     let hash = recipes::hash(recipe)?;
     let device = devices::open(call.device, output)?;
+    if call.overwrite {
+        road::keep_inputs(recipe, call.out)?;
+    }
     let mut folder = Folder::open(call.out, &hash, &call.device.to_string(), call.overwrite)?;
     let text = toml::to_string(recipe).context("cannot write the recipe as TOML")?;
     let header = format!(

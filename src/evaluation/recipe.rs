@@ -291,15 +291,27 @@ impl EvalRecipe {
 
     /// Folder names of all rows that it makes, in order.
     pub(crate) fn row_names(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        for row in &self.eval.rows {
-            match row.trap {
-                Some(_) => names.extend([trap::alone(row), trap::peers(row)]),
-                None => names.push(row.name.clone()),
-            }
-            if self.is_matched(row) {
-                names.push(matched::name(row));
-            }
+        let rows = self.eval.rows.iter();
+        rows.flat_map(|row| self.scored_folders(row)).collect()
+    }
+
+    /// Those of one row.
+    fn scored_folders(&self, row: &EvalRow) -> Vec<String> {
+        let mut names = match row.trap {
+            Some(_) => vec![trap::alone(row), trap::peers(row)],
+            None => vec![row.name.clone()],
+        };
+        if self.is_matched(row) {
+            names.push(matched::name(row));
+        }
+        names
+    }
+
+    /// All folders below reports/ that a row writes: what a trap came to lies in one of its own.
+    fn folders(&self, row: &EvalRow) -> Vec<String> {
+        let mut names = self.scored_folders(row);
+        if row.trap.is_some() {
+            names.push(row.name.clone());
         }
         names
     }
@@ -397,6 +409,18 @@ impl EvalRecipe {
                 &format!("two rows are named `{name}`"),
                 "give each row its own name",
             );
+        }
+        for other in above {
+            let taken = self.folders(other);
+            if let Some(folder) = self.folders(row).iter().find(|name| taken.contains(name)) {
+                return fault(
+                    &format!(
+                        "rows `{}` and `{name}` both write the folder `{folder}`",
+                        other.name
+                    ),
+                    "give one of them another name: a trap row `t` writes `t`, `t-alone` and `t-peers`",
+                );
+            }
         }
         match (row.method.method(), &row.trap) {
             (Some(method), None) => {

@@ -5,6 +5,9 @@ use infer::score::Summary;
 
 use crate::fault::Fault;
 
+/// Shares that differ by less are the same: a mean of 19 right ones of 50 is not 0.38 to the last bit.
+const ROUNDING: f64 = 1e-9;
+
 /// What a row's score must be.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Requirement {
@@ -114,13 +117,7 @@ impl Requirement {
                     format!("pass@k is computed for k = {}", known.join(", ")),
                 )
             })?;
-            let holds = match self.relation {
-                Relation::AtLeast => found >= self.value,
-                Relation::AtMost => found <= self.value,
-                Relation::Above => found > self.value,
-                Relation::Below => found < self.value,
-            };
-            if !holds {
+            if !self.relation.holds(found, self.value) {
                 missed.push(format!(
                     "row `{name}` misses `{}`: it has {found:.4}",
                     self.text
@@ -128,6 +125,17 @@ impl Requirement {
             }
         }
         Ok(missed)
+    }
+}
+
+impl Relation {
+    fn holds(self, found: f64, value: f64) -> bool {
+        match self {
+            Self::AtLeast => found >= value - ROUNDING,
+            Self::AtMost => found <= value + ROUNDING,
+            Self::Above => found > value + ROUNDING,
+            Self::Below => found < value - ROUNDING,
+        }
     }
 }
 
@@ -141,5 +149,23 @@ impl Metric {
             Self::ShortestMajority => scores.shortest_majority.over_problems.estimate,
             Self::NoAnswer => scores.no_answer,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_that_is_off_by_rounding_is_the_share() {
+        let value = 0.38_f64;
+        for found in [value.next_down(), value, value.next_up()] {
+            assert!(Relation::AtLeast.holds(found, value));
+            assert!(Relation::AtMost.holds(found, value));
+            assert!(!Relation::Above.holds(found, value));
+            assert!(!Relation::Below.holds(found, value));
+        }
+        assert!(Relation::Above.holds(0.3801, value) && !Relation::AtLeast.holds(0.3799, value));
+        assert!(Relation::Below.holds(0.3799, value) && !Relation::AtMost.holds(0.3801, value));
     }
 }

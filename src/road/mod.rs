@@ -5,6 +5,7 @@
 //! and run again, the road ends with the same bytes.
 
 mod base;
+mod clear;
 mod eval;
 mod problems;
 mod report;
@@ -32,6 +33,7 @@ use crate::recipe::RunRecipe;
 use crate::{devices, recipes};
 
 pub(crate) use self::base::open_local;
+pub(crate) use self::clear::{keep_files, keep_inputs};
 
 /// Whether a stage came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +117,9 @@ fn walk(
     let hash = recipes::hash(recipe)?;
     let device = devices::open(spec, output)?;
     let device_name = spec.to_string();
+    if overwrite {
+        keep_inputs(recipe, out)?;
+    }
     let (ledger, lock) = open_folder(out, &hash, &device_name, overwrite)?;
     let events = Events::open(out)?;
     let text = toml::to_string(recipe).context("cannot write the recipe as TOML")?;
@@ -305,9 +310,9 @@ pub(crate) fn open_folder(
     // Before anything is read: what another process is about to write is no basis.
     let lock = Lock::folder(out)?;
     if overwrite {
-        clear(out)?;
+        clear::clear(out)?;
     }
-    if let Some(ledger) = Ledger::read(out)? {
+    if let Some(ledger) = Ledger::read(out)?.filter(|ledger| !ledger.is_nobodys()) {
         let other = |what: &str, there: &str, here: &str| {
             Fault::new(
                 format!("`{name}` holds a run of another {what}: {there}, and this is {here}"),
@@ -352,30 +357,6 @@ fn holds_something(out: &Path) -> Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// Removes a run's own files; a folder that holds no run is left alone.
-fn clear(out: &Path) -> Result<()> {
-    if Ledger::read(out).is_ok_and(|ledger| ledger.is_none()) {
-        return Ok(());
-    }
-    // The ledger goes last, so that a folder that was half removed is still known as a run.
-    for entry in fs::read_dir(out)? {
-        let path = entry?.path();
-        if path
-            .file_name()
-            .is_some_and(|name| name == ledger::FILE || name == lock::FILE)
-        {
-            continue;
-        }
-        let removed = if path.is_dir() {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        };
-        removed.with_context(|| format!("cannot remove `{}`", path.display()))?;
-    }
-    fs::remove_file(out.join(ledger::FILE)).context("cannot remove the ledger")
 }
 
 /// Reads a file of the run's folder as records.

@@ -1,9 +1,6 @@
 //! Stage 8: the rows beside each other, as report.html and on the terminal.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use infer::report::{self, Example, Fact, LossPoint, Report, Training};
 use infer::score::{self, Summary};
 use infer::simulated::SimulatedEngine;
@@ -184,26 +181,20 @@ fn notes(recipe: &RunRecipe) -> Vec<String> {
 }
 
 fn training(road: &Road<'_>, name: &str) -> Result<Training> {
-    let path = road.out.join(losses_file(name));
-    let file = File::open(&path).with_context(|| format!("`{}`", path.display()))?;
-    let lines = BufReader::new(file)
-        .lines()
-        .collect::<Result<Vec<_>, _>>()?;
-    let losses: Vec<Loss> = lines
-        .iter()
-        .map(|line| serde_json::from_str(line))
-        .collect::<Result<_, _>>()?;
+    let losses: Vec<Loss> = read_records(&road.out.join(losses_file(name)))?;
     // Means of equal stretches: single steps of small batches are noise.
     let stretch = losses.len().div_ceil(MOST_POINTS).max(1);
-    let points = losses
-        .chunks(stretch)
-        .map(|chunk| LossPoint {
-            step: chunk.last().map_or(0, |last| last.step),
-            loss: chunk.iter().map(|loss| loss.loss).sum::<f64>() / chunk.len() as f64,
+    let point = |stretch: &[Loss]| {
+        let step = stretch.last()?.step;
+        // A loss that is no number has no place in a curve.
+        let losses: Vec<f64> = stretch.iter().filter_map(|at| at.loss.as_f64()).collect();
+        (!losses.is_empty()).then(|| LossPoint {
+            step,
+            loss: losses.iter().sum::<f64>() / losses.len() as f64,
         })
-        .collect();
+    };
     Ok(Training {
         name: name.to_string(),
-        points,
+        points: losses.chunks(stretch).filter_map(point).collect(),
     })
 }

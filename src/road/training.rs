@@ -9,7 +9,7 @@ use model::lineage::Lineage;
 use model::tokenizer::Tokenizer;
 use protocol::Sample;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use train::{Event, Interrupter, Job, Outcome, Rehearsal, Start, StepReport, TrainSettings, Watch};
 
 use super::{Flow, Road, checkpoint_path, read_records, samples};
@@ -23,11 +23,11 @@ pub(crate) fn losses_file(name: &str) -> String {
     format!("losses-{name}.jsonl")
 }
 
-/// One line of them.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+/// One line of them; a loss that is no number is text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Loss {
     pub(crate) step: u64,
-    pub(crate) loss: f64,
+    pub(crate) loss: Value,
 }
 
 pub(super) fn stages(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
@@ -204,7 +204,7 @@ impl Watch for Steps<'_> {
             }
             Event::Step(step) => {
                 self.show(step);
-                let (step, loss) = (step.step as u64, step.loss);
+                let (step, loss) = (step.step as u64, growing::number(step.loss));
                 self.losses.add(step, &Loss { step, loss })
             }
             _ => Ok(()),

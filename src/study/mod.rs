@@ -38,6 +38,9 @@ pub(crate) fn run(
 ) -> Result<ExitStatus> {
     recipe.check()?;
     let hash = recipes::hash(recipe)?;
+    if overwrite {
+        road::keep_inputs(recipe, out)?;
+    }
     let (mut ledger, _lock) = road::open_folder(out, &hash, &spec.to_string(), overwrite)?;
     let text = toml::to_string(recipe).context("cannot write the recipe as TOML")?;
     let header = format!(

@@ -13,6 +13,7 @@ mod planning;
 mod view;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -37,6 +38,10 @@ pub(crate) use self::planning::plan;
 
 /// States of the trainer, below the output folder.
 const STATES: &str = "trainer";
+/// Name of all of it in the ledger.
+const STAGE: &str = "train";
+/// The card, below the checkpoint.
+const CARD: &str = "README.md";
 /// The curves as a page.
 const REPORT: &str = "report.html";
 
@@ -61,9 +66,21 @@ pub(crate) fn run(
     let base = model::checkpoint::hash(&inputs.folder)?;
     let reads = [base.as_str(), inputs.samples_hash.as_str()];
     let key = ledger::key("train", &essence, &reads)?;
+    if overwrite {
+        road::keep_inputs(recipe, out)?;
+    }
     let (mut ledger, _lock) = road::open_folder(out, &hash, &spec.to_string(), overwrite)?;
     let made = made(recipe);
-    if ledger.valid(out, "train", &key).is_some() {
+    let lineage = Lineage {
+        base,
+        samples: inputs.samples_hash.clone(),
+        recipe: hash,
+        ..Lineage::default()
+    };
+    if let Some(done) = ledger.stages.get_mut(STAGE).filter(|done| done.key == key) {
+        if mended(done, out, recipe, &lineage)? {
+            ledger.write(out)?;
+        }
         clear(out, &key)?;
         output.note(&format!("`{}` is finished: nothing to do", out.display()));
         output.data(&out.join(made).display().to_string());
@@ -87,12 +104,6 @@ pub(crate) fn run(
             .with_context(|| format!("cannot replace `{}`", target.display()))?;
     }
     view::show(&inputs, recipe, output);
-    let lineage = Lineage {
-        base,
-        samples: inputs.samples_hash.clone(),
-        recipe: hash,
-        ..Lineage::default()
-    };
     let stop = Interrupter::new();
     let own_name = Identity::of(*spec, &device).device;
     let peak = devices::peak(&own_name, recipe.model.dtype);
@@ -131,15 +142,11 @@ pub(crate) fn run(
         &out.join(REPORT),
         page::html(recipe, &curves, &lineage).as_bytes(),
     )?;
-    let mut files = std::collections::BTreeMap::new();
-    for path in [made, curves::FILE, REPORT] {
-        files.insert(path.to_string(), ledger::hash_of(&out.join(path))?);
-    }
     let done = Done {
         key: key.clone(),
-        made: files,
+        made: written(out, made)?,
     };
-    ledger.stages.insert("train".to_string(), done);
+    ledger.stages.insert(STAGE.to_string(), done);
     ledger.finished = true;
     ledger.write(out)?;
     clear(out, &key)?;
@@ -155,6 +162,56 @@ pub(crate) fn run(
     );
     output.data(&target.display().to_string());
     Ok(ExitStatus::Done)
+}
+
+/// What the ledger holds of a finished training. The card is for people, who may edit it.
+fn written(out: &Path, made: &str) -> Result<BTreeMap<String, String>> {
+    let files = ledger::files_below(&out.join(made))?.into_iter();
+    let files = files.filter(|(name, _)| name != CARD);
+    let files = files.map(|(name, _)| format!("{made}/{name}"));
+    let pages = [curves::FILE, REPORT].map(str::to_string);
+    let hashed = |path: String| {
+        let hash = ledger::hash_of(&out.join(&path))?;
+        Ok((path, hash))
+    };
+    files.chain(pages).map(hashed).collect()
+}
+
+/// Makes again what can be made of the rest of a finished training; whether there was anything.
+///
+/// # Errors
+/// If something else is not what was written, with its name.
+fn mended(done: &mut Done, out: &Path, recipe: &TrainRecipe, lineage: &Lineage) -> Result<bool> {
+    let changed: Vec<String> = done.changed(out).map(str::to_string).collect();
+    if changed.is_empty() {
+        return Ok(false);
+    }
+    if changed.iter().any(|path| path == curves::FILE) {
+        curves::restore(out, &done.made[curves::FILE])?;
+    }
+    let lasting = |path: &&String| *path != curves::FILE && *path != REPORT;
+    if let Some(path) = changed.iter().find(lasting) {
+        return Err(lost(&out.join(path)));
+    }
+    let curves = curves::read(out)?;
+    let page = page::html(recipe, &curves, lineage);
+    ledger::write_whole(&out.join(REPORT), page.as_bytes())?;
+    let hash = ledger::hash_of(&out.join(REPORT))?;
+    done.made.insert(REPORT.to_string(), hash);
+    Ok(true)
+}
+
+/// What a finished training made is no longer there, or no longer the same.
+fn lost(path: &Path) -> anyhow::Error {
+    let what = match path.exists() {
+        true => "is not what was written: it was damaged or edited",
+        false => "is no longer there",
+    };
+    Fault::new(
+        format!("`{}` {what}", path.display()),
+        "put a copy of it back, or pass --overwrite to train anew",
+    )
+    .into()
 }
 
 /// Removes what is needed only while it trains. A process can be killed between the ledger and this.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use model::Decoder;
-use serde_json::{Value, json};
+use serde_json::json;
 use train::{
     Event, Interrupter, LookReport, Obedience, Outcome, Started, StepReport, TrainError, Watch,
 };
@@ -12,7 +12,7 @@ use train::{
 use super::curves::{self, Point};
 use super::obedience::Examiner;
 use crate::events::Events;
-use crate::growing::Growing;
+use crate::growing::{Growing, number};
 use crate::interrupt;
 use crate::output::{Output, Progress, count, flops, size};
 
@@ -288,13 +288,5 @@ impl Watch for Progressing<'_> {
                 None
             }
         }
-    }
-}
-
-/// JSON has no word for what is no number.
-fn number(value: f64) -> Value {
-    match value.is_finite() {
-        true => json!(value),
-        false => json!(value.to_string()),
     }
 }

@@ -162,7 +162,8 @@ pub struct Guard {
     pub spike: f64,
     /// What happens.
     pub then: OnSpike,
-    /// Where a roll-back goes: to the last multiple of these steps, at least 1.
+    /// Where a roll-back goes: to the last multiple of these steps, at least 1, of whose weights a loss was
+    /// believed.
     pub anchor_every_steps: usize,
     /// Roll-backs in one training; one more stops it.
     pub most: usize,

@@ -372,6 +372,10 @@ impl<'a> Trainer<'a> {
             self.landed = sums.into_landed();
             return self.fail(decoder, fault, &report, &indices, watch);
         }
+        // The loss is that of the weights in the state of `step`: now they are known to be sound.
+        if let Some(anchor) = self.standing.next_anchor.take() {
+            self.standing.anchor = anchor;
+        }
         self.all_reached(&sums, step)?;
         let clip = clip_factor(settings, norm);
         let adamw = AdamW::new(settings, self.standing.updates(), lr, clip);
@@ -388,7 +392,7 @@ impl<'a> Trainer<'a> {
         self.standing.trained_tokens = report.trained_so_far;
         guard::remember(&mut self.standing.recent, loss);
         if self.is_anchor() {
-            self.standing.anchor = step + 1;
+            self.standing.next_anchor = Some(step + 1);
         }
         report.seconds = began.elapsed().as_secs_f64();
         report.memory_bytes = self.memory_bytes();
@@ -462,6 +466,7 @@ impl<'a> Trainer<'a> {
             best: before.best,
             looks_since_best: before.looks_since_best,
             anchor: before.anchor,
+            next_anchor: None,
             ..self.standing.clone()
         };
         watch.event(&Event::RolledBack {
@@ -499,10 +504,11 @@ impl<'a> Trainer<'a> {
         }
     }
 
+    /// Whether the weights after the last step are those of the next anchor, once a loss of theirs is
+    /// believed: the update itself may have broken them.
     fn is_anchor(&self) -> bool {
-        let guard = self.job.settings.guard;
-        let guard = guard.filter(|guard| guard.then == OnSpike::RollBack);
-        let step = self.standing.step;
+        let (settings, step) = (self.job.settings, self.standing.step);
+        let guard = settings.guard.filter(|_| rolls_back(settings));
         guard.is_some_and(|guard| step.is_multiple_of(guard.anchor_every_steps))
     }
 
@@ -510,7 +516,7 @@ impl<'a> Trainer<'a> {
     pub(crate) fn saves_now(&self) -> bool {
         let (step, every) = (self.standing.step, self.job.settings.save_every_steps);
         let regular = every > 0 && step.is_multiple_of(every) && step < self.plan.steps;
-        regular || (self.standing.anchor == step && step < self.plan.steps)
+        regular || (self.standing.next_anchor == Some(step) && step < self.plan.steps)
     }
 
     /// Looks at the held-out samples, if that is due and not done.
@@ -557,6 +563,11 @@ impl<'a> Trainer<'a> {
     }
 }
 
+fn rolls_back(settings: &TrainSettings) -> bool {
+    let guard = settings.guard.as_ref();
+    guard.is_some_and(|guard| guard.then == OnSpike::RollBack)
+}
+
 /// What gradients are multiplied by, as `torch.nn.utils.clip_grad_norm_` does.
 fn clip_factor(settings: &TrainSettings, norm: f64) -> f64 {
     match settings.clip_norm {
@@ -575,6 +586,9 @@ fn key(job: &Job<'_>, decoder: &Decoder) -> String {
     };
     put(concat!("leap-t training 4, ", env!("CARGO_PKG_VERSION")).as_bytes());
     put(&serde_json::to_vec(&job.settings.essence()).expect("settings are plain data"));
+    if rolls_back(job.settings) {
+        put(b"anchors are believed");
+    }
     put(job.dtype.to_string().as_bytes());
     put(&job.seed.to_le_bytes());
     put(job.tokenizer_hash.as_bytes());

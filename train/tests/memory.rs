@@ -416,8 +416,8 @@ fn going_on() -> Differences {
             run(place.path(), Some(stop));
             check(what, &run(place.path(), None), &undisturbed);
         }
-        // The first update breaks all weights, so that the second step goes back, to the first weights or
-        // to the state behind it; and so do others until it may not.
+        // The first update breaks all weights, so that the second step goes back to the first weights, whether
+        // a state was saved behind it or not; and so do others until it may not.
         for anchor_every_steps in [1, 100] {
             let settings = TrainSettings {
                 lr: 1e30,

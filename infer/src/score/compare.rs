@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use protocol::grade::{AnswerKind, canonical};
 use protocol::stats::{Interval, paired_bootstrap, paired_difference};
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +82,7 @@ pub fn compare(row: &Summary, baseline: &Summary) -> Result<Comparison, CompareE
         let Some(other) = theirs.get(mine.id.as_str()) else {
             continue;
         };
-        if mine.gold != other.gold {
+        if !are_same(&mine.gold, &other.gold) {
             return Err(CompareError::OtherGold {
                 problem: mine.id.clone(),
                 row: row.name.clone(),
@@ -114,4 +115,14 @@ pub fn compare(row: &Summary, baseline: &Summary) -> Result<Comparison, CompareE
         same: count(Ordering::Equal),
         worse: count(Ordering::Less),
     })
+}
+
+/// Whether two right answers are one that is written in two ways: `003` and `3`. Of what kind they are, a
+/// summary does not say.
+fn are_same(a: &str, b: &str) -> bool {
+    let kinds = [AnswerKind::Integer, AnswerKind::Math];
+    a == b
+        || kinds
+            .iter()
+            .any(|kind| canonical(a, *kind) == canonical(b, *kind))
 }

@@ -33,6 +33,9 @@ pub fn damages(dir: &Path) -> Result<Vec<Damage>, CheckpointError> {
     files::check_folder(dir)?;
     let mut found = Vec::new();
     let config = config(dir, &mut found)?;
+    if let Some(config) = &config {
+        check_ends(dir, config, &mut found);
+    }
     match Weights::survey(dir) {
         Ok((weights, problems)) => {
             check_weights(dir, config.as_ref(), &weights, problems, &mut found)?
@@ -93,6 +96,22 @@ fn config(dir: &Path, found: &mut Vec<Damage>) -> Result<Option<ModelConfig>, Ch
             Ok(None)
         }
         Err(problem) => Err(problem.into()),
+    }
+}
+
+/// Whether a model can say the ids by which generation_config.json ends its texts.
+fn check_ends(dir: &Path, config: &ModelConfig, found: &mut Vec<Damage>) {
+    let ends = ModelConfig::generation_eos(dir).unwrap_or_default();
+    for id in ends {
+        if id as usize >= config.vocab_size {
+            found.push(Damage {
+                file: "generation_config.json".to_owned(),
+                problem: format!(
+                    "end-of-text id {id} is outside the vocabulary of {} ids",
+                    config.vocab_size
+                ),
+            });
+        }
     }
 }
 

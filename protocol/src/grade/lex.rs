@@ -19,7 +19,7 @@ pub(super) enum Commas {
     Thousands,
     /// Every comma separates.
     Separate,
-    /// `1,22` is 1.22.
+    /// `1,22` is 1.22 outside brackets.
     Decimal,
 }
 

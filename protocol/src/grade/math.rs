@@ -80,29 +80,28 @@ pub(super) fn same_answers(gold: &str, answer: &str) -> bool {
     if !gold.is_empty() && plain(gold) == plain(answer) {
         return true;
     }
-    let readings = |text: &str| {
-        let mut all = vec![Commas::Thousands];
-        if text.contains(',') {
-            all.push(Commas::Separate);
-            // `1,234` is a whole number already, and never 1.234.
-            if !matches!(integer(text), Reading::One(_)) {
-                all.push(Commas::Decimal);
-            }
-        }
-        all
+    let list_or_thousands = |text: &str| match text.contains(',') {
+        true => vec![Commas::Thousands, Commas::Separate],
+        false => vec![Commas::Thousands],
     };
-    // A comma means what makes the two agree: `1,22` against 1.22, `1,2` against {1, 2}.
-    let agree = readings(gold).into_iter().any(|gold_commas| {
+    // A comma of the answer means what makes the two agree: `1,22` against 1.22, `1,2` against {1, 2}.
+    // One of gold is never a decimal comma, or a list of two would be right with one number.
+    let decimal = is_with_decimal_comma(answer).then_some(Commas::Decimal);
+    let agree = list_or_thousands(gold).into_iter().any(|gold_commas| {
         let Some(left) = read(gold, gold_commas) else {
             return false;
         };
-        readings(answer).into_iter().any(|commas| {
-            // Of two decimal commas nothing would be left to tell them by.
-            (gold_commas == Commas::Thousands || commas != Commas::Decimal)
-                && read(answer, commas).is_some_and(|right| same(&left, &right))
-        })
+        let decimal = decimal.filter(|_| gold_commas == Commas::Thousands);
+        let readings = list_or_thousands(answer).into_iter().chain(decimal);
+        let mut read = readings.filter_map(|commas| read(answer, commas));
+        read.any(|right| same(&left, &right))
     });
     agree || canonical(gold) == canonical(answer)
+}
+
+/// Whether a comma may stand before decimals: `1,234` is a whole number already, and never 1.234.
+fn is_with_decimal_comma(text: &str) -> bool {
+    text.contains(',') && !matches!(integer(text), Reading::One(_))
 }
 
 /// Whether `text` reads as one answer.

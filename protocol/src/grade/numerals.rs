@@ -29,7 +29,9 @@ impl Lexer<'_> {
             }
         }
         let mark = self.peek(0);
-        let decimal_comma = commas == Commas::Decimal && mark == Some(',') && !grouped;
+        // In brackets a comma separates: `(1,5)` is a pair.
+        let decimals = commas == Commas::Decimal && self.brackets == 0;
+        let decimal_comma = decimals && mark == Some(',') && !grouped;
         if (mark == Some('.') || decimal_comma) && self.fraction_follows() {
             self.at += 1;
             text.push('.');

@@ -5,7 +5,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::{
     AnswerKind, Found, Grade, Graded, answer_region, canonical, equal, extract, grade, grade_among,
@@ -18,7 +18,7 @@ use crate::stats::pass_at_k;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct Row {
     /// Name of the row; returned as it is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "any_value")]
     pub id: Value,
     /// The right answer; without one nothing is right or wrong. An integer is read as its digits.
     #[serde(default, deserialize_with = "text_or_number")]
@@ -317,10 +317,30 @@ fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, 
     Ok(match Value::deserialize(from)? {
         Value::Null => None,
         Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
+        Value::Number(number) => Some(exact(number)?.to_string()),
         other => {
             let message = format!("expected text or a number, found `{other}`");
             return Err(serde::de::Error::custom(message));
         }
     })
+}
+
+fn any_value<'de, D: Deserializer<'de>>(from: D) -> Result<Value, D::Error> {
+    Ok(match Value::deserialize(from)? {
+        Value::Number(number) => Value::Number(exact(number)?),
+        other => other,
+    })
+}
+
+/// The number, if it has the digits that were written: JSON's integers of more than 64 bits arrive
+/// rounded.
+fn exact<E: serde::de::Error>(number: Number) -> Result<Number, E> {
+    const LARGEST_EXACT: f64 = (1u64 << 53) as f64;
+    let rounded = |value: f64| value.fract() == 0.0 && value.abs() >= LARGEST_EXACT;
+    match number.as_f64().filter(|_| number.is_f64()) {
+        Some(value) if rounded(value) => Err(E::custom(format!(
+            "a number near {value:e} has more digits than are read from a JSON number: write it as text"
+        ))),
+        _ => Ok(number),
+    }
 }

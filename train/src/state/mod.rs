@@ -156,6 +156,9 @@ pub(crate) struct Standing {
     pub(crate) roll_backs: usize,
     /// The step to whose state a roll-back goes; 0 = the weights it began with.
     pub(crate) anchor: usize,
+    /// The step whose state becomes the anchor once the next loss is believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next_anchor: Option<usize>,
     /// Losses of the last steps, oldest first.
     pub(crate) recent: Vec<f64>,
     /// The step of the last look at held-out samples.
@@ -206,7 +209,8 @@ impl Standing {
 
     /// Whether the state of `step` is needed however old it gets.
     fn needs(&self, step: usize) -> bool {
-        step == self.anchor || self.best.is_some_and(|best| best.step == step)
+        let anchor = step == self.anchor || self.next_anchor == Some(step);
+        anchor || self.best.is_some_and(|best| best.step == step)
     }
 }
 

@@ -220,6 +220,7 @@ fn full() -> Standing {
         skipped: 7,
         roll_backs: 2,
         anchor: 32,
+        next_anchor: Some(40),
         recent: vec![1.0 / 3.0, 5e-324, f64::MAX, -0.0, 4.0, 1e16, 1e-7],
         looked: Some(39),
         best: Some(Best {
@@ -260,13 +261,14 @@ fn no_bit_of_a_manifest_changes_what_it_says() {
 }
 
 #[test]
-fn the_anchor_and_the_best_are_kept_however_old() {
+fn the_anchor_the_next_one_and_the_best_are_kept_however_old() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
     for step in 1..=6 {
         let standing = Standing {
             step,
             anchor: 2,
+            next_anchor: (step >= 4).then_some(4),
             best: (step >= 3).then_some(Best { step: 3, loss: 0.1 }),
             recent: vec![1.0 / 3.0, f64::MIN_POSITIVE],
             ..Standing::default()
@@ -278,5 +280,5 @@ fn the_anchor_and_the_best_are_kept_however_old() {
     }
     let steps = store(folder).list().expect("listed");
     let steps: Vec<usize> = steps.into_iter().map(|(moment, _)| moment.step).collect();
-    assert_eq!(steps, [2, 3, 6]);
+    assert_eq!(steps, [2, 3, 4, 6]);
 }

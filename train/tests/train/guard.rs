@@ -79,7 +79,7 @@ fn a_roll_back_goes_to_the_anchor_and_on_behind_the_spike() {
     let (_, rolled, steps) = undisturbed(9);
     assert!(!rolled.is_empty());
     for (step, to) in &rolled {
-        assert!(to % 4 == 0 && to < step && step - to <= 8, "{rolled:?}");
+        assert!(to % 4 == 0 && to < step && step - to <= 9, "{rolled:?}");
     }
     // Every step is told once.
     assert_eq!(steps, 60);
@@ -130,4 +130,67 @@ fn the_number_of_roll_backs_is_bounded() {
         "{error:?}"
     );
     assert_eq!(told, 3);
+}
+
+#[test]
+fn weights_that_their_own_update_broke_are_no_anchor() {
+    // Every update breaks the weights, and every step could be an anchor.
+    let mut broken = Training::new(TrainSettings {
+        lr: 1e30,
+        warmup: 0.0,
+        keep: 1,
+        guard: Some(Guard {
+            anchor_every_steps: 1,
+            ..guard(OnSpike::RollBack, 3)
+        }),
+        ..settings()
+    });
+    broken.start = Start::FromScratch {
+        config: Box::new(crate::miniature::config()),
+        seed: 5,
+    };
+    let mut rolled = Vec::new();
+    let error = broken.run(&Place::new(), |event, _| {
+        if let Event::RolledBack { step, to, .. } = event {
+            rolled.push((*step, *to));
+        }
+    });
+    assert!(
+        matches!(error, Err(TrainError::NotFinite { step: 8, .. })),
+        "{error:?}"
+    );
+    assert_eq!(rolled, [(2, 0), (4, 0), (6, 0)]);
+}
+
+#[test]
+fn anchors_that_are_not_believed_yet_are_the_same_wherever_a_run_was_stopped() {
+    let mut training = training(Guard {
+        anchor_every_steps: 1,
+        ..guard(OnSpike::RollBack, 9)
+    });
+    training.settings.keep = 1;
+    let (place, mut rolled) = (Place::new(), Vec::new());
+    for event in training.finish(&place) {
+        if let Event::RolledBack { step, to, .. } = event {
+            rolled.push((step, to));
+        }
+    }
+    let (spike, to) = rolled[0];
+    // The weights that gave the spike came of the step before it.
+    assert_eq!(to, spike - 2, "{rolled:?}");
+    let expected = place.checkpoint();
+    for at in [spike - 2, spike - 1, spike, spike + 1] {
+        let place = Place::new();
+        let outcome = training.run(&place, |event, stop| {
+            if matches!(event, Event::Step(step) if step.step == at) {
+                stop.stop(None);
+            }
+        });
+        assert!(
+            matches!(outcome, Ok(Outcome::Stopped { .. })),
+            "{outcome:?}"
+        );
+        training.finish(&place);
+        assert!(place.checkpoint() == expected, "stopped at {at}");
+    }
 }
