@@ -81,7 +81,7 @@ def write_samples(model, leap, path):
     for i, (prompt, thought, answer) in enumerate(sample_texts(60)):
         spans = [("prompt", encode(prompt)), ("thought", encode(thought)), ("answer", encode(answer) + [end])]
         samples.append({
-            "version": 2, "id": f"sum-{i}#0.0", "problem": f"sum-{i}", "tokenizer": kept,
+            "version": 1, "id": f"sum-{i}#0.0", "problem": f"sum-{i}", "tokenizer": kept,
             "spans": [{"kind": kind, "ids": ids} for kind, ids in spans],
         })
     with open(path, "w") as file:

@@ -571,7 +571,7 @@ fn a_file_that_holds_no_samples_is_told_for_what_it_is() {
         (
             "later.jsonl",
             format!("{}\n{}\n", sample("2"), sample("9")),
-            "`later.jsonl`, line 2: the sample has version 9, but this build reads version 2",
+            "`later.jsonl`, line 2: the sample has version 9, but this build reads version 1",
             "leap data-gen samples",
         ),
         (

@@ -55,7 +55,11 @@ pub struct WrongTokenizer {
 
 impl Sample {
     /// The version this build reads and writes.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 1;
+
+    /// Changes with what [`Sample::of_path`] makes of a trace, so that what was made before is made again: since 2 the
+    /// prompt is that of a trained model.
+    pub const MAKING: u32 = 2;
 
     /// Path `path` of `trace`, as a trained model would have it: it begins with the prompt that such
     /// a model is asked with, also where the model that wrote it was shown an example

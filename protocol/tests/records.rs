@@ -281,7 +281,7 @@ fn a_sample_of_another_version_is_refused_where_it_is_read() {
     let error = protocol::jsonl::read::<Sample>(text.as_bytes()).expect_err("version 9");
     let said = error.to_string();
     assert!(
-        said.contains("line 2") && said.contains("version 9, but this build reads version 2"),
+        said.contains("line 2") && said.contains("version 9, but this build reads version 1"),
         "{said}"
     );
 }

@@ -76,7 +76,7 @@ pub(super) fn stages(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
     let reads = [problems::FILE, TRACES];
     road.stage(
         "base samples",
-        &(&scratch.samples, Sample::VERSION),
+        &(&scratch.samples, Sample::MAKING),
         &reads,
         &[SAMPLES],
         worked,

@@ -68,7 +68,7 @@ pub(super) fn stages(road: &mut Road<'_>, worked: &mut bool) -> Result<Flow> {
     if control {
         makes.push(CONTROL);
     }
-    let settings = (recipe.seed, &recipe.samples, control, Sample::VERSION);
+    let settings = (recipe.seed, &recipe.samples, control, Sample::MAKING);
     let inputs = reads.clone();
     road.stage("samples", &settings, &inputs, &makes, worked, |road, _| {
         select(road, &reads)

@@ -65,7 +65,7 @@ fn learn(road: &mut Road<'_>, student: &Student, traces: &str, worked: &mut bool
     let mut reads = vec![problems::FILE, traces];
     reads.extend(control.then_some(traces::CONTROL));
     let share = recipe.samples.plain_share;
-    let keyed = (recipe.seed, &select, share, Sample::VERSION);
+    let keyed = (recipe.seed, &select, share, Sample::MAKING);
     let stage = format!("samples {name}");
     let flow = road.stage(&stage, &keyed, &reads, &[&samples], worked, |road, _| {
         let all = problems::read(road)?.train;

@@ -73,7 +73,7 @@ fn key(recipe: &SampleRecipe, problems: &Path) -> Result<String> {
     let counts = (settings.traces.leap.len(), settings.traces.control.len());
     settings.traces = Default::default();
     let hashes: Vec<&str> = hashes.iter().map(String::as_str).collect();
-    ledger::key("samples", &(settings, counts, Sample::VERSION), &hashes)
+    ledger::key("samples", &(settings, counts, Sample::MAKING), &hashes)
 }
 
 struct Work<'a> {
