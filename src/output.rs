@@ -32,7 +32,7 @@ impl Output {
     /// Prints data; a closed pipe ends the output silently. Any other failure is kept for
     /// [`Output::unwritten`].
     pub(crate) fn data(&mut self, text: &str) {
-        self.to_stdout(&harmless(text));
+        self.print(&harmless(text));
     }
 
     /// Why something that was to be printed is not where it should be.
@@ -40,7 +40,7 @@ impl Output {
         self.unwritten.take()
     }
 
-    fn to_stdout(&mut self, text: &str) {
+    fn print(&mut self, text: &str) {
         if self.unwritten.is_some() {
             return;
         }
@@ -53,7 +53,7 @@ impl Output {
     /// Prints data in colours, where there is a terminal that shows them.
     pub(crate) fn painted_data(&mut self, pieces: &[(Paint, &str)]) {
         let paints = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        self.to_stdout(&painted(pieces, paints));
+        self.print(&painted(pieces, paints));
     }
 
     /// Tells people something.
