@@ -131,6 +131,10 @@ fn an_evaluation_that_is_killed_at_any_moment_ends_with_the_same_bytes() {
     }
     bench.leap(&small(&["--out", "killed"])).succeeds();
     assert!(artefacts(&bench.path("killed")) == expected);
+    // Killed as it wrote what is not written again.
+    bench.write("killed/.timing.json.tmp", "{\"sco");
+    bench.leap(&small(&["--out", "killed"])).succeeds();
+    assert!(artefacts(&bench.path("killed")) == expected);
 }
 
 #[test]

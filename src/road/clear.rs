@@ -118,6 +118,21 @@ pub(super) fn clear(out: &Path) -> Result<()> {
     Ledger::nobodys().write(out)
 }
 
+/// Removes files of a run's own folder that a killed process has begun to write: some are not written a second time.
+/// The folder's lock is held.
+///
+/// # Errors
+/// If one cannot be removed.
+pub(super) fn remove_half_written(out: &Path) -> Result<()> {
+    for path in entries(out)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".tmp") && path.is_file() {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether no folder on the way is a link that leads out.
 fn is_inside(out: &Path, path: &Path) -> bool {
     let parent = out.join(path).parent().map(Path::canonicalize);

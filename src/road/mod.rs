@@ -334,6 +334,7 @@ pub(crate) fn open_folder(
         if ledger.device != device {
             return Err(other("device", &ledger.device, device).into());
         }
+        clear::remove_half_written(out)?;
         return Ok((ledger, lock));
     }
     let ledger = Ledger {
