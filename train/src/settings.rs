@@ -99,7 +99,7 @@ pub enum Recompute {
     /// Nothing.
     #[default]
     None,
-    /// Each layer, from its input.
+    /// Each layer, from its input and what its attention gave, but for the product that ends it.
     Blocks,
 }
 
