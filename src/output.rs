@@ -165,7 +165,7 @@ fn painted(pieces: &[(Paint, &str)], paints: bool) -> String {
 }
 
 /// A text without what steers a terminal or turns the order of what is read: such a character becomes
-/// its number, `\u001b`, so that it is seen. In JSON that is the same text. `\r\n` ends a line.
+/// its number, `\u001b`, so that it is seen. In JSON that is the same text.
 ///
 /// Most of what is printed was written by models, servers and files of others.
 fn harmless(text: &str) -> Cow<'_, str> {
@@ -177,10 +177,8 @@ fn harmless(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        let ends_line = c == '\r' && chars.peek() == Some(&'\n');
-        match harms(c) && !ends_line {
+    for c in text.chars() {
+        match harms(c) {
             true => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
             false => shown.push(c),
         }

@@ -617,12 +617,12 @@ fn a_recipe_whose_path_looks_like_an_override_is_checked() {
 }
 
 #[test]
-fn a_recipe_with_line_ends_of_two_characters_is_shown_as_it_is() {
+fn a_recipe_with_line_ends_of_two_characters_is_shown_as_toml() {
     let bench = Bench::new();
     bench.write("mine.toml", "# Mine\r\nseed = 1\r\n# \u{1b} \r end\r\n");
     let cat = bench
         .leap(&["recipe", "cat", "mine.toml"])
         .succeeds()
         .stdout;
-    assert_eq!(cat, "# Mine\r\nseed = 1\r\n# \\u001b \\u000d end\r\n");
+    assert_eq!(cat, "# Mine\nseed = 1\n# \\u001b \\u000d end\n");
 }

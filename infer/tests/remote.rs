@@ -629,7 +629,7 @@ fn stop_strings_that_no_id_holds_are_looked_for_here() {
 }
 
 #[test]
-fn a_server_that_passes_over_the_temperature_is_refused() {
+fn a_server_that_passes_over_the_temperature_is_told() {
     let server = Server::start(Kind::Vllm);
     server.quirk(Some(Quirk::Greedy));
     let engine = open(&[&server]);
@@ -637,14 +637,8 @@ fn a_server_that_passes_over_the_temperature_is_refused() {
         engine.able().words(),
         "vllm, ids, stop strings kept, temperature not heeded"
     );
-    let mut sampling = request(0, "", &[]).sampling;
-    let error = engine.check(&sampling).expect_err("it is greedy");
-    assert_eq!(
-        error.to_string(),
-        "the servers do not heed `temperature`, which is 0.8"
-    );
-    sampling.temperature = 0.0;
-    assert!(engine.check(&sampling).is_ok());
+    // Texts that are alike are of use to some, as those of a stub.
+    assert!(engine.check(&request(0, "", &[]).sampling).is_ok());
 }
 
 #[test]

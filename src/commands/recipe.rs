@@ -32,7 +32,10 @@ pub(super) fn run(command: RecipeCommand, output: &mut Output) -> Result<ExitSta
                 output.data(&format!("{name:<16} {about}"));
             }
         }
-        RecipeCommand::Cat { recipe } => output.data(&recipes::find(&recipe)?.text),
+        // Line ends of two characters mean the same in TOML, and one of the two steers a terminal.
+        RecipeCommand::Cat { recipe } => {
+            output.data(&recipes::find(&recipe)?.text.replace("\r\n", "\n"));
+        }
         RecipeCommand::Cp { recipe, to } => {
             let source = recipes::find(&recipe)?;
             if to.exists() {

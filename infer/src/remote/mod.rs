@@ -179,12 +179,6 @@ impl<'v> RemoteEngine<'v> {
         let warm = sampling.temperature > 0.0;
         let asked = [
             (
-                "temperature",
-                warm,
-                self.able.temperature,
-                sampling.temperature.to_string(),
-            ),
-            (
                 "top_k",
                 sampling.top_k > 0,
                 self.able.top_k,

@@ -64,11 +64,25 @@ impl Group {
     /// # Errors
     /// As [`Group::new`].
     pub fn check(setup: &Setup, vocab: &dyn Vocab) -> Result<(), SetupError> {
-        Self::idle(0, setup.clone(), vocab).map(drop)
+        Self::without_paths(0, setup.clone(), vocab).map(drop)
     }
 
     /// A group none of whose paths has begun.
     fn idle(index: u32, setup: Setup, vocab: &dyn Vocab) -> Result<Self, SetupError> {
+        let mut group = Self::without_paths(index, setup, vocab)?;
+        let settings = &group.setup.settings;
+        let layer = |path: usize| match settings.method {
+            Method::Moa => (path / settings.paths).min(settings.moa.layers - 1) as u32,
+            _ => 0,
+        };
+        group.paths = (0..settings.all_paths())
+            .map(|path| Path::idle(layer(path)))
+            .collect();
+        Ok(group)
+    }
+
+    /// A group that was looked at, and has no path.
+    fn without_paths(index: u32, setup: Setup, vocab: &dyn Vocab) -> Result<Self, SetupError> {
         setup.settings.check()?;
         setup.prompts.check()?;
         if setup.planted as usize >= setup.settings.paths {
@@ -87,19 +101,12 @@ impl Group {
             }
             false => None,
         };
-        let layer = |path: usize| match settings.method {
-            Method::Moa => (path / settings.paths).min(settings.moa.layers - 1) as u32,
-            _ => 0,
-        };
-        let paths = (0..settings.all_paths())
-            .map(|path| Path::idle(layer(path)))
-            .collect();
         let group = Self {
             index,
             setup,
             prompt,
             plain_prompt,
-            paths,
+            paths: Vec::new(),
             blocks: Vec::new(),
             turns: 0,
             alone: None,

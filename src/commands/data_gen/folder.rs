@@ -216,7 +216,10 @@ fn holds_something_else(path: &Path) -> Result<bool> {
     let mut empty = true;
     for entry in entries {
         let name = entry.with_context(|| format!("cannot read `{}`", path.display()))?;
-        empty &= name.file_name() == lock::FILE;
+        // What a killed or failed call leaves before anything has its name.
+        let name = name.file_name().to_string_lossy().into_owned();
+        let half = name.starts_with('.') && [".tmp", ".part"].iter().any(|end| name.ends_with(end));
+        empty &= half || name == lock::FILE;
     }
     let ledger = Ledger::read(path).ok().flatten();
     if let Some(ledger) = ledger {
