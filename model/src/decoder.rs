@@ -105,14 +105,6 @@ pub(crate) struct Dropping<'a> {
 #[derive(Clone, Debug)]
 pub struct Kept(Option<Attended>);
 
-/// What is asked of a pass through one layer.
-enum Pass {
-    /// Its result.
-    Whole,
-    /// Its gradients alone, with what was kept.
-    Again(Kept),
-}
-
 impl Projection {
     pub(crate) fn apply(
         &self,
@@ -271,14 +263,12 @@ impl Layer {
         of: &Decoder,
         lengths: &[usize],
         dropping: Option<Dropping<'_>>,
-        pass: Pass,
+        again: Option<Kept>,
     ) -> (Tensor<2>, Kept) {
         let eps = of.config.rms_norm_eps;
         let x = self.input_layernorm.apply(hidden.clone(), eps);
-        let (unread, kept) = match pass {
-            Pass::Whole => (false, None),
-            Pass::Again(Kept(kept)) => (true, kept),
-        };
+        let unread = again.is_some();
+        let kept = again.and_then(|Kept(kept)| kept);
         let (hidden, kept) = self
             .self_attn
             .add_to(hidden, x, of, lengths, dropping, kept);
@@ -441,7 +431,7 @@ impl Decoder {
         batch: &Packed,
         dropout: Option<&Dropout>,
     ) -> (Tensor<2>, Kept) {
-        self.through(index, hidden, batch, dropout, Pass::Whole)
+        self.through(index, hidden, batch, dropout, None)
     }
 
     /// Gradients of what layer `index` depends on, where `incoming` is the gradient by its result. `kept` is that of the
@@ -461,7 +451,7 @@ impl Decoder {
         kept: Kept,
         incoming: Tensor<2>,
     ) -> Gradients {
-        let (output, _) = self.through(index, hidden, batch, dropout, Pass::Again(kept));
+        let (output, _) = self.through(index, hidden, batch, dropout, Some(kept));
         ops::gradients_from(output, incoming)
     }
 
@@ -473,20 +463,21 @@ impl Decoder {
         ops::gradients_from(self.embedded(batch), incoming)
     }
 
+    /// A pass through a layer for its result; or, with what was kept, again for its gradients alone.
     fn through(
         &self,
         index: usize,
         hidden: Tensor<2>,
         batch: &Packed,
         dropout: Option<&Dropout>,
-        pass: Pass,
+        again: Option<Kept>,
     ) -> (Tensor<2>, Kept) {
         let dropping = dropout.map(|dropout| Dropping {
             dropout,
             layer: index,
         });
         let layer = &self.model.layers[index];
-        layer.forward(hidden, self, &batch.lengths, dropping, pass)
+        layer.forward(hidden, self, &batch.lengths, dropping, again)
     }
 
     /// The final norm of what comes out of the last layer, `[T, d]`.
