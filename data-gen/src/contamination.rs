@@ -162,20 +162,18 @@ impl Benchmarks {
                 theirs[place..(place + RUN).min(there)].fill(true);
             }
         }
-        // Of what is not said by many.
+        // The share of what is not said by many.
         let share = |words: &[bool], shared: &[bool]| {
             let own = words.iter().zip(shared).filter(|(_, shared)| !**shared);
-            let (covered, all) = own.fold((0, 0), |(covered, all), (word, _)| {
-                (covered + usize::from(*word), all + 1)
+            let (covered, all) = own.fold((0_u32, 0_u32), |(covered, all), (word, _)| {
+                (covered + u32::from(*word), all + 1)
             });
-            (
-                covered,
-                f64::from(covered as u32) / f64::from(all.max(1) as u32),
-            )
+            f64::from(covered) / f64::from(all.max(1))
         };
         let hits = covered.into_iter().filter_map(|(index, (mine, theirs))| {
-            let (count, mine) = share(&mine, &seen.shared);
-            let (_, theirs) = share(&theirs, &self.known[index].seen.shared);
+            let count = mine.iter().filter(|covered| **covered).count();
+            let mine = share(&mine, &seen.shared);
+            let theirs = share(&theirs, &self.known[index].seen.shared);
             let whole = theirs >= 1.0;
             let value = mine.max(theirs);
             (whole || value >= COVERED && count >= COVERED_WORDS).then_some((index, value))
