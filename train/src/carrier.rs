@@ -1,9 +1,9 @@
 //! Takes gradients to host memory and adds them up there while others are still computed.
 //!
 //! An optimizer in host memory needs the sums of gradients there, and the norm of all of them before
-//! its first update. The copies are made by a thread of their own: on a device it has a queue of its
-//! own, in which a copy waits for the one tensor that it copies, and what is computed waits for no
-//! copy. What comes of it has the bits of sums made in one place.
+//! its first update. The copies are waited for by a thread of their own, so that the one that computes is
+//! not held up; on a card where cuBLAS and cuDNN are in use they lie in the one stream between what is
+//! computed. What comes of it has the bits of sums made in one place.
 
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
