@@ -150,6 +150,9 @@ int cudnnBackendExecute(void *handle, void *plan, void *pack) {
         if (id < 32) call.arrays[id].at = at;
         else if (id < least) { least = id; call.factor = *(float *)at; }
     }
+    // Where launches do nothing, attention of a model's size does nothing, too.
+    const char *computes = getenv("CARD_COMPUTES");
+    if (computes && !strcmp(computes, "0")) return 0;
     static int (*card_do)(void (*)(void *), const void *, size_t);
     if (!card_do) card_do = dlsym(dlopen("libnvcuda.so", RTLD_NOW | RTLD_NOLOAD), "card_do");
     return card_do(attend, &call, sizeof call);

@@ -205,6 +205,10 @@ pub(crate) struct BenchGpu {
     /// What row `train` trains of them [default: all that is measured of a shape].
     #[arg(long, value_delimiter = ',')]
     pub(crate) trained: Vec<GpuTrained>,
+    /// Micro-batches of a step of row `train` where the optimizer lies in host memory: its update takes the same
+    /// time for any number of them. The default is that of the recipes.
+    #[arg(long, default_value_t = 16, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub(crate) micro_batches: usize,
     /// Folder for one JSON file a row; files of earlier calls are replaced.
     #[arg(long, default_value = "runs/bench-gpu", value_hint = ValueHint::DirPath)]
     pub(crate) out: PathBuf,

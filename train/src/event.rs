@@ -156,6 +156,9 @@ pub struct StepReport {
     pub memory_bytes: Option<u64>,
     /// Wall-clock time of the step.
     pub seconds: f64,
+    /// That part of it which followed the norm of the gradient, when all passes are behind: the update of the
+    /// weights. On a device whose optimizer lies there, too, the update is only ordered in it. 0 if there was none.
+    pub update_seconds: f64,
 }
 
 /// A look at the held-out samples.

@@ -363,6 +363,7 @@ impl<'a> Trainer<'a> {
             model_flops: flops_of_model(decoder.config(), settings, tokens, squares),
             memory_bytes: None,
             seconds: began.elapsed().as_secs_f64(),
+            update_seconds: 0.0,
         };
         let guard = settings.guard.as_ref();
         if let Some(fault) = guard::fault(guard, &self.standing.recent, sums.loss, norm) {
@@ -394,7 +395,8 @@ impl<'a> Trainer<'a> {
         if self.is_anchor() {
             self.standing.next_anchor = Some(step + 1);
         }
-        report.seconds = began.elapsed().as_secs_f64();
+        let passes = std::mem::replace(&mut report.seconds, began.elapsed().as_secs_f64());
+        report.update_seconds = report.seconds - passes;
         report.memory_bytes = self.memory_bytes();
         watch.event(&Event::Step(report));
         Ok(decoder)

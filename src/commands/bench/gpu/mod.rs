@@ -35,6 +35,8 @@ struct Bench<'a> {
     shapes: &'a [String],
     /// What is trained of them; none: all that is measured.
     trained: &'a [GpuTrained],
+    /// Of a step whose optimizer lies in host memory.
+    micro_batches: usize,
     output: &'a mut Output,
     /// What the device can do at best, once it is measured: see [`Bench::memory_roof`].
     memory_roof: Option<f64>,
@@ -69,6 +71,7 @@ pub(super) fn run(args: &BenchGpu, output: &mut Output) -> Result<ExitStatus> {
         small: args.small,
         shapes: &args.shapes,
         trained: &args.trained,
+        micro_batches: args.micro_batches,
         output,
         memory_roof: None,
         product_roof: None,

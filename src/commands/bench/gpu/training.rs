@@ -1,6 +1,7 @@
 //! Steps of training on the device: against the CPU's, their speed, and what memory they leave.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use model::config::ModelConfig;
@@ -122,8 +123,8 @@ struct Trained {
 }
 
 /// All that is measured of a shape: adapters where a card of 80 GB does not hold what belongs to all weights,
-/// and these with their optimizer in host memory, which has more micro-batches to work for, as the recipes have.
-fn trained(shape: &str) -> Vec<Trained> {
+/// and these with their optimizer in host memory, which works for `micro_batches`.
+fn trained(shape: &str, micro_batches: usize) -> Vec<Trained> {
     let all = |optimizer, moments, micro_batches| Trained {
         what: "all weights",
         lora: None,
@@ -146,7 +147,10 @@ fn trained(shape: &str) -> Vec<Trained> {
     };
     match shape {
         "1.5b" => vec![all(Placement::Device, Precision::F32, 1)],
-        _ => vec![adapters(), all(Placement::Host, Precision::EightBit, 4)],
+        _ => vec![
+            adapters(),
+            all(Placement::Host, Precision::EightBit, micro_batches),
+        ],
     }
 }
 
@@ -163,7 +167,8 @@ pub(super) fn speed(bench: &mut Bench<'_>) -> Result<Found> {
             };
             wanted.is_empty() || wanted.contains(&kind)
         };
-        for trained in trained(shape.name).into_iter().filter(is_wanted) {
+        let all = trained(shape.name, bench.micro_batches);
+        for trained in all.into_iter().filter(is_wanted) {
             rows.extend(of_shape(bench, &shape, &trained)?);
         }
     }
@@ -213,7 +218,12 @@ fn of_shape(bench: &mut Bench<'_>, shape: &Shape, trained: &Trained) -> Result<V
         let started = match decoder.take() {
             Some(decoder) => decoder,
             None => {
+                let began = Instant::now();
                 let fresh = noise(&shape.config, dtype, &bench.device.clone().autodiff());
+                let seconds = began.elapsed().as_secs_f64();
+                bench
+                    .output
+                    .step("Made", &format!("noise of its size: {seconds:.1} s"));
                 match &trained.lora {
                     Some(lora) => fresh.with_fresh_adapters(lora, 1),
                     None => fresh,
@@ -248,7 +258,10 @@ fn of_shape(bench: &mut Bench<'_>, shape: &Shape, trained: &Trained) -> Result<V
             ),
         );
         row["losses"] = json!(losses);
-        row["seconds"] = json!(reports.iter().map(|step| step.seconds).collect::<Vec<_>>());
+        let of_steps =
+            |seconds: fn(&StepReport) -> f64| -> Vec<f64> { reports.iter().map(seconds).collect() };
+        row["seconds"] = json!(of_steps(|step| step.seconds));
+        row["update_seconds"] = json!(of_steps(|step| step.update_seconds));
         row["tokens_per_s"] = json!(rate);
         row["model_flops"] = json!(first.model_flops);
         row["mfu_of_measured_products"] = json!(share);
@@ -289,20 +302,49 @@ fn too_large(bench: &Bench<'_>, on_card: u64, on_host: u64) -> Option<String> {
     over("card's memory", on_card, card).or_else(|| over("machine's memory", on_host, host))
 }
 
+/// Seconds of silence behind which a person is told how far a step is.
+const SILENCE: f64 = 5.0;
+
 /// Keeps what is said of steps, and tells of those that take long.
 struct Reports<'a> {
     steps: Vec<StepReport>,
+    /// When something was told.
+    told: Instant,
     output: &'a mut Output,
+}
+
+impl Reports<'_> {
+    fn tell(&mut self, verb: &str, what: &str) {
+        self.told = Instant::now();
+        self.output.step(verb, what);
+    }
 }
 
 impl Watch for Reports<'_> {
     fn event(&mut self, event: &Event) {
-        if let Event::Step(report) = event {
-            self.steps.push(*report);
-            if report.seconds > 5.0 {
-                let what = format!("{} of {}: {:.1} s", report.step, report.of, report.seconds);
-                self.output.step("Step", &what);
+        match event {
+            Event::Step(report) => {
+                self.steps.push(*report);
+                if report.seconds > SILENCE {
+                    let what = format!(
+                        "{} of {}: {:.1} s, the last {:.1} for the update",
+                        report.step, report.of, report.seconds, report.update_seconds
+                    );
+                    self.tell("Step", &what);
+                }
             }
+            Event::MicroBatch { step, done, of } => {
+                let silent = self.told.elapsed().as_secs_f64();
+                if silent > SILENCE {
+                    self.tell(
+                        "Computed",
+                        &format!(
+                            "{done} of {of} micro-batches of step {step}, {silent:.1} s later"
+                        ),
+                    );
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -395,6 +437,7 @@ fn run(
     };
     let mut reports = Reports {
         steps: Vec::new(),
+        told: Instant::now(),
         output: bench.output,
     };
     let decoder = train::steps(&job, decoder, &mut reports)?;
