@@ -47,8 +47,10 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static long launches, recorded, assembled, replays;
 static double clock_ms, assembling_s;
 static int is_recording;
+static size_t held, most_held;
 
 static void tell(void) {
+    fprintf(stderr, "offline card: at most %.2f GB of its memory held\n", most_held / 1e9);
     fprintf(stderr, "offline card: %ld launches, %ld of them recorded, %ld replays; %ld kernels assembled in %.1f s\n",
             launches, recorded, replays, assembled, assembling_s);
 }
@@ -160,16 +162,38 @@ Result cuEventElapsedTime_v2(float *ms, Handle from, Handle to) { return cuEvent
 Result cuLaunchHostFunc(Handle stream, void (*function)(void *), void *data) { function(data); return OK; }
 
 // Memory.
+struct Held { Address address; size_t bytes; struct Held *next; };
+static struct Held *all_held;
 Result cuMemAlloc_v2(Address *address, size_t bytes) {
     *address = (Address)room(bytes);
     if (!*address) return INVALID_VALUE;
+    struct Held *entry = malloc(sizeof *entry);
+    pthread_mutex_lock(&lock);
+    *entry = (struct Held){*address, bytes, all_held};
+    all_held = entry;
+    held += bytes;
+    if (held > most_held) most_held = held;
+    pthread_mutex_unlock(&lock);
     if (computes()) memset((void *)(size_t)*address, 0xff, bytes < FILLED ? bytes : FILLED);
     card_memory_is(*address, bytes);
     return OK;
 }
 Result cuMemAllocAsync(Address *address, size_t bytes, Handle stream) { return cuMemAlloc_v2(address, bytes); }
-Result cuMemFree_v2(Address address) { return OK; }
-Result cuMemFreeAsync(Address address, Handle stream) { return OK; }
+// Addresses are not given away again: what reads there later is told apart.
+Result cuMemFree_v2(Address address) {
+    pthread_mutex_lock(&lock);
+    for (struct Held **at = &all_held; *at; at = &(*at)->next) {
+        struct Held *entry = *at;
+        if (entry->address != address) continue;
+        held -= entry->bytes;
+        *at = entry->next;
+        free(entry);
+        break;
+    }
+    pthread_mutex_unlock(&lock);
+    return OK;
+}
+Result cuMemFreeAsync(Address address, Handle stream) { return cuMemFree_v2(address); }
 Result cuMemAllocHost_v2(void **start, size_t bytes) { *start = room(bytes); return OK; }
 Result cuMemHostAlloc(void **start, size_t bytes, unsigned flags) { *start = room(bytes); return OK; }
 Result cuMemFreeHost(void *start) { return OK; }
@@ -193,8 +217,12 @@ static Result read_back(void *to, const void *from, size_t bytes) {
     return OK;
 }
 
-Result cuMemcpyHtoD_v2(Address to, const void *from, size_t bytes) { return copy(host(to), from, bytes); }
-Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, Handle stream) { return copy(host(to), from, bytes); }
+// Weights are of no use where launches do nothing, and more than this machine's memory.
+static Result send(Address to, const void *from, size_t bytes) {
+    return !computes() && bytes > (1 << 20) ? OK : copy(host(to), from, bytes);
+}
+Result cuMemcpyHtoD_v2(Address to, const void *from, size_t bytes) { return send(to, from, bytes); }
+Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, Handle stream) { return send(to, from, bytes); }
 Result cuMemcpyDtoH_v2(void *to, Address from, size_t bytes) { return read_back(to, host(from), bytes); }
 Result cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, Handle stream) { return read_back(to, host(from), bytes); }
 Result cuMemcpyDtoD_v2(Address to, Address from, size_t bytes) { return copy(host(to), host(from), bytes); }
