@@ -93,6 +93,17 @@ pub fn of_device(device: &Device) -> Option<DeviceMemory> {
     })
 }
 
+/// Lets the allocator of a card make its pages, from now on, large enough for a result of so many bytes.
+///
+/// It makes them as large as the largest result so far. Those that became too small in the midst of a work are
+/// not filled again: held for nothing, beside what is needed, until their last result is gone.
+pub fn take_pages_for(device: &Device, bytes: u64) {
+    let elements = (bytes as usize / size_of::<f32>()).max(1);
+    let result = Tensor::<1>::zeros([elements], (device, DType::F32));
+    // It is made when something of it is read.
+    drop(result.slice([0..1]).into_data());
+}
+
 /// Elements of the piece of memory in which a result of `elements` lies on the CPU, if such pieces are
 /// kept to be used again; else the result takes what it needs and is freed.
 pub fn kept_elements(elements: usize) -> Option<usize> {

@@ -260,11 +260,9 @@ impl Sums {
         }
     }
 
-    /// The norm of all gradients together, accumulated in f64.
-    ///
-    /// Stretches of fixed length are summed on their own and added in order, so that the result
-    /// does not depend on the number of threads.
-    pub(crate) fn norm(&self) -> f64 {
+    /// The sums of the squares of each gradient's stretches, in order. Stretches of fixed length are summed on
+    /// their own, so that the result does not depend on the number of threads.
+    pub(crate) fn squares(&self) -> Vec<Vec<f64>> {
         let gradients = self.gradients.iter().enumerate();
         let squares = gradients.map(|(place, gradient)| {
             // Those of carried sums were made on the way.
@@ -276,10 +274,13 @@ impl Sums {
             }
         });
         Squares::all(squares.collect())
-            .iter()
-            .fold(0.0, |sum: f64, square| sum + square)
-            .sqrt()
     }
+}
+
+/// The norm of all gradients together, whose [`Sums::squares`] these are: added in order, in f64.
+pub(crate) fn norm(squares: &[Vec<f64>]) -> f64 {
+    let squares = squares.iter().flatten();
+    squares.fold(0.0, |sum: f64, square| sum + square).sqrt()
 }
 
 /// The loss of a micro-batch: its share of that of the step.

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData, Transaction};
 use model::device::DeviceSpec;
 use rayon::prelude::*;
 
@@ -127,30 +127,23 @@ pub(crate) enum Squares {
 }
 
 impl Squares {
-    /// All sums in order. Those on the device come in one piece, so that it is waited for once.
-    pub(crate) fn all(squares: Vec<Self>) -> Vec<f64> {
-        let on_device: Vec<Tensor<1>> = squares
-            .iter()
-            .filter_map(|squares| match squares {
-                Self::Host(_) => None,
-                Self::Device(sums) => Some(Tensor::clone(sums)),
-            })
-            .collect();
-        let sums: Vec<f32> = match on_device.is_empty() {
-            true => Vec::new(),
-            false => Tensor::cat(on_device, 0)
-                .into_data()
-                .try_into_vec()
-                .expect("numbers on the device are f32"),
-        };
-        let mut sums = sums.into_iter().map(f64::from);
-        squares
-            .into_iter()
-            .flat_map(|squares| match squares {
-                Self::Host(sums) => sums,
-                Self::Device(of_device) => sums.by_ref().take(of_device.dims()[0]).collect(),
-            })
-            .collect()
+    /// All sums in order, those of each apart. Those on the device are read in one transaction, so that it is waited for once. They are not joined
+    /// there: fusion would make one kernel of all of them, with hundreds of inputs, which takes a minute to compile.
+    pub(crate) fn all(squares: Vec<Self>) -> Vec<Vec<f64>> {
+        let on_device = squares.iter().filter_map(|squares| match squares {
+            Self::Host(_) => None,
+            Self::Device(sums) => Some(Tensor::clone(sums)),
+        });
+        let read = on_device
+            .fold(Transaction::default(), Transaction::register)
+            .execute();
+        let mut read = read.into_iter();
+        let mut next = || read.next().expect("one for each that was registered");
+        let sums = squares.into_iter().map(|squares| match squares {
+            Self::Host(sums) => sums,
+            Self::Device(_) => slice(&next()).iter().copied().map(f64::from).collect(),
+        });
+        sums.collect()
     }
 }
 
@@ -218,6 +211,7 @@ mod tests {
             let found: f64 =
                 Squares::all(vec![Squares::Device(Box::new(model::ops::squares(tensor)))])
                     .iter()
+                    .flatten()
                     .sum();
             assert!(
                 (found / exact - 1.0).abs() < 1e-6,

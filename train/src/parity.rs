@@ -4,7 +4,7 @@ use model::decoder::Decoder;
 use protocol::Sample;
 
 use crate::batch::{MicroBatch, pack};
-use crate::gradients::{Gather, Layout, Sums};
+use crate::gradients::{Gather, Layout, Sums, norm};
 use crate::samples::weigh;
 use crate::settings::{Placement, Recompute};
 use crate::train_on::TrainOn;
@@ -63,7 +63,7 @@ pub fn loss_and_gradients_with(
         let batch = MicroBatch::new(samples, group, train_on, total);
         sums.add(decoder, &batch, None, recompute, done + 1 == groups.len());
     }
-    let (loss, norm) = (sums.loss, sums.norm());
+    let (loss, norm) = (sums.loss, norm(&sums.squares()));
     let names = layout.parameters.into_iter().map(|entry| entry.name);
     Gradients {
         loss,

@@ -15,8 +15,8 @@ use crate::adamw::AdamW;
 use crate::batch::{MicroBatch, pack};
 use crate::carrier::Landed;
 use crate::event::{Event, Started, StepReport, Watch, WorstReport};
-use crate::forecast::flops_of_model;
-use crate::gradients::{Gather, Layout, Sums};
+use crate::forecast::{self, flops_of_model};
+use crate::gradients::{self, Gather, Layout, Sums};
 use crate::guard::{self, Fault};
 use crate::job::{Job, TrainError};
 use crate::look;
@@ -121,6 +121,10 @@ impl<'a> Trainer<'a> {
         let mut order = Order::new(job.seed, job.samples.len(), settings.samples_per_step);
         let plan = count(settings, &weights, &mut order)?;
         let layout = Layout::of(decoder);
+        if !DeviceSpec::is_cpu(job.device) {
+            let bytes = forecast::largest_on_card(decoder.config(), settings, job.dtype);
+            model::memory::take_pages_for(job.device, bytes);
+        }
         let optimizer = Optimizer::new(decoder, &layout, settings, job.dtype);
         let gather = match (DeviceSpec::is_cpu(job.device), settings.optimizer) {
             // There is one memory, and one set of processors: nothing to take anywhere.
@@ -337,7 +341,8 @@ impl<'a> Trainer<'a> {
             began,
         } = computed;
         let (settings, step) = (self.job.settings, self.standing.step);
-        let norm = sums.norm();
+        let of_sums = sums.squares();
+        let norm = gradients::norm(&of_sums);
         let lr = learning_rate(settings, step, self.plan.steps);
         let of_step = |amount: fn(&Weight) -> usize| {
             indices
@@ -377,7 +382,7 @@ impl<'a> Trainer<'a> {
         if let Some(anchor) = self.standing.next_anchor.take() {
             self.standing.anchor = anchor;
         }
-        self.all_reached(&sums, step)?;
+        self.all_reached(&sums, &of_sums, step)?;
         let clip = clip_factor(settings, norm);
         let adamw = AdamW::new(settings, self.standing.updates(), lr, clip);
         let decoder = self.optimizer.update(
@@ -484,19 +489,27 @@ impl<'a> Trainer<'a> {
     ///
     /// A bias of the keys is let off: it shifts all scores of a query nearly alike, which softmax
     /// ignores, so that its gradient can be lost in rounding. The first matrix of an adapter has
-    /// none until the second one has moved from 0.
-    fn all_reached(&self, sums: &Sums, step: usize) -> Result<(), TrainError> {
+    /// none until the second one has moved from 0. `squares` are those of `sums`: a gradient is read only if
+    /// there is nothing in them, as squares of very small numbers are 0, too.
+    fn all_reached(
+        &self,
+        sums: &Sums,
+        squares: &[Vec<f64>],
+        step: usize,
+    ) -> Result<(), TrainError> {
         let moves = |step| learning_rate(self.job.settings, step, self.plan.steps) > 0.0;
         let moved = step > 0 && moves(step - 1) && !(step > 1 && moves(step - 2));
         let adapters_moved = moved && self.standing.skipped == 0;
         if step > 0 && !(adapters_moved && self.job.settings.lora.is_some()) {
             return Ok(());
         }
-        let entries = self.layout.parameters.iter().zip(&sums.gradients);
+        let entries = self.layout.parameters.iter();
         let names: Vec<String> = entries
+            .zip(sums.gradients.iter().zip(squares))
             .filter(|(entry, _)| !entry.name.ends_with("k_proj.bias"))
             .filter(|(entry, _)| step > 0 || !entry.name.contains("lora_A"))
-            .filter(|(_, gradient)| gradient.are_zero())
+            .filter(|(_, (_, squares))| squares.iter().all(|square| *square == 0.0))
+            .filter(|(_, (gradient, _))| gradient.are_zero())
             .map(|(entry, _)| entry.name.clone())
             .collect();
         if names.is_empty() {
