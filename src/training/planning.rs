@@ -320,8 +320,8 @@ fn text(
             (Some((hours, share)), false) => {
                 let share = 100.0 * share;
                 let measured = match found.trained == found.parameters {
-                    true => "all of 1.5B",
-                    false => "adapters of 7B without dropout",
+                    true => "all of 1.5B and of 7B",
+                    false => "adapters of 7B",
                 };
                 format!(
                     "{hours:.1} at {share}% of the best rate, as an H100 reached with {measured}"
