@@ -101,7 +101,7 @@ pub fn take_pages_for(device: &Device, bytes: u64) {
     let elements = (bytes as usize / size_of::<f32>()).max(1);
     let result = Tensor::<1>::zeros([elements], (device, DType::F32));
     // It is made when something of it is read.
-    drop(result.slice([0..1]).into_data());
+    drop(result.narrow(0, 0, 1).into_data());
 }
 
 /// Elements of the piece of memory in which a result of `elements` lies on the CPU, if such pieces are

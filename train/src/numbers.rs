@@ -127,8 +127,9 @@ pub(crate) enum Squares {
 }
 
 impl Squares {
-    /// All sums in order, those of each apart. Those on the device are read in one transaction, so that it is waited for once. They are not joined
-    /// there: fusion would make one kernel of all of them, with hundreds of inputs, which takes a minute to compile.
+    /// All sums in order, those of each apart. Those on the device are read in one transaction, so that it is
+    /// waited for once. They are not joined there: fusion would make one kernel of all of them, with hundreds of
+    /// inputs, which takes a minute to compile.
     pub(crate) fn all(squares: Vec<Self>) -> Vec<Vec<f64>> {
         let on_device = squares.iter().filter_map(|squares| match squares {
             Self::Host(_) => None,
