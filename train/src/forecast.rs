@@ -242,7 +242,8 @@ pub fn forecast(
 
 /// The part of what a micro-batch holds on a card that its allocator takes in addition, as results of many sizes do
 /// not fill its pages. Found between nothing and 18%, for 1.5B, 7B and 14B at 4K, 8K and 16K tokens
-/// (docs/BENCHMARKS.md, "Cards"); with a sixteenth all these plans are within 5% of what was reserved.
+/// (docs/BENCHMARKS.md, "Cards"); with a sixteenth the plans are within 5% of what is reserved
+/// by a driver without a card that counts it.
 const SLACK: u64 = 16;
 
 /// Whether what attention gave is kept where layers are computed again: on a card where cuDNN attends, which is in bf16.
